@@ -1,0 +1,115 @@
+# make help lists the targets. The first target that needs Python makes .venv from requirements.lock; with an
+# environment of your own (conda, environment.yml) say PY=python.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+ifeq ($(filter grouped-target,$(.FEATURES)),)
+$(error this Makefile needs GNU make 4.3 or newer, this is $(MAKE_VERSION) (conda: environment.yml brings one))
+endif
+
+# --- figures each notebook promises: the runner, the notebook and tests/notebooks hold it to exactly these ---------
+# FIGURES_00_quickstart := 00_strip.png 00_quickstart.gif
+README_GIF := figures/00_quickstart.gif
+
+# --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
+PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
+SETTINGS := PY PYTHON JOBS THREADS SHELL
+given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(word 1,$(origin $(v)))),$(v)))
+unknown := $(filter-out $(PARAMETERS) $(SETTINGS) -%,$(given))
+ifneq ($(unknown),)
+$(error unknown parameter $(unknown): there are $(PARAMETERS), and the settings $(SETTINGS))
+endif
+
+quote = '$(subst ','\'',$(1))'
+PASS := $(strip $(foreach v,MODEL VIDEO_MODEL PAIR DEVICE,$(if $($(v)),-p $(call quote,$(shell echo $(v) | tr A-Z a-z)=$($(v))))) \
+	$(foreach p,$(PARAMS),-p $(call quote,$(p))))
+
+ifneq ($(and $(PASS),$(filter notebooks,$(MAKECMDGOALS))),)
+$(error the committed notebooks are made with their defaults: make notebooks takes no parameter)
+endif
+
+SOURCES := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+NAMES := $(SOURCES:notebooks/%.ipynb=%)
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+JOBS ?= $(if $(word 2,$(NAMES)),2,1)
+THREADS ?= $(shell n=$$(( $(CORES) / $(JOBS) )); echo $$(( n > 0 ? n : 1 )))
+MAKEFLAGS += --jobs=$(JOBS) --no-print-directory
+export OMP_NUM_THREADS := $(THREADS)
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+PYTHON ?= python3
+PY ?= .venv/bin/python
+READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
+
+.PHONY: help figures test unit nbval notebooks models lab bench lint clean lock promises FORCE
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...'; settings: PY=, JOBS=, THREADS="
+
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "making .venv from requirements.lock, this takes a minute or two"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# A stamp says what a notebook's results depend on: its code, the library, weights, tables, lock and parameters. It is
+# rewritten only when that changes (or a figure was altered by hand), so times of checked-out files decide nothing.
+STAMPS := $(NAMES:%=build/%.stamp)
+ifneq ($(STAMPS),)
+$(STAMPS) &: FORCE $(READY)
+	@$(PY) -m interp_lib.show.fresh stamp --into build $(PASS) $(SOURCES)
+endif
+
+define notebook
+build/$(1).ipynb $(FIGURES_$(1):%=figures/%) &: build/$(1).stamp
+	@$$(PY) -m interp_lib.show.run notebooks/$(1).ipynb build/$(1).ipynb $$(PASS) --lenient --figures $(FIGURES_$(1))
+endef
+$(foreach name,$(NAMES),$(eval $(call notebook,$(name))))
+
+figures: $(READY) $(NAMES:%=build/%.ipynb) $(foreach name,$(NAMES),$(FIGURES_$(name):%=figures/%)) ## run every stale notebook: figures/ and build/*.ipynb
+	@:
+
+notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme.gif
+	@$(PY) -m interp_lib.show.fresh publish --built build $(SOURCES)
+	@if [ -e $(README_GIF) ]; then cmp -s $(README_GIF) figures/readme.gif || cp $(README_GIF) figures/readme.gif; fi
+
+test: unit ## unit tests, then every notebook under nbval
+	@$(MAKE) --output-sync=target nbval
+
+unit: $(READY) ## unit tests alone
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q
+
+nbval: $(NAMES:%=nbval-%)
+nbval-%: notebooks/%.ipynb $(READY) FORCE
+	@INTERP_FIGURES=$(CURDIR)/build/nbval TQDM_DISABLE=1 $(PY) -m pytest -q -p tests.notebooks.patience -p no:cacheprovider \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-kernel-startup-timeout=180 $<
+
+models: $(READY) ## train the embedded models from scratch (resumes)
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
+
+lab: $(READY) ## open JupyterLab on the first notebook
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab notebooks/00_quickstart.ipynb
+
+bench: $(READY) ## time the parts of interpolate: build/bench.json
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
+
+lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) .ci/lock.py check
+	@$(PY) -m pip check
+
+lock: $(READY) ## resolve pyproject.toml's dependencies afresh into requirements.lock
+	@$(PY) .ci/lock.py write
+
+clean: ## remove what make has made, except .venv
+	@rm -rf build .pytest_cache .ruff_cache .hypothesis
+	@find figures -mindepth 1 ! -name README.md ! -name readme.gif -delete
+	@find interp_lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+promises:
+	@$(foreach name,$(NAMES),echo '$(name): $(FIGURES_$(name))';)
+	@$(foreach v,$(filter FIGURES_%,$(.VARIABLES)),echo 'promise $(v:FIGURES_%=%)';)
