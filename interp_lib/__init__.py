@@ -1,0 +1,49 @@
+"""Keyframe interpolation with pretrained diffusion models: DreamMover and Generative Inbetweening.
+
+The public API, loaded on first use: importing this package imports neither torch's nor diffusers' model code.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Interpolation": "types",
+    "Pair": "types",
+    "load_image_model": "models",
+    "ImageModel": "models",
+    "load_pair": "pairs",
+    "available_pairs": "pairs",
+    "render_pair": "world",
+    "render_clip": "world",
+    "invert": "dreammover.ddim",
+    "Inversion": "dreammover.ddim",
+    "diffusion_features": "dreammover.features",
+    "pca_project": "dreammover.features",
+    "match_features": "dreammover.flow",
+    "backwarp": "dreammover.flow",
+    "brightness_metric": "dreammover.flow",
+    "softmax_splat": "dreammover.splat",
+    "fuse_direct": "dreammover.fusion",
+    "fuse_two_level": "dreammover.fusion",
+    "spectrum": "dreammover.spectrum",
+    "high_frequency_energy": "dreammover.spectrum",
+    "replace_self_attention": "dreammover.attention",
+    "fit_lora": "dreammover.lora",
+    "load_lora": "dreammover.lora",
+    "interpolate": "dreammover.pipeline",
+    "save_video": "show.video",
+    "save_figure": "show.figure",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"interp_lib has no name {name!r}; public names: {', '.join(__all__)}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
