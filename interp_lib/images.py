@@ -1,0 +1,211 @@
+"""Images in: files and PIL images become float tensors [N,3,H,W] in [0,1], and what was adapted on the way is said."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MIN_SIDE = 8  # px; below this there is not one latent pixel
+_EXIF_ORIENTATION = 0x0112
+
+
+def open_image(path: str | Path) -> tuple[Tensor, list[str]]:
+    """Read an image file as [1,3,H,W] float32 in [0,1], with one note per adaptation (rotation, colour, bit depth).
+
+    Raises FileNotFoundError for a missing file and ValueError for one that is no image, is cut short, is too small or
+    too large to be decoded safely.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not an image: name one file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the path of an image file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # by default twice the limit is let through
+            with Image.open(path) as image:
+                return _from_pil(image, str(path))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ValueError(f"{path} has more than {limit} million pixels: make it smaller first.") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that Pillow can read: use PNG, JPEG or WebP.") from None
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}): it may be damaged, save it again.") from None
+
+
+def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] | None = None) -> Tensor:
+    """Images as [N,3,H,W] float32 in [0,1], from a tensor [3,H,W] or [N,3,H,W] or a PIL image; `name` is for errors.
+
+    `notes`, where given, receives what was adapted in a PIL image. A tensor keeps its device and gradient; values a
+    rounding error (1e-3) outside the range are clamped.
+    Raises ValueError for another type or shape, for NaN, for values outside [0,1] and for a side below 8 px.
+    """
+    if isinstance(x, Image.Image):
+        x, said = _from_pil(x, name)
+        if notes is not None:
+            notes.extend(said)
+        return x
+    if not isinstance(x, Tensor):
+        kind = type(x).__name__
+        raise ValueError(f"{name} is of type {kind}: give a tensor [N,3,H,W] in [0,1] or a PIL image.")
+    shape = list(x.shape)
+    if x.ndim not in (3, 4) or x.shape[-3] != 3 or x.numel() == 0:
+        raise ValueError(
+            f"{name} has shape {shape}: images are tensors [3,H,W] or [N,3,H,W] with three colour channels."
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"{name} holds {x.dtype} values: images are floats in [0,1], so divide by 255 first.")
+    x = x.float()
+    _check_side(x.shape[-2], x.shape[-1], name)
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name} contains NaN or infinite values: images are finite numbers in [0,1].")
+    low, high = float(x.detach().min()), float(x.detach().max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"{name} has values from {low:.3g} to {high:.3g}: images are in [0,1], so rescale them first.")
+    x = x.clamp(0, 1) if low < 0 or high > 1 else x
+    return x if x.ndim == 4 else x[None]
+
+
+def to_pil(frame: Tensor) -> Image.Image:
+    """One frame [3,H,W] or [1,3,H,W] in [0,1] as an 8-bit RGB PIL image, rounded to nearest."""
+    x = as_images(frame.detach(), name="frame")
+    if len(x) != 1:
+        raise ValueError(f"frame holds {len(x)} images: pass one at a time.")
+    return Image.fromarray((x[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Fit:
+    """An aspect-keeping resize to `resized` followed by the crop of `size` at (`top`, `left`); all pairs are (h, w)."""
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def top(self) -> int:
+        return (self.resized[0] - self.size[0]) // 2
+
+    @property
+    def left(self) -> int:
+        return (self.resized[1] - self.size[1]) // 2
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Cut [..., h, w] out of [..., resized h, resized w]."""
+        return x[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
+
+    def images(self, x: Tensor) -> Tensor:
+        """[N,3,H,W] in [0,1], antialiased."""
+        if self.resized != self.source:
+            x = F.interpolate(x, self.resized, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return self.crop(x)
+
+    def notes(self) -> list[str]:
+        said = []
+        if self.resized != self.source:
+            said.append(f"resized from {_wxh(self.source)} to {_wxh(self.resized)} pixels (width x height)")
+        if self.size != self.resized:
+            said.append(f"centre crop from {_wxh(self.resized)} to {_wxh(self.size)} pixels (width x height)")
+        return said
+
+
+def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = None, multiple: int = 8) -> Fit:
+    """How an image of height x width comes to `size` (int = square, (h, w), None = its own), a multiple of `multiple`.
+
+    A size that is no multiple is brought down to one. With size=None nothing is resampled, only the edges are cropped.
+    """
+    own = size is None
+    target = (height, width) if own else (size, size) if isinstance(size, int) else tuple(size)
+    if len(target) != 2 or not all(isinstance(n, int) and n >= max(MIN_SIDE, multiple) for n in target):
+        least = max(MIN_SIDE, multiple)
+        raise ValueError(
+            f"size={size if not own else target} is not usable: a side is a whole number of at least {least} pixels."
+        )
+    target = (target[0] // multiple * multiple, target[1] // multiple * multiple)
+    scale = 1.0 if own else max(target[0] / height, target[1] / width)
+    resized = (max(target[0], round(height * scale)), max(target[1], round(width * scale)))
+    return Fit((height, width), resized, target)
+
+
+def fit_images(
+    images: Tensor, *, size: int | tuple[int, int] | None = None, multiple: int = 8
+) -> tuple[Tensor, list[str]]:
+    """Bring images [N,3,H,W] to `size` by an aspect-keeping antialiased resize that covers it and a centre crop.
+
+    size: int = square, (h, w), or None = the images' own size cropped down to the multiple. Returns the images and one
+    note per thing done ([] when nothing was). Raises ValueError for a size below one multiple.
+    """
+    images = as_images(images)
+    fit = plan_fit(*images.shape[-2:], size=size, multiple=multiple)
+    notes = fit.notes()
+    asked = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if asked is not None and asked != fit.size:
+        notes.insert(0, f"size {_wxh(asked)} brought down to {_wxh(fit.size)}, a multiple of {multiple}")
+    return fit.images(images), notes
+
+
+def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple[int, int]:
+    """(h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`."""
+    aspect = math.sqrt(height / width)
+    h, w = (max(1, round(n / multiple)) * multiple for n in (side * aspect, side / aspect))
+    return h, w
+
+
+def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
+    notes: list[str] = []
+    _check_side(image.height, image.width, name)
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"{name}: the first of {image.n_frames} frames is used")
+    sixteen = bool(getattr(image, "tile", None)) and "16" in str(
+        image.tile[0][3]
+    )  # RGB;16B: Pillow keeps the high byte
+    image.load()
+    if image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
+        image = ImageOps.exif_transpose(image)
+        notes.append(f"{name}: turned upright as its EXIF orientation says")
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        return _from_deep_grey(image, name, notes)
+    if "A" in mode or "a" in mode or "transparency" in image.info:  # LA, PA, RGBa, or a transparent colour
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            notes.append(f"{name}: transparency composited on white")
+        else:
+            notes.append(f"{name}: opaque alpha channel dropped")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    kinds = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette"}
+    if mode not in ("RGB", "RGBA"):
+        notes.append(f"{name}: {kinds.get(mode, mode)} image converted to RGB")
+    if sixteen:
+        notes.append(f"{name}: 16 bits per channel reduced to 8")
+    array = np.array(image.convert("RGB"))
+    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, notes
+
+
+def _from_deep_grey(image: Image.Image, name: str, notes: list[str]) -> tuple[Tensor, list[str]]:
+    """Grey images of more than 8 bits keep their precision: integers count to 65535, floats are taken as they are."""
+    values = torch.from_numpy(np.array(image).astype(np.float32))
+    if image.mode != "F":
+        values = values / 65535
+    notes.append(f"{name}: {'floating-point' if image.mode == 'F' else '16-bit'} grey image converted to RGB")
+    return as_images(values.expand(3, -1, -1), name=name).contiguous(), notes
+
+
+def _check_side(height: int, width: int, name: str) -> None:
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"{name} is {width}x{height} pixels: at least {MIN_SIDE} pixels a side are needed, use a larger image."
+        )
+
+
+def _wxh(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

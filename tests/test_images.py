@@ -1,0 +1,196 @@
+"""Images in: every kind of file arrives as RGB in [0,1], what is adapted is said, what is wrong is one sentence."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from interp_lib.images import area_size, as_images, fit_images, open_image, to_pil
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)
+
+
+def save(path, array, mode=None, **kw):
+    Image.fromarray(array).convert(mode).save(path, **kw) if mode else Image.fromarray(array).save(path, **kw)
+    return path
+
+
+def planes(array):
+    return torch.from_numpy(array.astype(np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def test_rgb_is_exact_and_needs_no_note(tmp_path):
+    image, notes = open_image(save(tmp_path / "a.png", RGB))
+    assert notes == [] and image.dtype == torch.float32 and torch.equal(image, planes(RGB))
+
+
+def test_rgba_is_composited_on_white(tmp_path):
+    alpha = np.full((12, 20, 1), 0, np.uint8)
+    alpha[:, 10:] = 255
+    image, notes = open_image(save(tmp_path / "a.png", np.concatenate([RGB, alpha], 2)))
+    assert torch.equal(image[..., 10:], planes(RGB)[..., 10:]) and bool((image[..., :10] == 1).all())
+    assert len(notes) == 1 and "white" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("L", "grey"), ("P", "palette"), ("1", "black and white"), ("CMYK", "CMYK")]
+)
+def test_other_modes_become_rgb_and_it_is_said(tmp_path, mode, word):
+    path = save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), RGB, mode)
+    image, notes = open_image(path)
+    assert torch.equal(image, planes(np.array(Image.open(path).convert("RGB"))))
+    assert len(notes) == 1 and word in notes[0] and str(path) in notes[0]
+
+
+def test_a_transparent_palette_is_composited(tmp_path):
+    indices = np.zeros((12, 20), np.uint8)
+    indices[:, :5] = 1
+    picture = Image.fromarray(indices).convert("P")
+    picture.putpalette([200, 100, 0, 0, 0, 0])
+    picture.save(tmp_path / "a.png", transparency=1)
+    image, notes = open_image(tmp_path / "a.png")
+    assert bool((image[..., :5] == 1).all()) and float(image[0, 1, 0, 9]) == pytest.approx(100 / 255)
+    assert any("white" in note for note in notes) and any("palette" in note for note in notes)
+
+
+def test_16_bit_grey_keeps_its_precision(tmp_path):
+    values = RNG.integers(0, 65536, (12, 20), dtype=np.uint16)
+    image, notes = open_image(save(tmp_path / "a.png", values))
+    expected = torch.from_numpy(values.astype(np.float64) / 65535).float().expand(1, 3, 12, 20)
+    assert torch.allclose(image, expected, atol=1e-7) and "16-bit" in notes[0]
+
+
+def test_16_bit_rgb_is_read_and_the_loss_is_said(tmp_path):
+    import struct
+    import zlib
+
+    values = RNG.integers(0, 65536, (12, 20, 3), dtype=np.uint16)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 20, 12, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    image, notes = open_image(tmp_path / "a.png")
+    expected = torch.from_numpy(values.astype(np.float32) / 65535).permute(2, 0, 1)[None]
+    assert (image - expected).abs().max() < 1 / 255 and any("16 bits" in note for note in notes)
+
+
+def test_exif_orientation_is_applied_and_said(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    image, notes = open_image(save(tmp_path / "a.png", RGB, exif=exif))
+    assert torch.equal(image, planes(np.rot90(RGB, -1).copy())) and "EXIF" in notes[0]
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
+    image, notes = open_image(tmp_path / "a.webp")
+    assert float(image[0, 0].min()) > 0.9 and "first of 2 frames" in notes[0]
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.png").write_text("hello")
+    (folder / "empty.png").write_bytes(b"")
+    whole = save(folder / "whole.png", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    save(folder / "pixel.png", RGB[:1, :1])
+    save(folder / "flat.png", RGB[:4])
+    Image.fromarray(np.full((12, 20), np.nan, np.float32)).save(folder / "nan.tif")
+    Image.fromarray(np.full((12, 20), 7.0, np.float32)).save(folder / "range.tif")
+    Image.new("1", (10000, 10000)).save(folder / "bomb.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("missing.png", FileNotFoundError, "does not exist"),
+        (".", ValueError, "folder"),
+        ("text.png", ValueError, "not an image"),
+        ("empty.png", ValueError, "not an image"),
+        ("cut.png", ValueError, "damaged"),
+        ("pixel.png", ValueError, "1x1 pixels"),
+        ("flat.png", ValueError, "20x4 pixels"),
+        ("nan.tif", ValueError, "NaN"),
+        ("range.tif", ValueError, "from 7 to 7"),
+        ("bomb.png", ValueError, "million pixels"),
+    ],
+)
+def test_wrong_files_give_one_sentence_with_the_path(bad_files, name, kind, words):
+    with pytest.raises(kind, match=words) as caught:
+        open_image(bad_files / name)
+    sentence = str(caught.value)
+    assert str(bad_files / name) in sentence and "\n" not in sentence and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.full((3, 16, 16), float("nan")), "NaN"),
+        (torch.full((3, 16, 16), 255.0), r"\[0,1\]"),
+        (torch.full((3, 16, 16), -0.5), r"\[0,1\]"),
+        (torch.zeros(3, 16, 16, dtype=torch.uint8), "divide by 255"),
+        (torch.zeros(1, 16, 16), "shape"),
+        (torch.zeros(0, 3, 16, 16), "shape"),
+        (torch.zeros(3, 16, 7), "8 pixels"),
+        (np.zeros((3, 16, 16)), "ndarray"),
+    ],
+)
+def test_wrong_tensors(value, words):
+    with pytest.raises(ValueError, match=words):
+        as_images(value, name="image0")
+
+
+def test_tensors_pass_through_and_pil_round_trips():
+    x = planes(RGB)
+    assert (
+        torch.equal(as_images(x), x) and torch.equal(as_images(x[0]), x) and as_images(x.half()).dtype == torch.float32
+    )
+    assert torch.equal(as_images(to_pil(x)), x) and torch.equal(as_images(to_pil(x[0])), x)
+    notes = []
+    as_images(to_pil(x).convert("L"), notes=notes)
+    assert "grey" in notes[0]
+
+
+def test_own_size_is_only_cropped():
+    x = torch.rand(2, 3, 21, 36)
+    fitted, notes = fit_images(x)
+    assert torch.equal(fitted, x[:, :, 2:18, 2:34]) and len(notes) == 1 and "36x21 to 32x16" in notes[0]
+    same, notes = fit_images(x[:, :, :16, :32])
+    assert notes == [] and torch.equal(same, x[:, :, :16, :32])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(*[st.integers(16, 64)] * 4)
+def test_fit_keeps_the_aspect_and_the_centre(height, width, new_height, new_width):
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    fitted, _ = fit_images(torch.stack([x, y, x])[None], size=(new_height, new_width), multiple=1)
+    assert fitted.shape[-2:] == (new_height, new_width)
+    scale = max(new_height / height, new_width / width)
+    middle = fitted[0, :, new_height // 4 : -(new_height // 4) or None, new_width // 4 : -(new_width // 4) or None]
+    for ramp, length, axis in ((middle[0], width, 1), (middle[1], height, 0)):
+        step = ramp.diff(dim=axis).mean()
+        assert float(step) * scale * (length - 1) == pytest.approx(1, abs=0.25)  # whole pixels: up to half a one off
+        assert float(ramp.mean()) == pytest.approx(0.5, abs=(0.6 / scale + 0.2) / (length - 1))
+
+
+def test_a_size_off_the_multiple_is_brought_down_and_said():
+    fitted, notes = fit_images(torch.rand(1, 3, 64, 64), size=100)
+    assert fitted.shape[-2:] == (96, 96) and "100x100 brought down to 96x96" in notes[0]
+    with pytest.raises(ValueError, match="size"):
+        fit_images(torch.rand(1, 3, 64, 64), size=4)
+
+
+def test_area_size():
+    assert area_size(500, 500, side=128) == (128, 128)
+    h, w = area_size(500, 741, side=512, multiple=64)
+    assert (h % 64, w % 64) == (0, 0) and abs(h * w / 512**2 - 1) < 0.15 and abs(w / h - 1.482) < 0.2
