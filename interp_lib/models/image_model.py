@@ -1,0 +1,132 @@
+"""One image diffusion model: images to latents and back, text to context, and the noise prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.images import as_images
+
+VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
+
+
+class ImageModel:
+    """The networks of a Stable-Diffusion-like model and what the methods ask of them.
+
+    unet_calls counts the calls of `predict_noise`, one batched call counted once. Latents are float32 outside the
+    networks, whatever their dtype: an inversion of many steps must not round each of them to half precision.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        name: str = "",
+        notes: Sequence[str] = (),
+    ):
+        self.unet, self.vae, self.scheduler = unet, vae, scheduler
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+        self.name, self.notes, self.unet_calls = name, list(notes), 0
+        widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
+        self.latent_channels: int = vae.config.latent_channels
+        self.vae_factor: int = 2 ** (len(widths) - 1)
+        self.multiple = self.vae_factor  # image sides are multiples of this
+        self.native_size: int = unet.config.sample_size * self.vae_factor
+        self.predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def __repr__(self) -> str:
+        size, channels = self.native_size, self.latent_channels
+        return f"ImageModel({self.name!r}, {size} px, {channels} latent channels, {self.device}, {self.dtype})"
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [N,3,H,W] in [0,1] -> latents [N,C,H/8,W/8] float32: the VAE's mean times its scaling factor.
+
+        Raises ValueError for a size that is no multiple of `.multiple`.
+        """
+        images = as_images(images)
+        height, width = images.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(
+                f"images of {width}x{height} pixels cannot be encoded: both sides must be multiples of "
+                f"{self.multiple}, so bring them there with fit_images(images, multiple={self.multiple})."
+            )
+        parts = []
+        for x in (images * 2 - 1).to(self.device, self.dtype).split(VAE_CHUNK):
+            out = self.vae.encode(x)
+            parts.append((out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float())
+        shift, scale = self._latent_scale
+        return (torch.cat(parts) - shift) * scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [N,C,h,w] -> images [N,3,8h,8w] float32 in [0,1], in chunks."""
+        shift, scale = self._latent_scale
+        z = (latents.to(self.device).float() / scale + shift).to(self.dtype)
+        images = torch.cat([self.vae.decode(chunk).sample.float() for chunk in z.split(VAE_CHUNK)])
+        return (images / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def embed_text(self, prompts: str | Sequence[str]) -> Tensor:
+        """Prompts -> context [N,L,D], padded to the tokenizer's length; ValueError for a prompt that is too long."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        length = self.tokenizer.model_max_length
+        for prompt in prompts:
+            tokens = len(self.tokenizer(prompt).input_ids)
+            if tokens > length:
+                raise ValueError(f"The prompt {prompt[:40]!r}... has {tokens} tokens: at most {length}, so shorten it.")
+        ids = self.tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
+        return self.text_encoder(ids.to(self.device)).last_hidden_state
+
+    def predict_noise(self, latents: Tensor, timestep: int, context: Tensor) -> Tensor:
+        """eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
+
+        context: [N,L,D], or [1,L,D] for all. The prediction of a v model is turned into eps.
+        """
+        self.unet_calls += 1
+        out = self.run_unet(latents, timestep, context).to(latents.dtype)
+        if self.predicts_v:
+            a = self.alpha_bar(timestep)
+            out = a**0.5 * out + (1 - a) ** 0.5 * latents
+        return out
+
+    def run_unet(self, latents: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
+        """What the U-Net says, eps or v, in its own dtype and not counted (training, features)."""
+        timestep = torch.as_tensor(timestep, device=self.device)
+        context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
+        return self.unet(latents.to(self.device, self.dtype), timestep, encoder_hidden_states=context).sample
+
+    def alpha_bar(self, timestep: int) -> float:
+        """Cumulative product of alphas at a timestep; that of t=0 for all below, the clean latents included."""
+        return float(self.scheduler.alphas_cumprod[max(int(timestep), 0)])
+
+    @property
+    def _latent_scale(self) -> tuple[float, float]:
+        config = self.vae.config
+        return config.get("shift_factor", None) or 0.0, config.get("scaling_factor", None) or 1.0
+
+
+def up_block_self_attentions(unet: Any, block: int) -> list[tuple[str, Any]]:
+    """(name, attention) of every self-attention in `unet.up_blocks[block]`, in execution order."""
+    from diffusers.models.attention import BasicTransformerBlock
+
+    return [
+        (f"up_blocks.{block}.{name}.attn1", module.attn1)
+        for name, module in unet.up_blocks[block].named_modules()
+        if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention
+    ]

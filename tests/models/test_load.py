@@ -1,0 +1,199 @@
+"""Loading: what the networks compute, and one clear sentence for every folder that will not do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from interp_lib.models import folder as folder_module
+from interp_lib.models.load import load_image_model
+
+TINY = Path(__file__).parents[1] / "conformance" / "dreammover" / "tiny_sd"
+UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
+
+
+def edit(path, **changes):
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps(config))
+
+
+def test_everything_is_float32_frozen_and_in_eval_mode(model):
+    assert model.device.type == "cpu" and model.dtype == torch.float32
+    for part in (model.unet, model.vae, model.text_encoder):
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in part.parameters())
+        assert not part.training
+    assert (model.latent_channels, model.vae_factor, model.multiple, model.native_size) == (4, 8, 8, 128)
+    assert model.unet_calls == 0 and model.notes == []
+
+
+def test_weights_are_those_of_the_file(model):
+    state = load_file(TINY / UNET_FILE)
+    ours = model.unet.state_dict()
+    assert set(ours) == set(state)
+    assert all(torch.equal(ours[k], v.float()) for k, v in state.items())
+
+
+def test_any_scheduler_becomes_ddim(model, copy):
+    path = copy / "scheduler" / "scheduler_config.json"
+    edit(
+        path, _class_name="PNDMScheduler", set_alpha_to_one=True, clip_sample=True, steps_offset=0, skip_prk_steps=True
+    )
+    other = load_image_model(copy, device="cpu")
+    assert type(other.scheduler).__name__ == "DDIMScheduler"
+    assert any("PNDMScheduler" in note for note in other.notes)
+    other.scheduler.set_timesteps(50)
+    assert other.scheduler.timesteps[[0, -1]].tolist() == [981, 1]
+    assert not other.scheduler.config.clip_sample
+    assert other.alpha_bar(0) == model.alpha_bar(0) == float(other.scheduler.final_alpha_cumprod)
+
+
+def test_fp16_variant_alone_is_taken(model, copy):
+    for path in list(copy.rglob("*.safetensors")):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    other = load_image_model(copy, device="cpu")
+    assert other.dtype == torch.float32 and len(other.notes) == 3
+    assert all(torch.equal(a, b) for a, b in zip(other.unet.parameters(), model.unet.parameters(), strict=True))
+
+
+def test_dtype_goes_to_every_network(copy):
+    other = load_image_model(copy, device="cpu", dtype=torch.bfloat16)
+    assert {p.dtype for m in (other.unet, other.vae, other.text_encoder) for p in m.parameters()} == {torch.bfloat16}
+    z = other.encode(torch.rand(1, 3, 64, 64))
+    with torch.no_grad():
+        eps = other.predict_noise(z, 261, other.embed_text(""))
+    assert z.dtype == eps.dtype == other.decode(z).dtype == torch.float32
+
+
+def test_old_names_of_the_vaes_attention(model, copy):
+    """SD 1.5's VAE file says query, key, value, proj_attn."""
+    path = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    state = load_file(path)
+    for new, name in old.items():
+        assert any(new in k for k in state)
+        state = {k.replace(new, name): v for k, v in state.items()}
+    save_file(state, path)
+    other = load_image_model(copy, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(other.vae.parameters(), model.vae.parameters(), strict=True))
+
+
+def pickled(folder):
+    for path in list(folder.rglob("*.safetensors")):
+        path.rename(path.with_suffix(".bin"))
+
+
+def cut_short(folder):
+    data = (folder / UNET_FILE).read_bytes()
+    (folder / UNET_FILE).write_bytes(data[: len(data) // 2])
+
+
+def change_weights(folder, change):
+    state = load_file(folder / UNET_FILE)
+    save_file(change(state), folder / UNET_FILE)
+
+
+def not_finite(folder):
+    change_weights(folder, lambda s: {**s, "conv_in.bias": s["conv_in.bias"] * float("inf")})
+
+
+def incomplete(folder):
+    change_weights(folder, lambda s: {k: v for k, v in s.items() if k != "conv_in.bias"})
+
+
+def other_shape(folder):
+    change_weights(folder, lambda s: {**s, "conv_in.bias": s["conv_in.bias"][:3].clone()})
+
+
+def config(part, **changes):
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    return lambda folder: edit(folder / part / name, **changes)
+
+
+def index(**changes):
+    return lambda folder: edit(folder / "model_index.json", **changes)
+
+
+@pytest.mark.parametrize(
+    "spoil, word",
+    [
+        (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
+        (lambda f: (f / "model_index.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "unet" / "config.json").unlink(), "config.json is missing"),
+        (lambda f: shutil.rmtree(f / "vae"), "no folder vae"),
+        (lambda f: shutil.rmtree(f / "tokenizer"), "no folder tokenizer"),
+        (lambda f: (f / UNET_FILE).unlink(), "no weights"),
+        (pickled, "only pickled weights"),
+        (cut_short, "damaged"),
+        (not_finite, "NaN or infinite weights in conv_in.bias"),
+        (incomplete, "conv_in.bias"),
+        (other_shape, "cannot be loaded"),
+        (index(unet=["diffusers", "UNetSpatioTemporalConditionModel"]), "load_video_model"),
+        (index(_class_name="StableVideoDiffusionPipeline"), "load_video_model"),
+        (index(unet=["diffusers", "UNet1DModel"]), "Stable Diffusion 1.5"),
+        (index(text_encoder=["transformers", "T5EncoderModel"]), "Stable Diffusion 1.5"),
+        (config("unet", up_block_types=["UpBlock2D"]), "at least two"),
+        (config("unet", up_block_types=["UpBlock2D"] * 4), "one with attention"),
+        (config("unet", in_channels=9), "inpainting"),
+        (config("unet", addition_embed_type="text_time"), "SDXL"),
+        (config("scheduler", prediction_type="sample"), "epsilon or v"),
+    ],
+)
+def test_one_sentence_for_a_wrong_folder(copy, spoil, word):
+    spoil(copy)
+    with pytest.raises(ValueError, match=word) as caught:
+        load_image_model(copy, device="cpu")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback above it
+
+
+def test_missing_folders(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_image_model(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_image_model("./nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        load_image_model(tmp_path / "file")
+    monkeypatch.setattr(folder_module, "EMBEDDED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="make models"):
+        load_image_model()
+
+
+def test_embedded_is_a_folder_like_any_other(copy, monkeypatch):
+    copy.rename(copy.with_name("image"))
+    monkeypatch.setattr(folder_module, "EMBEDDED", copy.parent)
+    assert load_image_model(device="cpu").name == "embedded"
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"device": "gpu"}, "device="),
+        ({"device": "meta:x"}, "device="),
+        ({"dtype": torch.int8}, "dtype="),
+        ({"dtype": "half"}, "dtype="),
+    ],
+)
+def test_wrong_device_or_dtype(options, word):
+    with pytest.raises(ValueError, match=word):
+        load_image_model(TINY, **options)
+
+
+def test_hub_name_without_network(tmp_path, monkeypatch, model):
+    """Offline: what is in the hub's cache is used, what is not gives one sentence."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="'acme/tiny' is no folder here and could not be fetched") as caught:
+        load_image_model("acme/tiny")
+    assert "\n" not in str(caught.value)
+    cache = tmp_path / "models--acme--tiny"
+    shutil.copytree(TINY, cache / "snapshots" / ("0" * 40))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    cached = load_image_model("acme/tiny", device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(cached.unet.parameters(), model.unet.parameters(), strict=True))
