@@ -1,0 +1,1 @@
+"""DreamMover: image interpolation with large motion from a pretrained text-to-image diffusion model."""

@@ -1,0 +1,52 @@
+"""A flow without a network, for Table 3's "w/o our estimator": exhaustive normalised block matching on the images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FLAT = 1e-2  # contrast (root mean square per value, images in [0,1]) below which a patch tells nothing
+
+
+@torch.no_grad()
+def block_flow(
+    image0: Tensor, image1: Tensor, *, factor: int = 8, patch: int = 16, stride: int = 2, penalty: float = 1e-3
+) -> Tensor:
+    """Flow image0 -> image1, [1,2,H/factor,W/factor] in pixels of that grid, by matching patches of the images.
+
+    Source: ours; block matching with zero-mean normalised cross-correlation. The patch around the centre of every
+    cell of `factor` pixels is compared with the patches at every `stride` pixels of the other image, all of them.
+    patch: side in pixels. penalty: what a displacement of the whole diagonal costs in correlation, so that ties and
+    flat patches stay where they are. image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
+    """
+    height, width = image0.shape[-2:]
+    h, w = height // factor, width // factor
+    source = _patches(image0, patch, range(factor // 2, height, factor), range(factor // 2, width, factor))
+    y, x = torch.meshgrid(
+        *(torch.arange(n, device=image0.device) * factor + factor // 2 for n in (h, w)), indexing="ij"
+    )
+    here = torch.stack([x.flatten(), y.flatten()], 1).float()
+    columns = range(0, width, stride)
+    best = source.new_full((h * w,), -torch.inf)
+    flow = source.new_zeros(h * w, 2)
+    for row in range(0, height, stride):  # one row of targets at a time bounds the memory
+        target = _patches(image1, patch, range(row, row + 1), columns)
+        there = torch.tensor([[c, row] for c in columns], device=here.device).float()
+        move = there[None] - here[:, None]
+        score, index = (source @ target.T - penalty * move.norm(dim=2) / (height**2 + width**2) ** 0.5).max(1)
+        better = score > best
+        flow = torch.where(better[:, None], move[torch.arange(h * w), index], flow)
+        best = torch.where(better, score, best)
+    return (flow / factor).T.reshape(1, 2, h, w)
+
+
+def _patches(image: Tensor, patch: int, rows: range, columns: range) -> Tensor:
+    """Patches [P, 3*patch*patch] centred just before each (row, column): zero mean, unit length, or 0 where flat."""
+    top, left = rows.start, columns.start
+    padded = F.pad(image.float(), [patch // 2] * 4, mode="replicate")
+    band = padded[..., top : rows[-1] + patch, left : columns[-1] + patch]
+    x = F.unfold(band, patch, stride=(rows.step, columns.step))[0].T
+    x = x - x.mean(1, keepdim=True)
+    norm = x.norm(dim=1, keepdim=True)
+    return torch.where(norm > FLAT * x.shape[1] ** 0.5, x / norm.clamp(min=1e-12), 0.0)

@@ -1,0 +1,147 @@
+"""Deterministic DDIM in both directions (paper section 3.1, Eq. 2 and 3) and the inversion of the image pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from interp_lib.images import as_images
+
+if TYPE_CHECKING:
+    from interp_lib.models.image_model import ImageModel
+
+PRESETS = ("paper", "released")
+
+
+@dataclass
+class Inversion:
+    """The way from clean latents up to noise step T.
+
+    latents: until+1 tensors [N,C,h,w], the clean ones first. timesteps: [until] int64, ascending, timesteps[k-1] is
+    the one of latents[k]. clean: z_{T->0}, noise: eps, both [N,C,h,w], and latents[-1] = sqrt(alpha_bar) clean +
+    sqrt(1 - alpha_bar) noise with alpha_bar the one at T. steps: of the whole schedule.
+    """
+
+    latents: list[Tensor]
+    clean: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    alpha_bar: float
+    steps: int
+
+
+def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
+    """The schedule, ascending [steps] int64: 1, 21, ..., 981 for 50 steps of a model trained on 1000.
+
+    Source: SD 1.5's DDIM ("leading" spacing, offset 1). Raises ValueError unless 1 <= steps < the training steps.
+    """
+    trained = model.scheduler.config.num_train_timesteps
+    check_int("steps", steps, 1, trained - 1)
+    return 1 + trained // steps * torch.arange(steps)
+
+
+def predict_clean(latents: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
+    """z_{t->0} = (z_t - sqrt(1 - ab_t) eps) / sqrt(ab_t). Source: Eq. 3. The inverse of `add_noise`."""
+    return (latents - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5
+
+
+def add_noise(clean: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
+    """z_s = sqrt(ab_s) z_{t->0} + sqrt(1 - ab_s) eps. Source: Eq. 2, and Eq. 8 with the fused parts."""
+    return alpha_bar**0.5 * clean + (1 - alpha_bar) ** 0.5 * noise
+
+
+def ddim_step(latents: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: float) -> Tensor:
+    """From noise level t to s, up or down. Source: Eq. 3 into Eq. 2. Undone by the step from s to t with this noise."""
+    return add_noise(predict_clean(latents, noise, alpha_bar), noise, alpha_bar_next)
+
+
+@torch.no_grad()
+def invert(
+    model: ImageModel,
+    images: Tensor | Sequence[Tensor],
+    *,
+    steps: int = 50,
+    until: int = 30,
+    prompt: str = "",
+    preset: str = "paper",
+    progress: bool = True,
+) -> Inversion:
+    """DDIM inversion of images [N,3,H,W] in [0,1], all in one batch, up to noise step `until` of `steps`.
+
+    Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
+    preset: "paper" takes the noise and the clean latents from one more call, eps(z_T, T); "released" from the last
+    call of the inversion. U-Net calls: until, plus one for "paper".
+    Raises ValueError for an unknown preset, a count out of range and images of a wrong size.
+    """
+    check_choice("preset", preset, PRESETS)
+    schedule = timesteps(model, steps)
+    check_int("until", until, 1, steps, "steps")
+    z = model.encode(image_batch(images))
+    context = model.embed_text(prompt)
+    bar = tqdm(total=until, desc="inversion", disable=not progress)
+    inversion = run_inversion(model, z, context, schedule[:until], steps=steps, bar=bar)
+    if preset == "paper":
+        z, a = inversion.latents[-1], inversion.alpha_bar
+        inversion.noise = model.predict_noise(z, int(schedule[until - 1]), context)
+        inversion.clean = predict_clean(z, inversion.noise, a)
+    return inversion
+
+
+@torch.no_grad()
+def run_inversion(
+    model: ImageModel, latents: Tensor, context: Tensor, schedule: Tensor, *, steps: int, bar: tqdm | None = None
+) -> Inversion:
+    """The inversion from clean latents along `schedule`, clean and noise from its last call (the released rule)."""
+    path = [latents]
+    state = (latents, latents, latents)
+    for state in inversion_steps(model, latents, context, [int(t) for t in schedule]):
+        path.append(state[0])
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.close()
+    _, clean, noise = state
+    return Inversion(path, clean, noise, schedule, model.alpha_bar(schedule[-1]), steps)
+
+
+@torch.no_grad()
+def inversion_steps(
+    model: ImageModel, latents: Tensor, context: Tensor, schedule: Sequence[int], start: int = 0
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`."""
+    a = model.alpha_bar(start)
+    for t in schedule:
+        noise = model.predict_noise(latents, t, context)
+        clean = predict_clean(latents, noise, a)
+        a = model.alpha_bar(t)
+        latents = add_noise(clean, noise, a)
+        yield latents, clean, noise
+
+
+def image_batch(images: Tensor | Sequence[Tensor]) -> Tensor:
+    """[N,3,H,W] from a batch, one image or a sequence of images of one size."""
+    if isinstance(images, Tensor) or not isinstance(images, Sequence):
+        return as_images(images, name="images")
+    batch = [as_images(x, name=f"image {k}") for k, x in enumerate(images)]
+    sizes = {tuple(x.shape[-2:]) for x in batch}
+    if len(sizes) != 1:
+        raise ValueError(f"images have {len(sizes)} different sizes: bring them to one size with fit_images first.")
+    return torch.cat(batch)
+
+
+def check_int(name: str, value: int, low: int, high: int | None = None, high_name: str = "") -> None:
+    """ValueError unless value is an int (no bool) in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        most = "" if high is None else f" and at most {f'{high_name} = ' if high_name else ''}{high}"
+        raise ValueError(f"{name}={value!r} is out of range: give a whole number of at least {low}{most}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """ValueError unless value is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, choices))}.")

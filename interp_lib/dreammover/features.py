@@ -1,0 +1,90 @@
+"""Diffusion features of images (paper section 3.2, Fig. 3): the output of one up-block at one noise step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from interp_lib.dreammover.ddim import Inversion, check_int, image_batch, inversion_steps, timesteps
+
+if TYPE_CHECKING:
+    from interp_lib.models.image_model import ImageModel
+
+
+class _BlockDone(Exception):
+    """Raised by the hook once the block's output is there: the rest of the U-Net need not run."""
+
+
+@torch.no_grad()
+def diffusion_features(
+    model: ImageModel,
+    images: Tensor | Sequence[Tensor] | None,
+    *,
+    step: int = 14,
+    block: int = 1,
+    steps: int = 50,
+    prompt: str = "",
+    inversion: Inversion | None = None,
+    progress: bool = True,
+) -> Tensor:
+    """Output [N,C,h,w] of `unet.up_blocks[block]` for images [N,3,H,W] in [0,1] after `step` steps of inversion.
+
+    Source: section 3.2 and 4.1 (second up-block, 14th step). Inverts `step` steps, then makes one extra pass on
+    (z_step, t_step), which the inversion itself never evaluates, and stops it after the block.
+    inversion: an existing one of these images, whose latents are reused (`images` may then be None); where it is too
+    short it is continued. Raises ValueError for a step or block out of range.
+    """
+    schedule = [int(t) for t in timesteps(model, steps)]
+    check_int("step", step, 1, steps, "steps")
+    check_int("block", block, 0, len(model.unet.up_blocks) - 1)
+    if inversion is not None and inversion.steps != steps:
+        raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
+    context = model.embed_text(prompt)
+    path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
+    done = len(path) - 1
+    start = schedule[done - 1] if done else 0
+    rest = inversion_steps(model, path[-1], context, schedule[done:step], start)
+    path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
+    return block_output(model, path[-1], schedule[step - 1], context, block)
+
+
+@torch.no_grad()
+def block_output(model: ImageModel, latents: Tensor, timestep: int, context: Tensor, block: int) -> Tensor:
+    """What `unet.up_blocks[block]` puts out, float32: one counted call that stops there."""
+    kept: list[Tensor] = []
+
+    def keep(module, args, output):
+        kept.append(output)
+        raise _BlockDone
+
+    hook = model.unet.up_blocks[block].register_forward_hook(keep)
+    try:
+        model.predict_noise(latents, timestep, context)
+    except _BlockDone:
+        pass
+    finally:
+        hook.remove()
+    return kept[0].float()
+
+
+def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
+    """Joint PCA of features [N,C,h,w] over all images and positions -> [N,components,h,w].
+
+    Source: Fig. 3. Components are in falling order of variance, centred and not rescaled; the sign is fixed so that
+    the loading of largest magnitude is positive. float64 inside, the input's dtype outside.
+    Raises ValueError unless features are [N,C,h,w] with at least `components` channels and positions.
+    """
+    if features.ndim != 4:
+        raise ValueError(f"features has shape {list(features.shape)}: give [N,C,h,w].")
+    n, c, h, w = features.shape
+    check_int("components", components, 1, min(c, n * h * w), "the lesser of channels and positions")
+    device = "cpu" if features.device.type == "mps" else features.device  # MPS has no float64
+    x = features.detach().to(device).double().permute(0, 2, 3, 1).reshape(-1, c)
+    x = x - x.mean(0)
+    axes = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)[:, :components]
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    return (x @ axes).reshape(n, h, w, components).permute(0, 3, 1, 2).to(features)

@@ -1,0 +1,200 @@
+"""Diffusion-aware flow (DreamMover, Sec. 3.2): features in, correspondence out, and what can be asked of a flow.
+
+Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in pixels of its own grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Cosines closer than this count as equal: a hundred times float64 rounding, far below any gap that means something.
+COSINE_TIE = 1e-12
+
+
+def pixel_grid(height: int, width: int, *, like: Tensor) -> Tensor:
+    """Coordinates (x, y) of every pixel, [2,height,width], with the device and dtype of `like`."""
+    y = torch.arange(height, device=like.device, dtype=like.dtype)
+    x = torch.arange(width, device=like.device, dtype=like.dtype)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` itself, or its float32 copy when it is narrower: half precision holds neither exp(10) sums nor sub-pixels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def check_flow(flow: Tensor, like: Tensor) -> None:
+    """Raise ValueError unless `flow` is a finite [N,2,h,w] on the grid and batch of `like` [N,C,h,w]."""
+    if like.ndim != 4 or tuple(flow.shape) != (like.shape[0], 2, *like.shape[2:]):
+        raise ValueError(
+            f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}: a flow for [N,C,h,w] is [N,2,h,w]."
+        )
+    if not torch.isfinite(flow).all():
+        raise ValueError("flow holds NaN or infinite values: replace them first, for instance with torch.nan_to_num.")
+
+
+def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] | None) -> None:
+    if size is not None and min(_pair(size)) < 1:
+        raise ValueError(f"size={size} must be at least 1: a grid (h, w), or one side of a square.")
+    for name, features in (("source", source), ("target", target)):
+        if features.ndim != 4 or not features.is_floating_point() or min(features.shape) < 1:
+            raise ValueError(f"{name} must be a float tensor [N,C,h,w] of features, not {tuple(features.shape)}.")
+        if not torch.isfinite(features).all():
+            raise ValueError(f"{name} holds NaN or infinite features: check the network's dtype, float32 is safe.")
+    if source.shape[:2] != target.shape[:2] or (size is None and source.shape != target.shape):
+        raise ValueError(
+            f"source {tuple(source.shape)} and target {tuple(target.shape)} must agree in batch, channels and grid:"
+            " take both from one block of one model, or give size=(h, w) to bring both to one grid."
+        )
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _on_grid(features: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    """Bilinear resize to `size`, every feature vector then divided by its length."""
+    if size is not None:
+        features = F.interpolate(features, size=_pair(size), mode="bilinear", align_corners=False)
+    return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
+
+
+def _first_best(scores: Tensor) -> Tensor:
+    """Column of the largest score in each row, the lowest one among equals."""
+    best = scores.amax(dim=1, keepdim=True)
+    return (scores >= best - COSINE_TIE).view(torch.uint8).argmax(dim=1)
+
+
+@torch.no_grad()
+def match_features(
+    source: Tensor, target: Tensor, *, size: int | tuple[int, int] | None = None, tile: int = 4096
+) -> Tensor:
+    """Flow source -> target: for every source pixel the offset to the target pixel of largest cosine similarity.
+
+    Source: DreamMover, Sec. 3.2, Eq. 5.
+    source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one side of a square; None keeps the
+    features' own. tile: source pixels compared at once; no more than tile x h*w scores exist at any time.
+    Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64, equal ones (within 1e-12, which
+    covers the rounding of any tile size) go to the lowest target index, row by row. Not differentiable.
+    Raises ValueError on features that do not fit together.
+    """
+    if tile < 1:
+        raise ValueError(f"tile={tile} must be at least 1: it is the number of source pixels compared at once.")
+    _check_features(source, target, size)
+    # MPS has no float64, and exactness needs it.
+    rows, columns = (
+        _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
+    )
+    height, width = source.shape[2:] if size is None else _pair(size)
+    index = torch.stack(
+        [torch.cat([_first_best(block @ b) for block in a.T.split(tile)]) for a, b in zip(rows, columns, strict=True)]
+    )
+    landing = torch.stack([index % width, index // width], dim=1).unflatten(2, (height, width))
+    flow = landing - pixel_grid(height, width, like=landing)
+    return flow.to(source.device, torch.promote_types(source.dtype, torch.float32))
+
+
+def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] | None = None) -> Tensor:
+    """Several feature maps of the same images (timesteps, blocks) as one, whose cosine is the mean of their cosines.
+
+    Source: ours (refinement of DreamMover, Sec. 3.2). Unit vectors laid end to end: their product is the sum.
+    features: maps [N,C_k,h,w]; size: bring them to this grid first (needed when their grids differ).
+    Returns [N, sum C_k, h, w] of unit vectors, for `match_features`.
+    """
+    if not features:
+        raise ValueError("features is empty: give at least one feature map [N,C,h,w].")
+    if size is None and len({(len(f), *f.shape[2:]) for f in features}) > 1:
+        raise ValueError("the feature maps differ in batch or grid: give size=(h, w) to bring them to one grid.")
+    return torch.cat([_on_grid(at_least_float32(f), size) for f in features], dim=1) / math.sqrt(len(features))
+
+
+def refine_subpixel(
+    source: Tensor,
+    target: Tensor,
+    flow: Tensor,
+    *,
+    size: int | tuple[int, int] | None = None,
+    radius: int = 1,
+    temperature: float = 0.02,
+) -> Tensor:
+    """Sub-pixel flow: the soft-argmax of the cosine in a window around the match.
+
+    Source: ours (refinement of DreamMover, Eq. 5; off by default).
+    source, target, size: as given to `match_features`; flow: what it returned, [N,2,h,w].
+    The window is (2*radius+1)^2 target pixels, those outside the image left out; temperature is in units of cosine.
+    Returns [N,2,h,w], at most `radius` pixels from `flow`; tends to `flow` as the temperature falls (where the match
+    is unique); differentiable with respect to the features.
+    """
+    _check_features(source, target, size)
+    if radius < 0 or temperature <= 0:
+        raise ValueError(f"radius={radius} must be at least 0 and temperature={temperature} above 0.")
+    source, target = (_on_grid(at_least_float32(f), size) for f in (source, target))
+    check_flow(flow, source)
+    height, width = source.shape[2:]
+    x, y = (pixel_grid(height, width, like=source) + flow).round().long().unbind(1)
+    window = [(dx, dy) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)]
+    scores = []
+    for dx, dy in window:
+        inside = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
+        index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+        matched = target.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, target.shape[1], -1))
+        cosine = (source * matched.view_as(source)).sum(1)
+        scores.append(torch.where(inside, cosine / temperature, -math.inf))
+    weight = torch.stack(scores, dim=1).softmax(dim=1)  # [N, window, h, w]
+    shift = torch.einsum("nkhw,kc->nchw", weight, weight.new_tensor(window))
+    return flow + shift.to(flow.dtype)
+
+
+def consistency_mask(flow01: Tensor, flow10: Tensor, *, tolerance: float = 2.0) -> Tensor:
+    """Where the flow there and back returns to within `tolerance` pixels of its start.
+
+    Source: ours (refinement; off by default). Two pixels are one cell of features at half the latent resolution.
+    flow01, flow10: [N,2,h,w]. Returns bool [N,1,h,w] on the grid of image 0; False where flow01 leaves the image.
+    """
+    check_flow(flow01, flow01)
+    check_flow(flow10, flow01)
+    height, width = flow01.shape[2:]
+    x, y = (pixel_grid(height, width, like=flow01) + flow01).unbind(1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    distance = torch.linalg.vector_norm(flow01 + backwarp(flow10, flow01), dim=1)
+    return (inside & (distance <= tolerance))[:, None]
+
+
+def backwarp(image: Tensor, flow: Tensor) -> Tensor:
+    """The image seen through a flow: out(p) = image(p + flow(p)), bilinear, zero outside the image.
+
+    Source: the warp inside the brightness metric of softmax splatting (Niklaus and Liu 2020), DreamMover Eq. 4.
+    image: [N,C,h,w]; flow: [N,2,h,w] in its pixels. Returns [N,C,h,w]; differentiable in both.
+    """
+    check_flow(flow, image)
+    height, width = image.shape[2:]
+    flow = at_least_float32(flow)
+    extent = flow.new_tensor([width, height])
+    # In pixels the two align_corners conventions are one map; this one also holds for an image one pixel wide.
+    points = (pixel_grid(height, width, like=flow) + flow).permute(0, 2, 3, 1)
+    points = (2 * points + 1) / extent - 1
+    wide = image.to(torch.promote_types(image.dtype, flow.dtype))
+    warped = F.grid_sample(wide, points.to(wide.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return warped.to(image.dtype)
+
+
+def brightness_metric(a: Tensor, b: Tensor, flow: Tensor, *, alpha: float = 10.0, ones_channel: bool = False) -> Tensor:
+    """Splatting importance M = clip(-alpha * L1, -10, 10), L1 = mean over channels of |a - backwarp(b, flow)|.
+
+    Source: DreamMover, Eq. 4 (M is named, not given there); alpha = 10 and the clip are its released code's.
+    a, b: [N,C,h,w] latents of the image to be splatted and of the other one; flow: a -> b, [N,2,h,w].
+    ones_channel: append a channel of ones to both first, as the released code does (the mean is then over C+1).
+    Returns M, [N,1,h,w], in [-10, 0] for alpha >= 0: 0 where the two agree.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must have the same shape: latents of one pair.")
+    a, b = at_least_float32(a), at_least_float32(b)
+    if ones_channel:
+        a, b = (torch.cat([x, torch.ones_like(x[:, :1])], dim=1) for x in (a, b))
+    loss = (a - backwarp(b, flow)).abs().mean(dim=1, keepdim=True)
+    return (-alpha * loss).clamp(-10.0, 10.0)

@@ -1,0 +1,221 @@
+"""Latent space fusion (DreamMover, Sec. 3.3): two images' latents, carried to a time between, become one latent.
+
+Shapes: latents [N,C,h,w], flows [N,2,h,w] in latent pixels, metrics [N,1,h,w]. delta is one time in [0,1], or n of
+them (a list or a float64 tensor) for one pair; n latents come back, the same bits as one at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .flow import at_least_float32, backwarp, brightness_metric, check_flow
+from .splat import landing, splat_with_coverage
+
+Times = float | Sequence[float] | Tensor
+PRESETS = ("paper", "released")
+WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
+
+
+def _times(delta: Times, batch: int = 1) -> Tensor:
+    """delta as [n,1,1,1] in float64 on the CPU; several times are for one pair, or one each for `batch` pairs."""
+    d = torch.as_tensor(delta, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
+    if d.numel() == 0 or not ((d >= 0) & (d <= 1)).all():
+        raise ValueError(f"delta={delta} must lie within [0, 1]: 0 is the time of image 0, 1 that of image 1.")
+    if min(len(d), batch) > 1 and len(d) != batch:
+        raise ValueError(f"{len(d)} times for {batch} pairs: give one time, one per pair, or one pair at a time.")
+    return d
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, choices))}.")
+
+
+def fusion_metrics(
+    a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper", alpha: float = 10.0
+) -> tuple[Tensor, Tensor]:
+    """Splatting importance (M0, M1) of both images; `released` counts a channel of ones along (see METHODS, table).
+
+    Source: DreamMover, Eq. 4. a0, a1: the latents to compare, clean ones for two-level fusion, z_T for direct fusion.
+    """
+    _check_choice("preset", preset, PRESETS)
+    ones = preset == "released"
+    return (
+        brightness_metric(a0, a1, flow01, alpha=alpha, ones_channel=ones),
+        brightness_metric(a1, a0, flow10, alpha=alpha, ones_channel=ones),
+    )
+
+
+# Eq. 6 and Eq. 7
+def time_weighted_fusion(
+    z0: Tensor,
+    z1: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    metric0: Tensor | None = None,
+    metric1: Tensor | None = None,
+) -> Tensor:
+    """(1-d) splat(z0, d F01) + d splat(z1, (1-d) F10), with what each image alone covers and the holes filled in.
+
+    Source: DreamMover, Eq. 6 and 7; the filling (coverages m0, m1) as its released code has it. Where both images
+    land this is the papers' formula; where one lands, that one; where none does, the mean of the unwarped latents.
+    Differentiable in latents, flows and metrics. Zero flow gives the plain (1-d) z0 + d z1.
+    """
+    d = _times(delta, len(z0)).to(flow01.device, at_least_float32(flow01).dtype)
+    batch = max(len(d), len(z0))
+    z0, z1, metric0, metric1 = (x if x is None else x.expand(batch, -1, -1, -1) for x in (z0, z1, metric0, metric1))
+    s0, m0 = splat_with_coverage(z0, (d * flow01).expand(batch, -1, -1, -1), metric0)
+    s1, m1 = splat_with_coverage(z1, ((1 - d) * flow10).expand(batch, -1, -1, -1), metric1)
+    m = m0 * m1
+    seen = m * ((1 - d) * s0 + d * s1) + (m0 - m).clamp(min=0) * s0 + (m1 - m).clamp(min=0) * s1
+    fused = seen + (1 - (m0 + m1).clamp(max=1)) * ((1 - d) * z0 + d * z1)
+    return fused.to(z0.dtype)
+
+
+@torch.no_grad()
+def winning_source(
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    metric0: Tensor | None = None,
+    metric1: Tensor | None = None,
+) -> Tensor:
+    """For every target pixel the one source pixel whose contribution weighs most.
+
+    Source: DreamMover, Sec. 3.3 ("Winner-Takes-All"); the weight w * exp(M) * (1-d or d) is ours.
+    Returns int64 [N,h,w]: 0..h*w-1 is a pixel of image 0 (row by row), h*w..2*h*w-1 one of image 1, -1 a hole. Equal
+    weights (within 1e-9 of the larger) go to image 0, then to the lowest pixel. A bilinear weight under 1e-9 is a
+    whole-pixel landing that rounding has moved, and counts for nothing.
+    """
+    exact = torch.float32 if flow01.device.type == "mps" else torch.float64  # ties should be ties, not rounding
+    d = _times(delta, len(flow01)).to(flow01.device, exact)
+    height, width = flow01.shape[2:]
+    pixels = height * width
+    index, weights, score = [], [], []
+    for flow, time, share, metric in ((flow01, d, 1 - d, metric0), (flow10, 1 - d, d, metric1)):
+        place, weight = landing(time * flow.to(exact))  # [n, 4, hw]
+        importance = share[..., 0] if metric is None else share[..., 0] * metric.to(exact).flatten(2).exp()
+        index.append(place)
+        weights.append(weight)
+        score.append(weight * importance)
+    index, weights, score = (torch.cat(x, dim=2) for x in (index, weights, score))  # sources: image 0, then image 1
+    source = torch.arange(2 * pixels, device=index.device).expand_as(index)
+    index, score, source = index.flatten(1), score.flatten(1), source.flatten(1)
+    best = score.new_zeros(len(index), pixels + 1).scatter_reduce(1, index, score, "amax")
+    wins = (score > 0) & (weights.flatten(1) > WEIGHT_TIE) & (score >= (1 - WEIGHT_TIE) * best.gather(1, index))
+    nobody = 2 * pixels
+    first = source.new_full((len(index), pixels + 1), nobody)
+    first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels]
+    return torch.where(first < nobody, first, -1).unflatten(1, (height, width))
+
+
+def winner_takes_all(
+    noise0: Tensor,
+    noise1: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    metric0: Tensor | None = None,
+    metric1: Tensor | None = None,
+) -> Tensor:
+    """eps^d: at every target pixel, unmixed, the noise of the contribution that weighs most.
+
+    Source: DreamMover, Sec. 3.3, before Eq. 8. Holes take the unwarped noise of the image nearer in time (image 0 at
+    d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays unit variance; differentiable in
+    the noise. Ties as in `winning_source`.
+    """
+    check_flow(flow01, noise0)
+    check_flow(flow10, noise1)
+    winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
+    pixels = winner.shape[1]
+    later = (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
+    unwarped = torch.arange(pixels, device=winner.device) + pixels * later
+    winner = torch.where(winner < 0, unwarped, winner)
+    both = torch.cat([noise0.flatten(2), noise1.flatten(2)], dim=2).expand(len(winner), -1, -1)
+    chosen = both.gather(2, winner[:, None].expand(-1, both.shape[1], -1))
+    return chosen.unflatten(2, noise0.shape[2:])
+
+
+def hard_switch(z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times) -> Tensor:
+    """Low level of the released code: at every pixel the *unwarped* latent of the image that agrees better.
+
+    Source: DreamMover's released code (not in the paper): w_i = clip(0.3 - L_i, 0.001, 1) * (1-d or d), where
+    L_i = mean over channels of |z_i - backwarp(z_other, F)|; image 0 where w0 >= w1.
+    """
+    d = _times(delta, len(z0)).to(z0.device, at_least_float32(z0).dtype)
+    loss0 = (z0 - backwarp(z1, flow01)).abs().mean(dim=1, keepdim=True)
+    loss1 = (z1 - backwarp(z0, flow10)).abs().mean(dim=1, keepdim=True)
+    weight0 = (0.3 - loss0).clamp(0.001, 1.0) * (1 - d)
+    weight1 = (0.3 - loss1).clamp(0.001, 1.0) * d
+    return torch.where(weight0 >= weight1, z0, z1)
+
+
+# Eq. 6
+def fuse_direct(
+    z0: Tensor,
+    z1: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    *,
+    preset: str = "paper",
+    alpha: float = 10.0,
+) -> Tensor:
+    """z_T^d by direct fusion: the time-weighted mean of the splatted noisy latents (blurs, see Sec. 3.3).
+
+    Source: DreamMover, Eq. 6. z0, z1: z_T of the two images, [1,C,h,w]; M is theirs too. delta: one time or n.
+    Returns [n,C,h,w]. Raises ValueError on an unknown preset, a time outside [0, 1], shapes that do not fit.
+    """
+    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset, alpha=alpha)
+    return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
+
+
+# Eq. 7 and Eq. 8
+def fuse_two_level(
+    clean0: Tensor,
+    clean1: Tensor,
+    noise0: Tensor,
+    noise1: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    alpha_bar: float | Tensor,
+    *,
+    preset: str = "paper",
+    alpha: float = 10.0,
+    high: str = "average",
+    low: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """z_T^d by two-level fusion: (latent, clean, noise), latent = sqrt(ab) clean + sqrt(1-ab) noise.
+
+    Source: DreamMover, Eq. 7 (clean) and Eq. 8 (latent). clean0, clean1: z_{T->0}; noise0, noise1: eps, [1,C,h,w];
+    alpha_bar: the cumulative alpha at T, in (0, 1); delta: one time or n. Returns three [n,C,h,w].
+    high: "average" (Eq. 7) or "wta". low: "wta" (Eq. 8, `paper`'s), "average", or "switch" (`released`'s: the latent
+    is the hard-switched z_T and noise what Eq. 8 then leaves); None = the preset's. M is the clean latents' always.
+    Raises ValueError on an unknown choice, a number out of range, shapes that do not fit.
+    """
+    _check_choice("preset", preset, PRESETS)
+    low = low or {"paper": "wta", "released": "switch"}[preset]
+    _check_choice("high", high, ("average", "wta"))
+    _check_choice("low", low, ("wta", "average", "switch"))
+    if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
+        raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")
+    if not 0 < float(alpha_bar) < 1:
+        raise ValueError(f"alpha_bar={float(alpha_bar)} must lie within (0, 1): the cumulative alpha at step T.")
+    signal, spread = math.sqrt(float(alpha_bar)), math.sqrt(1 - float(alpha_bar))
+    fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
+    where = (flow01, flow10, delta)
+    metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset, alpha=alpha)
+    clean = fusions[high](clean0, clean1, *where, *metrics)
+    if low == "switch":
+        z0, z1 = signal * clean0 + spread * noise0, signal * clean1 + spread * noise1
+        latent = hard_switch(z0, z1, *where)
+        return latent, clean, (latent - signal * clean) / spread
+    noise = fusions[low](noise0, noise1, *where, *metrics)
+    return signal * clean + spread * noise, clean, noise

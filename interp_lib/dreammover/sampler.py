@@ -1,0 +1,149 @@
+"""From the inverted pair to the denoised frames (paper section 3.3 and 3.4), one state at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from interp_lib.dreammover.attention import replace_self_attention
+from interp_lib.dreammover.ddim import Inversion, add_noise, ddim_step, predict_clean
+from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
+
+if TYPE_CHECKING:
+    from interp_lib.models.image_model import ImageModel
+
+
+@dataclass
+class FrameState:
+    """Where the frames are: latents [n+2,C,h,w] (image 0, n middle frames, image 1) at a timestep.
+
+    timestep: of the latents, the last of a run being 0. fused_clean: [n,C,h,w], the high level of Eq. 7, None when
+    the fusion was direct.
+    """
+
+    timestep: int
+    latents: Tensor
+    fused_clean: Tensor | None
+
+
+@torch.no_grad()
+def denoise_frames(
+    model: ImageModel,
+    inversion: Inversion,
+    flow01: Tensor,
+    flow10: Tensor,
+    deltas: Tensor,
+    context: Tensor,
+    *,
+    preset: str = "paper",
+    two_level: bool = True,
+    attention: bool = True,
+    chunk: int | None = None,
+) -> Iterator[FrameState]:
+    """Fuse the inverted pair at times `deltas` [n] and denoise; yield the start, then the state after every step.
+
+    Source: Eq. 6-8 for the start, Eq. 2 for the steps, Eq. 9 and 10 inside the network; `released` evaluates its first
+    step twice, the second time on the fused clean latents re-noised with the first prediction.
+    inversion: of both images, in this order; its own clean and noise are used by "released" only. flow01, flow10:
+    [1,2,h,w] in latent pixels. chunk: middle frames per U-Net call, None for all.
+    U-Net calls: per step one of the endpoints and ceil(n/chunk) of middle frames, once more the latter in `released`'s
+    first step. "paper" takes eps(z_T, T) from the first endpoints call.
+    """
+    down = [int(t) for t in inversion.timesteps.flip(0)]
+    levels = list(zip(down, [*down[1:], 0], strict=True))
+    net = _Network(model, context, chunk or len(deltas), preset, attention)
+    # The replacement is off whenever a state is handed out, so that the model can be used between two steps.
+    with net.replacing():
+        start, state = _first_step(net, inversion, flow01, flow10, deltas, levels[0], preset, two_level)
+    yield start
+    yield state
+    for t, below in levels[1:]:
+        z_ends, z, a, a_below = state.latents[[0, -1]], state.latents[1:-1], model.alpha_bar(t), model.alpha_bar(below)
+        with net.replacing():
+            z_ends = ddim_step(z_ends, net.ends(z_ends, t), a, a_below)
+            z = ddim_step(z, net.middle(z, t), a, a_below)
+        state = FrameState(below, _joined(z_ends, z), state.fused_clean)
+        yield state
+
+
+def _first_step(
+    net: _Network,
+    inversion: Inversion,
+    flow01: Tensor,
+    flow10: Tensor,
+    deltas: Tensor,
+    level: tuple[int, int],
+    preset: str,
+    two_level: bool,
+) -> tuple[FrameState, FrameState]:
+    """The fused start at T and the state one step below, from one call of the endpoints."""
+    t, below = level
+    a, a_below = inversion.alpha_bar, net.model.alpha_bar(below)
+    z_ends = inversion.latents[-1]
+    eps_ends = net.ends(z_ends, t)
+    clean_ends, noise_ends = inversion.clean, inversion.noise
+    if preset == "paper":
+        clean_ends, noise_ends = predict_clean(z_ends, eps_ends, a), eps_ends
+    z, fused = _fuse(z_ends, clean_ends, noise_ends, flow01, flow10, deltas.split(net.chunk), a, preset, two_level)
+    start = FrameState(t, _joined(z_ends, z), fused)
+    if preset == "released" and two_level:  # (otherwise, ends and middle frames alike, an ordinary step)
+        z = add_noise(fused, net.middle(z, t), a)
+        z = add_noise(fused, net.middle(z, t), a_below)
+        z_ends = add_noise(clean_ends, eps_ends, a_below)
+    else:
+        z = ddim_step(z, net.middle(z, t), a, a_below)
+        z_ends = ddim_step(z_ends, eps_ends, a, a_below)
+    return start, FrameState(below, _joined(z_ends, z), fused)
+
+
+class _Network:
+    """eps of the two endpoints in one call, and of middle frames in chunks that see the endpoints' K and V."""
+
+    def __init__(self, model: ImageModel, context: Tensor, chunk: int, preset: str, attention: bool):
+        self.model, self.context, self.chunk = model, context, chunk
+        self.preset, self.attention, self.control = preset, attention, None
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        if not self.attention:
+            yield
+            return
+        with replace_self_attention(self.model.unet, preset=self.preset) as self.control:
+            yield
+
+    def ends(self, z: Tensor, t: int) -> Tensor:
+        with self.control.storing() if self.attention else nullcontext():
+            return self.model.predict_noise(z, t, self.context)
+
+    def middle(self, z: Tensor, t: int) -> Tensor:
+        with self.control.reusing() if self.attention else nullcontext():
+            return torch.cat([self.model.predict_noise(part, t, self.context) for part in z.split(self.chunk)])
+
+
+def _joined(ends: Tensor, middle: Tensor) -> Tensor:
+    return torch.cat([ends[:1], middle, ends[1:]])
+
+
+def _fuse(
+    z: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    times: tuple[Tensor, ...],
+    alpha_bar: float,
+    preset: str,
+    two_level: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """(z_T of the middle frames, their fused clean latents or None)"""
+    if not two_level:
+        return torch.cat([fuse_direct(z[:1], z[1:], flow01, flow10, d, preset=preset) for d in times]), None
+    pair = (clean[:1], clean[1:], noise[:1], noise[1:], flow01, flow10)
+    fused = [fuse_two_level(*pair, d, alpha_bar, preset=preset)[:2] for d in times]
+    latents, high = zip(*fused, strict=True)
+    return torch.cat(latents), torch.cat(high)

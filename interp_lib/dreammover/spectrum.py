@@ -1,0 +1,46 @@
+"""High-frequency energy (DreamMover, Sec. 3.3 and Fig. 5): what averaging takes from a latent code."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .flow import at_least_float32
+
+
+def spectrum(x: Tensor) -> Tensor:
+    """Centred amplitude spectrum |FFT| over the last two dimensions, unnormalised.
+
+    Source: DreamMover, Fig. 5(b).
+    x: [...,h,w]. Returns [...,h,w], frequency zero at row h//2, column w//2. Moving the image around (with wrapping)
+    leaves it unchanged.
+    """
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}: a spectrum needs an image or latent code [..., h, w].")
+    return torch.fft.fftshift(torch.fft.fft2(at_least_float32(x)).abs(), dim=(-2, -1))
+
+
+def high_frequency_energy(x: Tensor, *, centre: float = 0.25) -> Tensor:
+    """Sum of the amplitudes outside the central square of the spectrum, over all channels.
+
+    Source: DreamMover, Sec. 3.3: "high" is the part of the spectrogram beyond the centre 1/4.
+    x: [N,C,h,w], or one image [C,h,w]. centre: share of the *area* that counts as low, in [0,1]; of n rows (columns)
+    the round(n*sqrt(centre)) =: s from n//2 - s//2 up. 0.25 is half of each side; 1/16 reads "1/4" as of the side.
+    Returns [N]. Proportional to the contrast of x; 0 for centre = 1.
+    """
+    if x.ndim not in (3, 4):
+        raise ValueError(f"x has shape {tuple(x.shape)}: give [N,C,h,w], or one image [C,h,w].")
+    if not 0 <= centre <= 1:
+        raise ValueError(f"centre={centre} must be within [0, 1]: it is the share of the spectrum's area.")
+    amplitude = spectrum(x if x.ndim == 4 else x[None])
+    high = torch.ones(amplitude.shape[-2:], dtype=torch.bool, device=amplitude.device)
+    rows, columns = (_central(n, centre) for n in amplitude.shape[-2:])
+    high[rows, columns] = False
+    return (amplitude * high).sum(dim=(1, 2, 3))
+
+
+def _central(n: int, centre: float) -> slice:
+    side = round(n * math.sqrt(centre))
+    return slice(n // 2 - side // 2, n // 2 - side // 2 + side)

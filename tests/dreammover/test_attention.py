@@ -1,0 +1,170 @@
+"""Attention replacement: the formula, the identities, and that nothing is left behind."""
+
+import pytest
+import torch
+
+from interp_lib.dreammover.attention import replace_self_attention
+from interp_lib.dreammover.lora import load_lora
+from interp_lib.models.image_model import up_block_self_attentions
+
+T = 261
+
+
+@pytest.fixture
+def z():
+    return torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def eps(model, z):
+    return model.predict_noise(z, T, model.embed_text(""))
+
+
+def processors(model):
+    return dict(model.unet.attn_processors)
+
+
+def plain_attention(attn, x, keys_from):
+    """One frame x [L,C] attending to tokens [M,C]: loops over heads and queries, float64."""
+    w = {n: getattr(attn, n).weight.double() for n in ("to_q", "to_k", "to_v")}
+    q, k, v = x.double() @ w["to_q"].T, keys_from.double() @ w["to_k"].T, keys_from.double() @ w["to_v"].T
+    d = q.shape[1] // attn.heads
+    out = torch.zeros_like(q)
+    for h in range(attn.heads):
+        s = slice(h * d, (h + 1) * d)
+        for i in range(len(q)):
+            a = torch.softmax(k[:, s] @ q[i, s] / d**0.5, 0)
+            out[i, s] = a @ v[:, s]
+    return out @ attn.to_out[0].weight.double().T + attn.to_out[0].bias.double()
+
+
+@torch.no_grad()
+def test_layer_is_the_formula(tiny):
+    attn = up_block_self_attentions(tiny.unet, 2)[0][1]
+    x = torch.randn(4, 9, attn.to_q.in_features, generator=torch.Generator().manual_seed(3))
+    with replace_self_attention(tiny.unet):
+        ours = attn(x)
+    both = torch.cat([x[0], x[3]])
+    for i, keys in enumerate((x[0], both, both, x[3])):
+        assert torch.allclose(ours[i].double(), plain_attention(attn, x[i], keys), atol=1e-5)
+
+
+def test_presets_choose_by_position(tiny):
+    with replace_self_attention(tiny.unet) as paper:
+        assert paper.count == 9
+    with replace_self_attention(tiny.unet, preset="released") as released:
+        assert released.count == 6
+        assert {name.split(".")[1] for name in released.names} == {"2", "3"}
+    with replace_self_attention(tiny.unet, blocks=1) as one:
+        assert one.count == 3 and len(set(paper.names)) == 9
+    with replace_self_attention(tiny.unet, blocks=(0, 3)) as two:
+        assert two.names == [n for n in paper.names if n.startswith("up_blocks.3")]
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"blocks": 0}, "no self-attention"),
+        ({"blocks": ()}, "no self-attention"),
+        ({"blocks": 4}, "names no up-block"),
+        ({"blocks": -1}, "names no up-block"),
+        ({"preset": "x"}, "preset='x'"),
+    ],
+)
+def test_nothing_to_touch_is_refused(tiny, options, word):
+    with pytest.raises(ValueError, match=word), replace_self_attention(tiny.unet, **options):
+        pass
+
+
+def test_without_middle_frames_bit_for_bit(tiny, z):
+    before = eps(tiny, z[:2])
+    with replace_self_attention(tiny.unet) as control:
+        assert torch.equal(eps(tiny, z[:2]), before)
+        with control.storing():
+            assert torch.equal(eps(tiny, z[:2]), before)
+    assert torch.equal(eps(tiny, z[:2]), before)
+
+
+def test_duplicated_keys_attend_as_once(tiny, z):
+    same = z[:1].expand(4, -1, -1, -1)
+    before = eps(tiny, same)
+    with replace_self_attention(tiny.unet) as control:
+        assert torch.allclose(eps(tiny, same), before, atol=1e-5)
+        with control.storing():
+            eps(tiny, same[:2])
+        with control.reusing():
+            assert torch.allclose(eps(tiny, same), before, atol=1e-5)
+
+
+def test_middle_frames_see_the_endpoints_and_not_each_other(tiny, z):
+    plain = eps(tiny, z)
+    with replace_self_attention(tiny.unet):
+        out = eps(tiny, z)
+        permuted = eps(tiny, z[[0, 3, 1, 2, 4]])
+        other_end = eps(tiny, torch.cat([z[:-1], -z[-1:]]))
+    assert torch.allclose(out[[0, -1]], plain[[0, -1]], atol=1e-5)
+    assert (out[1:-1] - plain[1:-1]).abs().amax((1, 2, 3)).min() > 1e-3
+    assert torch.allclose(permuted[1:-1], out[[3, 1, 2]], atol=1e-5)
+    assert torch.allclose(other_end[0], out[0], atol=1e-5)
+    assert (other_end[1:-1] - out[1:-1]).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_stored_endpoints_equal_one_batch(tiny, z, chunk):
+    with replace_self_attention(tiny.unet) as control:
+        whole = eps(tiny, z)
+        with control.storing():
+            ends = eps(tiny, z[[0, -1]])
+        with control.reusing():
+            middle = torch.cat([eps(tiny, part) for part in z[1:-1].split(chunk)])
+    assert torch.allclose(torch.cat([ends[:1], middle, ends[1:]]), whole, atol=1e-5)
+
+
+def test_keys_of_middle_frames_are_never_computed(tiny, z):
+    seen = []
+    layers = [attn for b in (1, 2, 3) for _, attn in up_block_self_attentions(tiny.unet, b)]
+    hooks = [p.register_forward_hook(lambda m, a, o: seen.append(len(o))) for x in layers for p in (x.to_k, x.to_v)]
+    try:
+        with replace_self_attention(tiny.unet) as control:
+            eps(tiny, z)
+            assert seen == [2] * 18
+            with control.storing():
+                eps(tiny, z[:2])
+            assert seen == [2] * 36
+            with control.reusing():
+                eps(tiny, z)
+            assert seen == [2] * 36
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_restored_after_an_exception(tiny, z):
+    before, plain = processors(tiny), eps(tiny, z)
+    with pytest.raises(RuntimeError, match="body"), replace_self_attention(tiny.unet) as control:
+        assert processors(tiny) != before
+        with control.storing():
+            raise RuntimeError("body")
+    assert control.mode == "batch"
+    assert all(a is b for a, b in zip(processors(tiny).values(), before.values(), strict=True))
+    assert torch.equal(eps(tiny, z), plain)
+
+
+def test_modes_say_what_is_missing(tiny, z):
+    with replace_self_attention(tiny.unet) as control:
+        with pytest.raises(ValueError, match="storing"), control.reusing():
+            pass
+        with pytest.raises(ValueError, match="two endpoints"), control.storing():
+            eps(tiny, z)
+
+
+def test_through_lora_layers(tiny, z, tmp_path, random_lora):
+    with load_lora(tiny, random_lora), replace_self_attention(tiny.unet) as control:
+        whole = eps(tiny, z)
+        with control.storing():
+            eps(tiny, z[[0, -1]])
+        with control.reusing():
+            middle = eps(tiny, z[1:-1])
+    assert torch.allclose(middle, whole[1:-1], atol=1e-4)
+    with replace_self_attention(tiny.unet):
+        assert (eps(tiny, z) - whole).abs().max() > 1e-2

@@ -1,0 +1,87 @@
+"""Features come from the extra pass on (z_step, t_step); the PCA is a joint one with a fixed sign."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.features import diffusion_features, pca_project
+
+SHORT = {"steps": 20, "step": 3}
+
+
+def hooked(model, z, t, block):
+    """The block's output in a whole pass, and how many of the later blocks ran."""
+    kept = []
+    hook = model.unet.up_blocks[block].register_forward_hook(lambda m, a, out: kept.append(out))
+    with torch.no_grad():
+        model.unet(z, t, encoder_hidden_states=model.embed_text("").expand(len(z), -1, -1))
+    hook.remove()
+    return kept[0]
+
+
+@pytest.mark.parametrize("block", [0, 1, 2, 3])
+def test_extra_pass_at_the_step(tiny, small, block):
+    inversion = invert(tiny, small, steps=20, until=3, progress=False)
+    features = diffusion_features(tiny, small, block=block, progress=False, **SHORT)
+    assert torch.allclose(features, hooked(tiny, inversion.latents[3], 101, block), atol=1e-5)
+    assert not torch.allclose(
+        features, hooked(tiny, inversion.latents[2], 101, block), atol=1e-3
+    )  # inversion's own call
+    assert not torch.allclose(features, hooked(tiny, inversion.latents[3], 151, block), atol=1e-3)
+
+
+def test_calls_and_hooks(tiny, small):
+    ran = []
+    last = tiny.unet.up_blocks[-1].register_forward_hook(lambda *a: ran.append(1))
+    before = tiny.unet_calls
+    diffusion_features(tiny, small, progress=False, **SHORT)
+    last.remove()
+    assert tiny.unet_calls - before == 3 + 1
+    assert len(ran) == 3  # the extra pass stopped after the second block
+    assert not tiny.unet.up_blocks[1]._forward_hooks
+
+
+@pytest.mark.parametrize("until, calls", [(1, 3), (3, 1), (5, 1)])
+def test_an_inversion_is_reused_or_continued(tiny, small, until, calls):
+    fresh = diffusion_features(tiny, small, progress=False, **SHORT)
+    inversion = invert(tiny, small, steps=20, until=until, preset="released", progress=False)
+    before = tiny.unet_calls
+    reused = diffusion_features(tiny, None, inversion=inversion, progress=False, **SHORT)
+    assert tiny.unet_calls - before == calls
+    assert torch.allclose(reused, fresh, atol=1e-5)
+    assert len(inversion.latents) == until + 1
+
+
+@pytest.mark.parametrize(
+    "options, word", [({"step": 0}, "step=0"), ({"step": 51}, "step=51"), ({"block": 4}, "block=4")]
+)
+def test_wrong_arguments(tiny, small, options, word):
+    with pytest.raises(ValueError, match=word):
+        diffusion_features(tiny, small, **options)
+
+
+def test_pca_is_numpys(seed=0):
+    x = torch.randn(2, 6, 5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = x * torch.tensor([5.0, 3, 2, 1, 0.5, 0.1], dtype=torch.float64)[:, None, None] + 7
+    rows = x.permute(0, 2, 3, 1).reshape(-1, 6).numpy()
+    rows = rows - rows.mean(0)
+    u, s, _ = np.linalg.svd(rows, full_matrices=False)
+    ours = pca_project(x).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    for k in range(3):
+        plain = u[:, k] * s[k]
+        assert np.allclose(ours[:, k], plain, atol=1e-8) or np.allclose(ours[:, k], -plain, atol=1e-8)
+        loadings = rows.T @ ours[:, k]
+        assert loadings[np.abs(loadings).argmax()] > 0
+
+
+def test_pca_is_joint_and_its_sign_fixed():
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(1))
+    swapped = pca_project(x.flip(0)).flip(0)
+    assert torch.allclose(pca_project(x), swapped, atol=1e-5)
+    assert not torch.allclose(pca_project(x)[:1], pca_project(x[:1]), atol=1e-2)
+    assert pca_project(x, components=5).shape == (2, 5, 6, 6) and pca_project(x).dtype == x.dtype
+    with pytest.raises(ValueError, match="components=9"):
+        pca_project(x, components=9)
+    with pytest.raises(ValueError, match="shape"):
+        pca_project(x[0])

@@ -1,0 +1,326 @@
+"""The fusion rules against a loop over every pair of source and target pixel, in float64."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_lib.dreammover.flow import backwarp, brightness_metric
+from interp_lib.dreammover.fusion import (
+    fuse_direct,
+    fuse_two_level,
+    hard_switch,
+    time_weighted_fusion,
+    winner_takes_all,
+    winning_source,
+)
+from interp_lib.dreammover.spectrum import high_frequency_energy
+
+H, W = 4, 5
+ALPHA_BAR = 0.18
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def scene(seed=0, reach=1.5, contrast=0.3):
+    """clean0, clean1, noise0, noise1, flow01, flow10; whole flows, a saturated and an unsaturated metric among them."""
+    latents = [contrast * noise(1, 3, H, W, seed=seed + k) for k in (0, 1)]
+    latents += [noise(1, 3, H, W, seed=seed + k) for k in (2, 3)]
+    return latents + [(reach * noise(1, 2, H, W, seed=seed + k)).round() for k in (4, 5)]
+
+
+def pairs(flow):
+    """(target, source, weight) of every pair of pixels, the weight as a product of two hat functions."""
+    for target in range(H * W):
+        for source in range(H * W):
+            y, x = divmod(source, W)
+            px, py = x + flow[0, 0, y, x].item(), y + flow[0, 1, y, x].item()
+            w = max(0.0, 1 - abs(px - target % W)) * max(0.0, 1 - abs(py - target // W))
+            if w > 1e-12:  # less is a whole-pixel landing and rounding
+                yield target, source, w
+
+
+def loop_splat(z, flow, metric):
+    top, bottom = torch.zeros(z.shape[1], H * W).double(), torch.zeros(H * W).double()
+    for target, source, w in pairs(flow):
+        w *= math.exp(metric.flatten()[source].item())
+        bottom[target] += w
+        top[:, target] += w * z[0].flatten(1)[:, source]
+    return (top / (bottom + 1e-7)).view(z.shape), (bottom / (bottom + 1e-7)).view(1, 1, H, W)
+
+
+def loop_fusion(z0, z1, flow01, flow10, d, metric0, metric1):
+    (s0, m0), (s1, m1) = loop_splat(z0, d * flow01, metric0), loop_splat(z1, (1 - d) * flow10, metric1)
+    m = m0 * m1
+    zero, one = torch.zeros_like(m), torch.ones_like(m)
+    holes = 1 - torch.minimum(m0 + m1, one)
+    both = m * ((1 - d) * s0 + d * s1) + holes * ((1 - d) * z0 + d * z1)
+    return both + torch.maximum(m0 - m, zero) * s0 + torch.maximum(m1 - m, zero) * s1
+
+
+def loop_winner(flow01, flow10, d, metric0, metric1):
+    best, winner = [0.0] * (H * W), [-1] * (H * W)
+    for image, (flow, share, metric) in enumerate(((d * flow01, 1 - d, metric0), ((1 - d) * flow10, d, metric1))):
+        for target, source, w in pairs(flow):
+            weight = w * math.exp(metric.flatten()[source].item()) * share
+            if weight > best[target] * (1 + 1e-10):  # later ones must be larger, by more than rounding
+                best[target], winner[target] = weight, source + image * H * W
+    return winner
+
+
+def loop_wta(e0, e1, flow01, flow10, d, metric0, metric1):
+    out = torch.empty_like(e0)
+    for target, winner in enumerate(loop_winner(flow01, flow10, d, metric0, metric1)):
+        y, x = divmod(target, W)
+        if winner < 0:
+            out[0, :, y, x] = (e0 if d <= 0.5 else e1)[0, :, y, x]
+        else:
+            out[0, :, y, x] = (e0, e1)[winner // (H * W)][0].flatten(1)[:, winner % (H * W)]
+    return out
+
+
+def metrics_of(a0, a1, flow01, flow10, ones=False):
+    return (
+        brightness_metric(a0, a1, flow01, ones_channel=ones),
+        brightness_metric(a1, a0, flow10, ones_channel=ones),
+    )
+
+
+times = st.sampled_from([1 / 33, 0.25, 1 / 3, 0.5, 2 / 3, 0.9])
+
+
+@given(seed=st.integers(0, 2**16), d=times, reach=st.sampled_from([0.0, 1.5, 4.0]))
+@settings(max_examples=20, deadline=None)
+def test_time_weighted_fusion_against_a_loop(seed, d, reach):
+    c0, c1, _, _, f01, f10 = scene(seed, reach)
+    metrics = metrics_of(c0, c1, f01, f10)
+    fused = time_weighted_fusion(c0, c1, f01, f10, d, *metrics)
+    torch.testing.assert_close(fused, loop_fusion(c0, c1, f01, f10, d, *metrics), rtol=1e-9, atol=1e-9)
+
+
+@given(seed=st.integers(0, 2**16), d=times, contrast=st.sampled_from([0.1, 5.0]), whole=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_winner_takes_all_against_a_loop(seed, d, contrast, whole):
+    """High contrast saturates M at -10 and whole flows land alike, so real ties abound."""
+    c0, c1, e0, e1, f01, f10 = scene(seed, contrast=contrast)
+    if not whole:
+        f01 = f01 + 0.37 * noise(1, 2, H, W, seed=seed + 9)
+    metrics = metrics_of(c0, c1, f01, f10)
+    assert winning_source(f01, f10, d, *metrics).flatten().tolist() == loop_winner(f01, f10, d, *metrics)
+    assert torch.equal(winner_takes_all(e0, e1, f01, f10, d, *metrics), loop_wta(e0, e1, f01, f10, d, *metrics))
+
+
+def row(*dx):
+    return torch.tensor([[[dx], [[0.0] * len(dx)]]]).double()
+
+
+def test_winner_ties_and_holes_by_hand():
+    """Four pixels in a row; image 0 holds 0 1 2 3, image 1 holds 10 11 12 13."""
+    e0, e1 = torch.arange(4.0).view(1, 1, 1, 4), torch.arange(10.0, 14.0).view(1, 1, 1, 4)
+    still = row(0, 0, 0, 0)
+
+    def wta(f0, f1, d, m0=None):
+        m0 = None if m0 is None else torch.tensor([[[m0]]]).double()
+        return winner_takes_all(e0, e1, f0, f1, d, m0).flatten().tolist()
+
+    assert wta(still, still, 0.5) == [0, 1, 2, 3], "equal: image 0"
+    assert wta(still, still, 0.51) == [10, 11, 12, 13], "the image nearer in time weighs more"
+    assert wta(still, still, 0.49) == [0, 1, 2, 3]
+    onto_third = row(4, 2, 0, -2)  # halfway: all four on pixel 2
+    assert wta(onto_third, row(99, 99, 99, 99), 0.5) == [0, 1, 0, 3], "equal: lowest pixel; holes: image 0 at 1/2"
+    assert wta(onto_third, row(99, 99, 99, 99), 0.5, [-1.0, -1.0, 0.0, 0.0])[2] == 2, "M decides, then the lowest"
+    assert wta(row(99, 99, 99, 99), row(99, 99, 99, 99), 0.75) == [10, 11, 12, 13], "holes: the nearer image"
+    assert winning_source(row(99, 99, 99, 99), row(99, 99, 99, 99), 0.5).tolist() == [[[-1] * 4]]
+    thirds = row(1, 2, -1, 0)  # at 1/3, three pixels weigh 1/3 each on target 1, and two weigh 2/3 on target 2
+    assert wta(thirds, row(99, 99, 99, 99), 1 / 3) == [0, 0, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_do_not_hang_on_rounding(dtype):
+    """Pixels 1 and 3 meet at 2 with weight 0.3 each at d = 0.1, where 0.1 * 3 and 0.1 * -3 round differently."""
+    flow = row(0, 3, 40, -3, 0).to(dtype)
+    gone = torch.full_like(flow, 99)
+    assert winning_source(flow, gone, 0.1)[0, 0, 2] == 1
+    flow = row(0, -3, 40, 3, 0).flip(-1).to(dtype)
+    assert winning_source(flow, gone, 0.1)[0, 0, 2] == 1
+
+
+def test_a_landing_moved_by_rounding_does_not_fill_a_hole():
+    """(1 - 0.9) * 10 is a little less than 1 in float64: target 0 gets 2e-16 of pixel 0, which is nothing."""
+    gone = row(99, 99, 99, 99)
+    assert (1 - 0.9) * 10 < 1
+    assert winning_source(gone, row(10, 99, 99, 99), 0.9).flatten().tolist() == [-1, 4, -1, -1]
+
+
+def test_winner_copies_and_so_keeps_unit_variance():
+    e0, e1 = (noise(1, 4, 64, 64, seed=s) for s in (0, 1))
+    f01, f10 = (6 * noise(1, 2, 64, 64, seed=s) for s in (2, 3))
+    taken, mean = winner_takes_all(e0, e1, f01, f10, 0.5), time_weighted_fusion(e0, e1, f01, f10, 0.5)
+    values = set(torch.cat([e0, e1]).flatten().tolist())
+    assert set(taken.flatten().tolist()) <= values
+    assert taken.std().item() == pytest.approx(1.0, abs=0.03)
+    assert mean.std().item() < 0.8
+    assert high_frequency_energy(taken).item() > 1.3 * high_frequency_energy(mean).item()
+
+
+def test_direct_fusion_is_equation_6():
+    _, _, z0, z1, f01, f10 = scene(reach=2.0)
+    for ones, preset in ((False, "paper"), (True, "released")):
+        expected = loop_fusion(z0, z1, f01, f10, 0.3, *metrics_of(z0, z1, f01, f10, ones))
+        torch.testing.assert_close(fuse_direct(z0, z1, f01, f10, 0.3, preset=preset), expected)
+    flat = fuse_direct(z0, z1, f01, f10, 0.3, alpha=0.0)
+    zero = torch.zeros(1, 1, H, W).double()
+    torch.testing.assert_close(flat, loop_fusion(z0, z1, f01, f10, 0.3, zero, zero))
+
+
+@pytest.mark.parametrize("d", [0.2, 0.5, 0.8])
+def test_two_level_paper_is_equations_7_and_8(d):
+    c0, c1, e0, e1, f01, f10 = scene()
+    metrics = metrics_of(c0, c1, f01, f10)
+    latent, clean, eps = fuse_two_level(*scene(), d, ALPHA_BAR)
+    torch.testing.assert_close(clean, loop_fusion(c0, c1, f01, f10, d, *metrics))
+    assert torch.equal(eps, loop_wta(e0, e1, f01, f10, d, *metrics))
+    torch.testing.assert_close(latent, math.sqrt(ALPHA_BAR) * clean + math.sqrt(1 - ALPHA_BAR) * eps)
+
+
+@pytest.mark.parametrize("d", [0.2, 0.5, 0.8])
+def test_two_level_released_switches_unwarped_latents(d):
+    c0, c1, e0, e1, f01, f10 = scene(contrast=0.1)
+    e0, e1 = 0.1 * e0, 0.1 * e1  # near enough for the losses to fall under 0.3
+    latent, clean, eps = fuse_two_level(c0, c1, e0, e1, f01, f10, d, ALPHA_BAR, preset="released")
+    a, b = math.sqrt(ALPHA_BAR), math.sqrt(1 - ALPHA_BAR)
+    torch.testing.assert_close(clean, loop_fusion(c0, c1, f01, f10, d, *metrics_of(c0, c1, f01, f10, ones=True)))
+    z0, z1 = a * c0 + b * e0, a * c1 + b * e1
+    w0, w1 = backwarp(z1, f01), backwarp(z0, f10)
+    for y in range(H):
+        for x in range(W):
+            l0 = sum(abs(z0[0, c, y, x] - w0[0, c, y, x]).item() for c in range(3)) / 3
+            l1 = sum(abs(z1[0, c, y, x] - w1[0, c, y, x]).item() for c in range(3)) / 3
+            v0, v1 = min(max(0.3 - l0, 0.001), 1) * (1 - d), min(max(0.3 - l1, 0.001), 1) * d
+            torch.testing.assert_close(latent[0, :, y, x], (z0 if v0 >= v1 else z1)[0, :, y, x])
+    torch.testing.assert_close(a * clean + b * eps, latent)
+    assert torch.equal(latent, hard_switch(z0, z1, f01, f10, d))
+
+
+def test_hard_switch_ties_go_to_image_0():
+    """Nothing agrees, so both weights sit at their floor and only time decides; at one half, image 0."""
+    z0, z1, still = torch.zeros(1, 2, H, W), torch.full((1, 2, H, W), 9.0), torch.zeros(1, 2, H, W)
+    switched = hard_switch(z0, z1, still, still, [0.49, 0.5, 0.51])
+    assert torch.equal(switched, torch.cat([z0, z0, z1]))
+
+
+def test_presets_really_differ():
+    inputs = scene()
+    paper, released = (fuse_two_level(*inputs, 0.4, ALPHA_BAR, preset=p) for p in ("paper", "released"))
+    for ours, theirs in zip(paper, released, strict=True):
+        assert (ours - theirs).abs().max() > 0.01
+    z0, z1, f01, f10 = inputs[2], inputs[3], inputs[4], inputs[5]
+    direct = [fuse_direct(0.1 * z0, 0.1 * z1, f01, f10, 0.4, preset=p) for p in ("paper", "released")]
+    assert (direct[0] - direct[1]).abs().max() > 1e-4
+
+
+def test_strategies_of_the_fusion_study():
+    c0, c1, e0, e1, f01, f10 = scene()
+    where = (f01, f10, 0.4)
+    metrics = metrics_of(c0, c1, f01, f10)
+    rules = {"average": time_weighted_fusion, "wta": winner_takes_all}
+    for high, rule_high in rules.items():
+        for low, rule_low in rules.items():
+            _, clean, eps = fuse_two_level(*scene(), 0.4, ALPHA_BAR, high=high, low=low)
+            assert torch.equal(clean, rule_high(c0, c1, *where, *metrics))
+            assert torch.equal(eps, rule_low(e0, e1, *where, *metrics))
+    switched = fuse_two_level(*scene(), 0.4, ALPHA_BAR, low="switch")
+    assert torch.equal(switched[0], fuse_two_level(*scene(), 0.4, ALPHA_BAR, preset="released")[0])
+    assert not torch.equal(switched[1], fuse_two_level(*scene(), 0.4, ALPHA_BAR, preset="released")[1])
+
+
+def test_zero_flow_is_a_cross_dissolve_of_the_clean_latents():
+    c0, c1, e0, e1, f01, f10 = scene(reach=0.0, contrast=0.01)  # M near 0, so full coverage
+    _, clean, eps = fuse_two_level(c0, c1, e0, e1, f01, f10, 0.25, ALPHA_BAR)
+    torch.testing.assert_close(clean, 0.75 * c0 + 0.25 * c1, atol=1e-6, rtol=0)
+    share = (eps == e0).double().mean().item()
+    assert share > 0.9 and ((eps == e0) | (eps == e1)).all()
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_times_at_once_are_the_same_bits_as_one_by_one(preset, dtype):
+    latents = [noise(1, 4, 16, 16, seed=k).to(dtype) for k in range(4)]
+    flows = [(3 * noise(1, 2, 16, 16, seed=k)).round().to(dtype) for k in (4, 5)]
+    deltas = [i / 33 for i in range(1, 33)]
+    batch = fuse_two_level(*latents, *flows, torch.tensor(deltas, dtype=torch.float64), ALPHA_BAR, preset=preset)
+    alone = [fuse_two_level(*latents, *flows, d, ALPHA_BAR, preset=preset) for d in deltas]
+    direct = fuse_direct(*latents[2:], *flows, deltas, preset=preset)
+    for k in range(3):
+        assert batch[k].shape == (32, 4, 16, 16) and batch[k].dtype == dtype
+        assert torch.equal(batch[k], torch.cat([a[k] for a in alone]))
+    assert torch.equal(direct[5:6], fuse_direct(*latents[2:], *flows, deltas[5], preset=preset))
+
+
+def test_several_pairs_at_one_time():
+    first, second = scene(0), scene(50)
+    both = fuse_two_level(*[torch.cat(x) for x in zip(first, second, strict=True)], 0.3, torch.tensor(ALPHA_BAR))
+    for n, one in enumerate((first, second)):
+        for together, single in zip(both, fuse_two_level(*one, 0.3, ALPHA_BAR), strict=True):
+            torch.testing.assert_close(together[n : n + 1], single, rtol=1e-6, atol=1e-6)
+
+
+def test_time_reversal():
+    """Image 0 and 1 exchanged and d turned into 1-d: the same fusion (ties aside, which favour image 0)."""
+    c0, c1, e0, e1, _, _ = scene()
+    f01, f10 = (1.3 * noise(1, 2, H, W, seed=k) for k in (4, 5))
+    there = fuse_two_level(c0, c1, e0, e1, f01, f10, 0.3, ALPHA_BAR)
+    back = fuse_two_level(c1, c0, e1, e0, f10, f01, 0.7, ALPHA_BAR)
+    for a, b in zip(there, back, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradients():
+    c0, c1, e0, e1, _, _ = scene()
+    flows = [1.3 * noise(1, 2, H, W, seed=k) for k in (4, 5)]
+    latents = [x.requires_grad_() for x in (c0, c1, e0, e1)]
+    assert torch.autograd.gradcheck(lambda *z: fuse_two_level(*z, *flows, 0.3, ALPHA_BAR), latents)
+    assert torch.autograd.gradcheck(
+        lambda *f: time_weighted_fusion(c0.detach(), c1.detach(), *f, 0.3), [f.requires_grad_() for f in flows]
+    )
+
+
+def test_half_precision_stays_half():
+    inputs = [x.half() for x in scene()]
+    for half, full in zip(
+        fuse_two_level(*inputs, 0.3, ALPHA_BAR),
+        fuse_two_level(*[x.float() for x in inputs], 0.3, ALPHA_BAR),
+        strict=True,
+    ):
+        assert half.dtype == torch.float16
+        torch.testing.assert_close(half.float(), full, atol=5e-3, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"preset": "relesed"}, "preset"),
+        ({"high": "mean"}, "high"),
+        ({"low": "median"}, "low"),
+        ({"delta": 1.5}, "delta"),
+        ({"delta": torch.tensor([])}, "delta"),
+        ({"alpha_bar": 1.0}, "alpha_bar"),
+        ({"noise1": torch.zeros(1, 4, H, W)}, "alike"),
+        ({"flow01": torch.zeros(1, 2, H, W + 1)}, "flow"),
+    ],
+)
+def test_wrong_input_is_refused(change, words):
+    names = ("clean0", "clean1", "noise0", "noise1", "flow01", "flow10")
+    keywords = dict(zip(names, scene(), strict=True)) | {"delta": 0.5, "alpha_bar": ALPHA_BAR} | change
+    with pytest.raises(ValueError, match=words):
+        fuse_two_level(**keywords)
+
+
+def test_times_must_fit_the_pairs():
+    z, flow = noise(2, 3, H, W), noise(2, 2, H, W)
+    with pytest.raises(ValueError, match="3 times for 2 pairs"):
+        fuse_direct(z, z, flow, flow, torch.tensor([0.1, 0.2, 0.3]))

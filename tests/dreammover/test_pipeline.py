@@ -1,0 +1,218 @@
+"""`interpolate` whole: shapes, counts, the switches, chunking, determinism, and what it refuses."""
+
+import pytest
+import torch
+from PIL import Image
+
+from interp_lib.dreammover import pipeline
+from interp_lib.dreammover.classical import block_flow
+from interp_lib.dreammover.lora import load_lora, tuner_layers
+from interp_lib.dreammover.pipeline import interpolate
+
+SHORT = {"frames": 3, "steps": 10, "until": 4, "lora": False, "progress": False}
+
+
+def run(model, images, **options):
+    return interpolate(model, images[:1], images[1:], **{**SHORT, **options})
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("frames, chunk", [(1, None), (7, 3), (33, 16)])
+def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, chunk):
+    result = run(tiny, small, preset=preset, frames=frames, chunk=chunk, until=2)
+    assert result.frames.shape == (frames + 2, 3, 64, 64) and result.latents.shape == (frames + 2, 4, 8, 8)
+    assert result.flow01.shape == result.flow10.shape == (1, 2, 8, 8)
+    assert result.fused_clean.shape == (frames, 4, 8, 8)
+    assert float(result.frames.min()) >= 0 and float(result.frames.max()) <= 1
+    chunks = -(-frames // (chunk or frames))
+    # the features are those of step 3 here, one beyond the fusion at step 2
+    assert result.unet_calls == 2 + (1 + 1) + 2 * (1 + chunks) + (chunks if preset == "released" else 0)
+
+
+def test_calls_of_the_defaults_until_thirty(tiny, small):
+    result = run(tiny, small, frames=2, steps=50, until=30, chunk=1)
+    assert result.unet_calls == 30 + 1 + 30 * (1 + 2)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_chunks_change_nothing(tiny, small, preset):
+    whole, ones, fives = (run(tiny, small, frames=7, preset=preset, chunk=c) for c in (None, 1, 5))
+    assert (whole.frames - ones.frames).abs().max() < 1e-4
+    assert (whole.frames - fives.frames).abs().max() < 1e-4
+
+
+def test_number_of_frames_changes_nothing_at_the_same_time(tiny, small):
+    one, three = run(tiny, small, frames=1), run(tiny, small, frames=3)
+    assert torch.allclose(one.frames[1], three.frames[2], atol=1e-4)
+
+
+def test_same_seed_same_bits(tiny, small, monkeypatch):
+    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 2, "lr": 1e-2}, 1.0))
+    first, second, other = (run(tiny, small, lora=True, seed=s) for s in (3, 3, 4))
+    assert torch.equal(first.frames, second.frames) and torch.equal(first.latents, second.latents)
+    assert not torch.equal(first.latents, other.latents)
+
+
+def test_every_switch_changes_the_frames(tiny, small, random_lora):
+    options = [
+        {},
+        {"preset": "released"},
+        {"two_level": False},
+        {"attention": False},
+        {"lora": random_lora},
+        {"flow": "zero"},
+        {"flow": "classical"},
+        {"prompt": "a dog"},
+        {"until": 6},
+    ]
+    frames = [run(tiny, small, **o).frames[1:-1] for o in options]
+    for i, a in enumerate(frames):
+        for b in frames[:i]:
+            assert (a - b).abs().max() > 1e-3
+
+
+def test_direct_fusion_has_no_high_level(tiny, small):
+    assert run(tiny, small, two_level=False, preset="released").fused_clean is None
+
+
+def test_endpoints(tiny, small):
+    pasted, made = run(tiny, small), run(tiny, small, endpoints="reconstructed")
+    assert torch.equal(pasted.frames[[0, -1]], small)
+    assert torch.equal(pasted.frames[1:-1], made.frames[1:-1])
+    assert torch.allclose(made.frames, tiny.decode(made.latents))
+    assert (made.frames[[0, -1]] - small).abs().max() > 1e-2
+
+
+def test_states_and_the_model_between_them(tiny, small):
+    plain, states = dict(tiny.unet.attn_processors), []
+
+    def look(state):
+        states.append(state)
+        assert all(a is b for a, b in zip(tiny.unet.attn_processors.values(), plain.values(), strict=True))
+
+    result = run(tiny, small, on_step=look)
+    assert [s.timestep for s in states] == [301, 201, 101, 1, 0]
+    assert torch.equal(states[-1].latents, result.latents)
+
+
+def test_endpoints_go_back_where_they_came_from(tiny, small):
+    """The middle frames leave the endpoints alone: theirs is the plain DDIM path of the pair."""
+    with_frames, without = run(tiny, small, frames=5), run(tiny, small, frames=1, attention=False, flow="zero")
+    assert torch.allclose(with_frames.latents[[0, -1]], without.latents[[0, -1]], atol=1e-4)
+
+
+def test_the_lora_is_taken_off_again(tiny, small, random_lora, monkeypatch):
+    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-3}, 1.0))
+    run(tiny, small, lora=True)
+    assert tuner_layers(tiny.unet) == []
+
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, small, lora=random_lora, on_step=stop)
+    assert tuner_layers(tiny.unet) == []
+
+
+def test_a_handle_stays_and_false_means_none(tiny, small, random_lora):
+    none = run(tiny, small)
+    by_path = run(tiny, small, lora=random_lora)
+    with load_lora(tiny, random_lora) as lora:
+        assert torch.equal(run(tiny, small, lora=lora).frames, by_path.frames)
+        assert torch.equal(run(tiny, small, lora=False).frames, none.frames)
+        assert lora.strength == 1 and lora.layers()[0].active_adapters == [lora.name]
+        half = run(tiny, small, lora=lora.scale(0.5))
+        assert (half.latents - none.latents).abs().max() > 1e-3
+
+
+def test_released_generates_at_four_fifths(tiny, small, random_lora):
+    seen = []
+    with load_lora(tiny, random_lora) as lora:
+        layer = lora.layers()[0]
+        hook = layer.register_forward_hook(lambda m, a, o: seen.append(round(m.scaling[lora.name], 6)))
+        run(tiny, small, lora=lora, preset="released", until=3)
+        hook.remove()
+    assert seen == [1.0] * 4 + [0.8] * 7
+
+
+def test_given_flow(tiny, small):
+    g = torch.Generator().manual_seed(0)
+    flow = torch.randn(2, 1, 2, 8, 8, generator=g)
+    result = run(tiny, small, flow=(flow[0], flow[1]))
+    assert torch.equal(result.flow01, flow[0]) and torch.equal(result.flow10, flow[1])
+    wide = (8 * flow).repeat_interleave(8, -1).repeat_interleave(8, -2)  # the same in image pixels
+    from_image = run(tiny, small, flow=(wide[0], wide[1]))
+    assert torch.allclose(from_image.frames, result.frames, atol=1e-4)
+    for wrong in [(flow[0][..., :4], flow[1]), (flow[0] * float("nan"), flow[1]), (flow[0],), 3]:
+        with pytest.raises(ValueError, match="flow"):
+            run(tiny, small, flow=wrong)
+
+
+@pytest.mark.parametrize("shift", [(16, 0), (0, -8), (-24, 16)])
+def test_classical_flow_finds_a_translation(shift):
+    dx, dy = shift
+    source = torch.nn.functional.avg_pool2d(
+        torch.rand(1, 3, 132, 132, generator=torch.Generator().manual_seed(0)), 5, 1
+    )
+    flow = block_flow(source, source.roll((dy, dx), (2, 3)))
+    inside = flow[..., 4:12, 4:12]
+    assert torch.equal(inside, torch.tensor([dx, dy]).float()[None, :, None, None].expand_as(inside) / 8)
+
+
+def test_classical_flow_leaves_flat_patches_alone():
+    a, b = torch.full((1, 3, 64, 64), 0.3), torch.full((1, 3, 64, 64), 0.6)
+    assert torch.equal(block_flow(a, b), torch.zeros(1, 2, 8, 8))
+
+
+def test_sizes_are_adapted_aloud(tiny, small):
+    result = run(tiny, small[..., :60, :], frames=1)
+    assert result.frames.shape[-2:] == (56, 64)
+    assert any("56" in note for note in result.notes)
+    assert run(tiny, small, frames=1).notes == []
+
+
+def test_pil_images_and_odd_latents(tiny, pair):
+    a, b = (Image.fromarray((x[:, :72, :40] * 255).byte().permute(1, 2, 0).numpy()).convert("RGBA") for x in pair)
+    result = interpolate(tiny, a, b, **{**SHORT, "frames": 1})
+    assert result.frames.shape == (3, 3, 72, 40)
+    assert any("alpha" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"frames": 0}, "frames=0"),
+        ({"frames": 2.0}, "frames=2.0"),
+        ({"preset": "fast"}, "preset='fast'"),
+        ({"flow": "farneback"}, "flow='farneback'"),
+        ({"flow": "raft"}, "RAFT"),
+        ({"until": 11}, "until=11"),
+        ({"steps": 0}, "steps=0"),
+        ({"chunk": 0}, "chunk=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"endpoints": "none"}, "endpoints='none'"),
+        ({"feature_step": 11}, "feature_step=11"),
+        ({"feature_block": 7}, "feature_block=7"),
+        ({"prompt": None}, "prompt"),
+        ({"lora": 0.5}, "lora"),
+    ],
+)
+def test_wrong_arguments_before_any_call(tiny, small, options, word):
+    before = tiny.unet_calls
+    with pytest.raises(ValueError, match=word) as caught:
+        run(tiny, small, **options)
+    assert tiny.unet_calls == before
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_images_before_any_call(tiny, small):
+    before = tiny.unet_calls
+    with pytest.raises(ValueError, match="identical"):
+        interpolate(tiny, small[0], small[0].clone(), **SHORT)
+    with pytest.raises(ValueError, match="image0 is 64x64 and image1 32x64"):
+        interpolate(tiny, small[0], small[1, :, :, :32], **SHORT)
+    with pytest.raises(ValueError, match="one image at each end"):
+        interpolate(tiny, small, small[1], **SHORT)
+    with pytest.raises(FileNotFoundError, match="LoRA"):
+        run(tiny, small, lora="nowhere.safetensors")
+    assert tiny.unet_calls == before

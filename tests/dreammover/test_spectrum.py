@@ -1,0 +1,110 @@
+"""High-frequency energy against the discrete Fourier sum written out, and what it is for."""
+
+import cmath
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_lib.dreammover.spectrum import high_frequency_energy, spectrum
+
+
+def noise(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def loop_spectrum(x):
+    """|sum over pixels of x * exp(-2 pi i (ky/h + lx/w))|, with frequency 0 at (h//2, w//2)."""
+    height, width = x.shape
+    out = torch.zeros(height, width, dtype=torch.float64)
+    for row in range(height):
+        for column in range(width):
+            k, m = row - height // 2, column - width // 2
+            total = sum(
+                x[j, i].item() * cmath.exp(-2j * math.pi * (k * j / height + m * i / width))
+                for j in range(height)
+                for i in range(width)
+            )
+            out[row, column] = abs(total)
+    return out
+
+
+def loop_energy(x, centre):
+    energies = []
+    for image in x:
+        total = 0.0
+        for channel in image:
+            amplitude = loop_spectrum(channel)
+            height, width = amplitude.shape
+            sides = [round(n * math.sqrt(centre)) for n in (height, width)]
+            starts = [n // 2 - s // 2 for n, s in zip((height, width), sides, strict=True)]
+            for row in range(height):
+                for column in range(width):
+                    low = 0 <= row - starts[0] < sides[0] and 0 <= column - starts[1] < sides[1]
+                    total += 0.0 if low else amplitude[row, column].item()
+        energies.append(total)
+    return torch.tensor(energies, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 8), (7, 5)])
+def test_spectrum_against_the_sum(shape):
+    x = noise(*shape)
+    torch.testing.assert_close(spectrum(x), loop_spectrum(x))
+
+
+@pytest.mark.parametrize("centre", [0.0, 1 / 16, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [(2, 2, 6, 6), (1, 1, 5, 8), (2, 1, 10, 7)])
+def test_energy_against_the_sum(shape, centre):
+    x = noise(*shape)
+    torch.testing.assert_close(high_frequency_energy(x, centre=centre), loop_energy(x, centre))
+
+
+def test_default_is_a_quarter_of_the_area_and_one_image_will_do():
+    x = noise(3, 2, 8, 8)
+    assert torch.equal(high_frequency_energy(x), high_frequency_energy(x, centre=0.25))
+    assert not torch.allclose(high_frequency_energy(x), high_frequency_energy(x, centre=1 / 16))
+    assert torch.equal(high_frequency_energy(x[1]), high_frequency_energy(x)[1:2])
+
+
+def test_pure_waves_are_low_or_high():
+    """A cosine of k cycles over 16 pixels: the square of side 8 from row 4 holds -4 <= k <= 3, so high from k = 5."""
+    for cycles in range(8):
+        wave = torch.cos(2 * math.pi * cycles * torch.arange(16).double() / 16).expand(1, 1, 16, 16)
+        energy = high_frequency_energy(wave).item()
+        expected = {4: 128.0}.get(cycles, 256.0 if cycles > 4 else 0.0)  # of k = 4 only the -4 half is low
+        assert energy == pytest.approx(expected, abs=1e-9), cycles
+
+
+@given(seed=st.integers(0, 2**16), dx=st.integers(0, 8), dy=st.integers(0, 8), gain=st.floats(-5, 5))
+@settings(max_examples=25, deadline=None)
+def test_shift_invariance_and_gain(seed, dx, dy, gain):
+    x = noise(1, 2, 8, 9, seed=seed)
+    energy = high_frequency_energy(x)
+    torch.testing.assert_close(high_frequency_energy(x.roll((dy, dx), (2, 3)) * gain), energy * abs(gain))
+
+
+def test_averaging_costs_high_frequencies():
+    """The mean of two independent noises loses a factor of sqrt(2); picking either keeps it."""
+    a, b = noise(64, 4, 16, 16), noise(64, 4, 16, 16, seed=1)
+    pick = torch.where(noise(64, 1, 16, 16, seed=2) > 0, a, b)
+    of_mean, of_pick, of_one = (high_frequency_energy(x).mean().item() for x in ((a + b) / 2, pick, a))
+    assert of_mean / of_one == pytest.approx(math.sqrt(0.5), abs=0.01)
+    assert of_pick / of_one == pytest.approx(1.0, abs=0.01)
+
+
+def test_differentiable_and_half_precision():
+    x = noise(1, 2, 5, 6).requires_grad_()
+    assert torch.autograd.gradcheck(high_frequency_energy, (x,))
+    half = x.detach().half()
+    torch.testing.assert_close(high_frequency_energy(half), high_frequency_energy(half.float()))
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ValueError, match="centre"):
+        high_frequency_energy(noise(1, 1, 8, 8), centre=1.5)
+    with pytest.raises(ValueError, match="shape"):
+        high_frequency_energy(noise(8, 8))
+    with pytest.raises(ValueError, match="shape"):
+        spectrum(noise(8))

@@ -1,0 +1,177 @@
+"""Softmax splatting against a plain loop in float64, and the laws of a forward warp."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_lib.dreammover.splat import landing, softmax_splat, splat_with_coverage
+
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
+
+
+def noise(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def loop_splat(values, flow, metric=None):
+    """Eq. 4 pixel by pixel: four corners around each landing point, everything in Python floats."""
+    channels, height, width = values.shape
+    top = [[[0.0] * width for _ in range(height)] for _ in range(channels)]
+    bottom, plain = ([[0.0] * width for _ in range(height)] for _ in range(2))
+    for y in range(height):
+        for x in range(width):
+            px, py = x + flow[0, y, x].item(), y + flow[1, y, x].item()
+            importance = 1.0 if metric is None else math.exp(metric[0, y, x].item())
+            for j in (math.floor(py), math.floor(py) + 1):
+                for i in (math.floor(px), math.floor(px) + 1):
+                    if not (0 <= i < width and 0 <= j < height):
+                        continue
+                    w = (1 - abs(px - i)) * (1 - abs(py - j))
+                    plain[j][i] += w
+                    bottom[j][i] += importance * w
+                    for c in range(channels):
+                        top[c][j][i] += importance * w * values[c, y, x].item()
+    top, bottom, plain = (torch.tensor(t, dtype=torch.float64) for t in (top, bottom, plain))
+    return top / (bottom + 1e-7), plain[None], (bottom / (bottom + 1e-7))[None]
+
+
+def assert_matches_loop(values, flow, metric):
+    splatted, weight = softmax_splat(values, flow, metric)
+    for n in range(len(values)):
+        expected, plain, _ = loop_splat(values[n], flow[n], None if metric is None else metric[n])
+        torch.testing.assert_close(splatted[n], expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(weight[n], plain, rtol=1e-9, atol=1e-9)
+
+
+@given(seed=st.integers(0, 2**16), reach=st.floats(0, 8), steep=st.sampled_from([None, 0.0, 1.0, 5.0]))
+@settings(max_examples=40, deadline=None)
+def test_splat_against_a_loop(seed, reach, steep):
+    """Sub-pixel landings, several sources on one target, pixels that leave, with and without a metric."""
+    values, flow = noise(2, 3, 5, 4, seed=seed), reach * noise(2, 2, 5, 4, seed=seed + 1)
+    metric = None if steep is None else (steep * noise(2, 1, 5, 4, seed=seed + 2)).clamp(-10, 10)
+    assert_matches_loop(values, flow, metric)
+
+
+def test_zero_metric_is_no_metric():
+    values, flow = noise(1, 3, 5, 6), 2 * noise(1, 2, 5, 6, seed=1)
+    for with_zero, without in zip(
+        softmax_splat(values, flow, torch.zeros(1, 1, 5, 6).double()), softmax_splat(values, flow), strict=True
+    ):
+        torch.testing.assert_close(with_zero, without, rtol=0, atol=0)
+
+
+def test_named_landings():
+    """One row of four pixels, values 1 2 3 4; each case worked out by hand."""
+    values = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]).double()
+
+    def splat(dx, metric=None):
+        flow = torch.tensor([[[dx], [[0.0] * 4]]]).double()
+        metric = None if metric is None else torch.tensor([[[metric]]]).double()
+        out, weight = softmax_splat(values, flow, metric)
+        return out.flatten().tolist(), weight.flatten().tolist()
+
+    def near(expected):
+        return pytest.approx(expected, abs=1e-5)
+
+    assert splat([0, 0, 0, 0]) == (near([1, 2, 3, 4]), near([1, 1, 1, 1]))
+    assert splat([1, 1, 1, 1]) == (near([0, 1, 2, 3]), near([0, 1, 1, 1])), "4 leaves the image, a hole opens"
+    assert splat([0.5, 0, 0, 0]) == (near([1, (0.5 + 2) / 1.5, 3, 4]), near([0.5, 1.5, 1, 1])), "sub-pixel"
+    assert splat([-0.25, 0, 0, 0.75]) == (near([1, 2, 3, 4]), near([0.75, 1, 1, 0.25])), "partly outside"
+    assert splat([2, 1, 0, 0]) == (near([0, 0, 2, 4]), near([0, 0, 3, 1])), "three on one target: their mean"
+    win = [math.exp(m) for m in (0, -1, -3)]
+    mixed = (1 * win[0] + 2 * win[1] + 3 * win[2]) / sum(win)
+    assert splat([2, 1, 0, 0], [0, -1, -3, 0]) == (near([0, 0, mixed, 4]), near([0, 0, 3, 1])), "softmax of M"
+    assert splat([1e30, -1e30, 9, -9]) == (near([0] * 4), near([0] * 4)), "far away is outside, however far"
+
+
+@given(seed=st.integers(0, 2**16), dx=st.integers(-5, 5), dy=st.integers(-5, 5))
+@settings(max_examples=25, deadline=None)
+def test_whole_pixel_shift_is_a_shift(seed, dx, dy):
+    values = noise(1, 2, 6, 5, seed=seed)
+    flow = torch.tensor([dx, dy]).double()[None, :, None, None].expand(1, 2, 6, 5)
+    padded = torch.nn.functional.pad(values, (5, 5, 6, 6))
+    splatted, weight = softmax_splat(values, flow)
+    expected = padded[..., 6 - dy : 12 - dy, 5 - dx : 10 - dx]
+    torch.testing.assert_close(splatted, expected, rtol=1e-6, atol=1e-6)
+    assert set(weight.unique().tolist()) <= {0.0, 1.0}
+
+
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=25, deadline=None)
+def test_mass_is_kept_inside_and_constants_stay(seed):
+    flow = torch.rand(1, 2, 9, 9, generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
+    flow[..., 0, :], flow[..., -1, :], flow[..., 0], flow[..., -1] = 0, 0, 0, 0
+    metric = -10 * torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(seed + 1)).double()
+    splatted, weight = softmax_splat(torch.full((1, 1, 9, 9), 3.0).double(), flow, metric)
+    assert weight.sum().item() == pytest.approx(81, abs=1e-9)
+    _, coverage = splat_with_coverage(flow, flow, metric)
+    torch.testing.assert_close(splatted, 3 * coverage)
+    assert splatted.max() <= 3
+
+
+def test_coverage_is_not_the_weight():
+    values, flow, metric = noise(2, 3, 6, 6), 1.5 * noise(2, 2, 6, 6, seed=1), noise(2, 1, 6, 6, seed=2)
+    splatted, coverage = splat_with_coverage(values, flow, metric)
+    torch.testing.assert_close(splatted, softmax_splat(values, flow, metric)[0])
+    for n in range(2):
+        torch.testing.assert_close(coverage[n], loop_splat(values[n], flow[n], metric[n])[2], rtol=1e-9, atol=1e-9)
+    weight = softmax_splat(values, flow, metric)[1]
+    assert weight.max() > 1.5 and coverage.max() <= 1 and (weight == 0).any()
+    assert torch.equal(weight == 0, coverage == 0)
+
+
+def test_landing_lists_every_contribution_once():
+    flow = 3 * noise(1, 2, 4, 5)
+    index, weight = landing(flow)
+    assert index.shape == weight.shape == (1, 4, 20)
+    torch.testing.assert_close(weight.sum(1), torch.ones(1, 20).double())
+    inside = index[0] < 20
+    summed = torch.zeros(20).double().index_add(0, index[0][inside], weight[0][inside])
+    torch.testing.assert_close(summed, softmax_splat(flow, flow)[1].flatten())
+    assert index.max() == 20 and index.min() >= 0, "20 stands for outside"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradients(device):
+    inputs = [noise(1, 2, 4, 5, seed=0), 2 * noise(1, 2, 4, 5, seed=1), noise(1, 1, 4, 5, seed=2)]
+    inputs = [x.to(device).requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(softmax_splat, inputs)
+    assert torch.autograd.gradcheck(lambda v, f: softmax_splat(v, f), inputs[:2])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_same_bits_twice_and_alone_or_in_a_batch(device):
+    values, flow = noise(8, 5, 16, 16).float().to(device), 6 * noise(8, 2, 16, 16, seed=1).float().to(device)
+    metric = -noise(8, 1, 16, 16, seed=2).float().abs().to(device)
+    first = softmax_splat(values, flow, metric)
+    again = softmax_splat(values, flow, metric)
+    alone = [softmax_splat(values[n : n + 1], flow[n : n + 1], metric[n : n + 1]) for n in range(8)]
+    for k in (0, 1):
+        assert torch.equal(first[k], again[k])
+        assert torch.equal(first[k], torch.cat([a[k] for a in alone]))
+
+
+def test_half_precision_sums_in_float32():
+    """Sums of exp(10) overflow float16; the result must be that of float32, rounded once."""
+    values, flow = noise(1, 2, 8, 8).half(), torch.zeros(1, 2, 8, 8)
+    flow[:, 0] = -torch.arange(8.0)
+    metric = torch.full((1, 1, 8, 8), 10.0).half()
+    splatted, weight = softmax_splat(values, flow, metric)
+    assert splatted.dtype == torch.float16 and torch.isfinite(splatted).all() and (weight[..., 0] == 8).all()
+    torch.testing.assert_close(splatted, softmax_splat(values.float(), flow, metric.float())[0].half())
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    values, flow = noise(1, 3, 4, 5), noise(1, 2, 4, 5)
+    with pytest.raises(ValueError, match=r"\[N,2,h,w\]"):
+        softmax_splat(values, flow[:, :1])
+    with pytest.raises(ValueError, match=r"\[N,2,h,w\]"):
+        softmax_splat(values[0], flow)
+    with pytest.raises(ValueError, match="metric"):
+        softmax_splat(values, flow, values)
+    with pytest.raises(ValueError, match="NaN"):
+        softmax_splat(values, flow * float("nan"))
