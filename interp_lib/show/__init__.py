@@ -1,0 +1,1 @@
+"""Figures, videos and widgets, and what runs the notebooks that make them."""

@@ -1,0 +1,129 @@
+"""Run one notebook through papermill: `python -m interp_lib.show.run notebooks/00.ipynb build/00.ipynb -p pair=...`
+
+Names and types of parameters are checked before anything runs. The kernel works in the notebook's own folder, as it
+does in JupyterLab. The notebook is executed as build/NAME.failed.ipynb and takes its name only when everything went
+well; its figures wait in build/NAME.figures/ until then. Whatever stops a run, what has its final name is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from interp_lib.show.notebook import parse_parameters, read_notebook, read_parameters, write_notebook
+
+
+def run_notebook(
+    source: str | Path,
+    target: str | Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    promised: list[str] | None = None,
+    figures: str | Path = "figures",
+) -> None:
+    """Execute `source` into `target` and its figures into the folder `figures`.
+
+    promised: names of the figures it must make, neither more nor fewer; None takes what comes.
+    Raises RuntimeError with the traceback when a cell fails, or when promise and figures differ.
+    """
+    source, target, figures = Path(source), Path(target), Path(figures)
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    staging = target.with_name(f"{target.stem}.figures").resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # from here on an interrupted run is stale
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        _execute(source, failed, parameters or {}, staging)
+        made = {path.name: path for path in sorted(staging.iterdir())}
+        _keep_promise(source.stem, promised, set(made))
+        figures.mkdir(parents=True, exist_ok=True)
+        hashes = {name: file_hash(path) for name, path in made.items()}
+        for name, path in made.items():
+            os.replace(path, figures / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    executed = read_notebook(failed)
+    executed.metadata["interp"] = {"figures": hashes}
+    write_notebook(executed, failed)
+    os.replace(failed, target)
+
+
+def file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _execute(source: Path, failed: Path, parameters: dict[str, Any], staging: Path) -> None:
+    import papermill  # slow, and not needed to say that a parameter is unknown
+    from papermill.exceptions import PapermillExecutionError
+
+    os.environ |= {"INTERP_FIGURES": str(staging), "TQDM_DISABLE": "1"}
+    os.environ |= {"INTERP_NOTEBOOK": source.stem, "INTERP_PARAMETERS": json.dumps(parameters)}
+    bar = {"desc": source.stem, "leave": False, "disable": False} if sys.stderr.isatty() else False
+    try:
+        papermill.execute_notebook(
+            source.resolve(),
+            failed.resolve(),
+            parameters=parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=source.resolve().parent,
+            progress_bar=bar,
+            start_timeout=180,
+            iopub_timeout=600,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about TCP in every run
+        )
+    except PapermillExecutionError as error:
+        said = "\n".join(error.traceback)
+        raise RuntimeError(f"{said}\n{source}: cell [{error.exec_count}] failed, see {failed}") from None
+
+
+def _keep_promise(name: str, promised: list[str] | None, made: set[str]) -> None:
+    expected = made if promised is None else set(promised)
+    if missing := ", ".join(sorted(expected - made)):
+        raise RuntimeError(f"{name}: did not make {missing}, which the Makefile promises (FIGURES_{name})")
+    if extra := ", ".join(sorted(made - expected)):
+        raise RuntimeError(f"{name}: made {extra}, which the Makefile does not promise (FIGURES_{name})")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m interp_lib.show.run", description="Run one notebook.")
+    parser.add_argument("source", help="the notebook")
+    parser.add_argument("target", help="where the executed notebook goes")
+    parser.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    parser.add_argument("--figures", dest="promised", nargs="*", help="names of the figures it must make")
+    parser.add_argument("--into", default="figures", help="folder for the figures")
+    parser.add_argument("--lenient", action="store_true", help="pass over parameters this notebook lacks")
+    asked = parser.parse_args(arguments)
+    try:
+        defaults = read_parameters(read_notebook(asked.source), asked.source)
+        parameters = parse_parameters(asked.given, defaults, lenient=asked.lenient)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that the kernel is shut down on the way out
+        signal.signal(number, signal.default_int_handler)
+    start, said = time.monotonic(), "".join(f" {name}={value!r}" for name, value in parameters.items())
+    print(f"{asked.source}{said} ...", flush=True)
+    try:
+        run_notebook(asked.source, asked.target, parameters=parameters, promised=asked.promised, figures=asked.into)
+    except KeyboardInterrupt:
+        print(f"{asked.source}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"{error}" if isinstance(error, RuntimeError) else f"{asked.source}: {error!r}", file=sys.stderr)
+        return 1
+    print(f"{asked.source} done in {time.monotonic() - start:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Frames to a file that plays: GIF, animated WebP, MP4."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp_lib.show.media import Media
+
+
+def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "") -> Media:
+    """Write frames as an endless GIF or WebP or as an H.264 MP4, by the suffix of `path`.
+
+    frames: [T,3,H,W] in [0,1]. fps: frames per second (a GIF keeps time in steps of 10 ms).
+    alt: what a reader who cannot see it needs to know; a notebook shows the returned file with it.
+    H.264 wants even sides: an odd one repeats its last row or column, and the result's `.notes` say so.
+    The file is written whole or not at all. Raises ValueError for frames, suffix or fps that cannot be written, and
+    FileNotFoundError when the folder does not exist.
+    """
+    path = Path(path)
+    writers = {".gif": _write_animation, ".webp": _write_animation, ".mp4": _write_mp4}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path}: a video's name ends in .gif, .webp or .mp4")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not (math.isfinite(fps) and 0 < fps <= 100):
+        raise ValueError(f"fps must lie between 0 and 100, got {fps}")
+    pixels, notes = _pixels(frames), []
+    height, width = pixels.shape[1:3]
+    if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
+        pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        notes.append(f"H.264 needs even sides: {width}x{height} was padded to {pixels.shape[2]}x{pixels.shape[1]}.")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix.lower()}")
+    try:
+        writers[path.suffix.lower()](pixels, temporary, fps)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Media(path, alt, notes)
+
+
+def _pixels(frames: Tensor) -> np.ndarray:
+    """Frames as bytes [T,H,W,3]."""
+    if not isinstance(frames, Tensor) or frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        shape = list(frames.shape) if hasattr(frames, "shape") else type(frames).__name__
+        raise ValueError(f"frames must be a tensor [T,3,H,W] with at least one frame, got {shape}")
+    frames = frames.detach().float().cpu()
+    if not torch.isfinite(frames).all():
+        raise ValueError("frames hold NaN or infinite values")
+    if frames.min() < -1e-3 or frames.max() > 1 + 1e-3:
+        raise ValueError(
+            f"frames must lie in [0,1], these span {frames.min():.3g} to {frames.max():.3g}; use frames.clamp(0, 1)"
+        )
+    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _write_animation(pixels: np.ndarray, path: Path, fps: float) -> None:
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in pixels]
+    options = {"quality": 90, "method": 4} if path.suffix == ".webp" else {"disposal": 1}
+    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, **options)
+
+
+def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
+    import imageio.v2 as imageio
+
+    quality = ["-crf", "18", "-fflags", "+bitexact", "-flags", "+bitexact", "-movflags", "+faststart"]
+    with imageio.get_writer(
+        path,
+        format="FFMPEG",
+        fps=fps,
+        codec="libx264",
+        pixelformat="yuv420p",
+        macro_block_size=1,
+        quality=None,
+        output_params=quality,
+    ) as writer:
+        for frame in pixels:
+            writer.append_data(frame)

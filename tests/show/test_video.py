@@ -1,0 +1,82 @@
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from interp_lib.show.video import save_video
+
+
+@pytest.fixture
+def frames():
+    """Six flat frames, each of another colour."""
+    colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
+    return colours[:, :, None, None].expand(6, 3, 32, 48).clone()
+
+
+@pytest.mark.parametrize("suffix, tolerance", [(".gif", 2), (".webp", 12), (".mp4", 12)])
+def test_what_is_written_reads_back(frames, tmp_path, suffix, tolerance):
+    written = save_video(frames, tmp_path / f"a{suffix}", fps=10)
+    if suffix == ".mp4":
+        reader = imageio.get_reader(written.path)
+        read, fps = np.stack([frame for frame in reader]), reader.get_meta_data()["fps"]
+    else:
+        image = Image.open(written)
+        read, fps = np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(image)]), None
+        fps = 1000 / image.info["duration"]
+    assert read.shape == (6, 32, 48, 3) and fps == pytest.approx(10)
+    truth = (frames * 255).permute(0, 2, 3, 1).numpy()
+    assert np.abs(read - truth).mean() < tolerance
+    assert written.notes == [] and [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_odd_sides_of_an_mp4_are_padded_and_said(frames, tmp_path):
+    written = save_video(frames[..., :31, :47], tmp_path / "odd.mp4")
+    assert imageio.get_reader(written.path).get_meta_data()["size"] == (48, 32)
+    assert len(written.notes) == 1 and "47x31" in written.notes[0] and "48x32" in written.notes[0]
+    assert save_video(frames[..., :31, :47], tmp_path / "odd.gif").notes == []
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
+def test_same_frames_same_bytes(frames, tmp_path, suffix):
+    one, two = (save_video(frames, tmp_path / f"{name}{suffix}").path.read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_a_single_frame_is_a_video_too(frames, tmp_path):
+    assert Image.open(save_video(frames[:1], tmp_path / "one.gif")).size == (48, 32)
+
+
+WRONG = {
+    "ends in .gif, .webp or .mp4": lambda x, folder: save_video(x, folder / "a.avi"),
+    "does not exist": lambda x, folder: save_video(x, folder / "none" / "a.gif"),
+    "[6, 32, 48]": lambda x, folder: save_video(x[:, 0], folder / "a.gif"),
+    "[6, 1, 32, 48]": lambda x, folder: save_video(x[:, :1], folder / "a.gif"),
+    "at least one frame": lambda x, folder: save_video(x[:0], folder / "a.gif"),
+    "got list": lambda x, folder: save_video([1, 2], folder / "a.gif"),
+    "NaN": lambda x, folder: save_video(x * torch.nan, folder / "a.gif"),
+    "span 0 to 255": lambda x, folder: save_video(x * 255, folder / "a.gif"),
+    "fps": lambda x, folder: save_video(x, folder / "a.gif", fps=0),
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_wrong_input_is_one_sentence_and_leaves_nothing(frames, tmp_path, sentence):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        WRONG[sentence](frames, tmp_path)
+    assert sentence in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_write_keeps_the_old_file(frames, tmp_path):
+    path = save_video(frames, tmp_path / "a.mp4").path
+    before = path.read_bytes()
+    with pytest.raises(Exception):  # noqa: B017  ffmpeg's own kind of error; one pixel is too small for H.264
+        save_video(frames[:, :, :2, :2], tmp_path / "a.mp4", fps=1e-9)
+    assert path.read_bytes() == before and [item.name for item in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_notebook_shows_it_with_its_alt_text(frames, tmp_path):
+    data, _ = save_video(frames, tmp_path / "a.gif", alt='A "red" frame')._repr_mimebundle_()
+    assert 'alt="A &quot;red&quot; frame"' in data["text/html"] and "data:image/gif;base64," in data["text/html"]
+    data, _ = save_video(frames, tmp_path / "a.mp4", alt="Colours")._repr_mimebundle_()
+    assert '<video controls loop aria-label="Colours"' in data["text/html"]

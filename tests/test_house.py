@@ -1,0 +1,104 @@
+"""The house: lock, Makefile, and what importing the library costs."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def lock_check(folder: Path) -> subprocess.CompletedProcess:
+    return run(sys.executable, str(folder / ".ci" / "lock.py"), "check", cwd=folder)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of what the lock is made from."""
+    for name in ("pyproject.toml", "requirements.lock", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    return tmp_path
+
+
+def test_lock_is_fresh():
+    checked = lock_check(ROOT)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_changed_dependency_makes_the_lock_stale(house):
+    project = house / "pyproject.toml"
+    project.write_text(project.read_text().replace('"tqdm>=4.67"', '"tqdm>=4.67", "einops>=0.8"'))
+    said = lock_check(house).stderr
+    assert "stale" in said and "lacks einops" in said
+
+
+def test_another_setting_does_not(house):
+    project = house / "pyproject.toml"
+    project.write_text(project.read_text().replace("line-length = 120", "line-length = 100"))
+    assert lock_check(house).returncode == 0
+
+
+@pytest.mark.parametrize("line", ["torchvision==0.28.0", "nvidia-cublas==13.0.0", "xformers==0.0.30"])
+def test_the_lock_asks_for_nothing_a_plain_machine_lacks(house, line):
+    (house / "requirements.lock").open("a").write(line + "\n")
+    assert line.split("==")[0] in lock_check(house).stderr
+
+
+def test_torch_is_pinned_without_local_version_or_hash():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert "torch==2.13.0" in lines
+    assert not any("--hash" in line or "+" in line for line in lines)
+    assert all("==" in line for line in lines if not line.startswith("#"))
+
+
+def test_conda_environment_defers_to_the_lock():
+    text = (ROOT / "environment.yml").read_text()
+    assert "-r requirements.lock" in text and "torch" not in text
+
+
+def test_python_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11"
+    assert sys.version_info >= (3, 11)
+
+
+def test_every_promise_has_a_notebook_and_every_notebook_a_promise():
+    lines = run("make", "-s", "promises").stdout.splitlines()
+    notebooks = {line.split(":")[0]: line.split(":")[1].split() for line in lines if ":" in line}
+    promises = {line.removeprefix("promise ") for line in lines if line.startswith("promise ")}
+    assert set(notebooks) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == promises
+    names = [figure for figures in notebooks.values() for figure in figures]
+    assert len(names) == len(set(names)), "two notebooks promise one figure"
+    assert all(figures for figures in notebooks.values()), "a notebook without a figure"
+
+
+def test_a_mistyped_parameter_is_an_error_before_anything_is_made(house):
+    made = run("make", "figures", "PIAR=x", cwd=house)
+    assert made.returncode != 0 and "unknown parameter PIAR" in made.stderr and "PAIR" in made.stderr
+    assert not (house / ".venv").exists() and not (house / "build").exists()
+
+
+def test_committed_notebooks_take_no_parameters(house):
+    assert "takes no parameter" in run("make", "notebooks", "PAIR=x", cwd=house).stderr
+
+
+def test_help_lists_every_target(house):
+    said = run("make", cwd=house).stdout
+    for target in "help figures test unit notebooks models lab bench lint clean lock".split():
+        assert f"\n{target} " in f"\n{said}", target
+
+
+def test_importing_the_library_is_light():
+    code = (
+        "import sys, interp_lib; print(sorted({'torch', 'diffusers', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    loaded = run(sys.executable, "-c", code).stdout
+    assert "diffusers" not in loaded and "transformers" not in loaded and loaded.startswith("[")
