@@ -1,0 +1,1 @@
+"""Evidence: measures, baselines and timings."""

@@ -1,0 +1,189 @@
+"""Is the embedded image model good enough to mean something? Every figure of its model card is measured here, on held-out data.
+
+`python -m interp_lib.train.quality` prints the table; nothing here looks at a training seed (they start at a million).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..bench.metrics import end_point_error, pck, psnr, resize_flow
+from ..dreammover.ddim import add_noise, ddim_step, invert
+from ..dreammover.features import diffusion_features
+from ..dreammover.flow import match_features
+from ..dreammover.fusion import fuse_direct, fuse_two_level
+from ..dreammover.lora import fit_lora
+from ..dreammover.spectrum import high_frequency_energy
+from ..models import ImageModel, load_image_model
+from ..pairs import load_pair
+from ..types import Pair
+from ..world import render_pair
+from ..world.textures import HELD_OUT, photograph
+
+SIZE = 128
+Flow = Callable[[Pair], Tensor]
+
+
+def held_out_photographs(size: int = SIZE) -> Tensor:
+    """Centre squares of photographs that no training picture contains, and the motorcycle pair: `[N,3,size,size]`."""
+    images = []
+    for name in HELD_OUT:
+        image = photograph(name)
+        side = min(image.shape[1:])
+        top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
+        square = image[None, :, top : top + side, left : left + side]
+        images.append(F.interpolate(square, size=(size, size), mode="bilinear", antialias=True, align_corners=False))
+    pair = load_pair("motorcycle", size=size)
+    return torch.cat([*images, pair.image0, pair.image1]).clamp(0, 1)
+
+
+def autoencoder_psnr(model: ImageModel, images: Tensor) -> Tensor:
+    """PSNR in dB of decode(encode(x)) against x, `[N]`."""
+    return psnr(model.decode(model.encode(images)), images)
+
+
+@torch.no_grad()
+def round_trip(model: ImageModel, images: Tensor, *, steps: int = 50, until: int = 30) -> Tensor:
+    """DDIM inversion to `until` and back, PSNR in dB against the autoencoder's own reconstruction, `[N]`."""
+    inversion = invert(model, images, steps=steps, until=until, preset="released", progress=False)
+    latents, context = inversion.latents[-1], model.embed_text("")
+    times = inversion.timesteps.flip(0).tolist()
+    for t, below in zip(times, [*times[1:], 0], strict=True):
+        noise = model.predict_noise(latents, t, context)
+        latents = ddim_step(latents, noise, model.alpha_bar(t), model.alpha_bar(below))
+    return psnr(model.decode(latents), model.decode(inversion.latents[0]))
+
+
+def feature_flow(model: ImageModel, **how: int) -> Flow:
+    """The paper's estimator: arg-max cosine over the features of the pair, on the latent grid."""
+
+    def flow(pair: Pair) -> Tensor:
+        images = torch.cat([pair.image0, pair.image1])
+        features = diffusion_features(model, images, progress=False, **how)
+        height, width = (side // model.vae_factor for side in images.shape[-2:])
+        return match_features(features[:1], features[1:], size=(height, width))
+
+    return flow
+
+
+def patch_flow(pair: Pair, *, patch: int = 12, stride: int = 4) -> Tensor:
+    """Raw patches in the place of features: cosine of mean-free 12x12 patches around the same grid's cells."""
+    around = (patch - stride) // 2
+
+    def patches(image: Tensor) -> Tensor:
+        padded = F.pad(image, (around,) * 4, mode="reflect")
+        columns = F.unfold(padded, patch, stride=stride)
+        size = tuple(side // stride for side in image.shape[-2:])
+        return (columns - columns.mean(1, keepdim=True)).reshape(1, -1, *size)
+
+    return match_features(patches(pair.image0), patches(pair.image1))
+
+
+def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
+    """PCK@0.1 of each pair on actor pixels visible in both images, `[len(pairs)]`."""
+    shares = []
+    for pair in tqdm(pairs, desc=f"flow {name}"):
+        estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
+        shares.append(pck(estimate, pair.flow01, pair.visible01 & pair.actor0))
+    return torch.tensor(shares)
+
+
+def held_out_pairs(count: int, *, hard: bool, first: int = 0) -> list[Pair]:
+    """World pairs with at least 32 actor pixels visible in both images."""
+    pairs, seed = [], first
+    while len(pairs) < count:
+        pair = render_pair(seed, size=SIZE, hard=hard, between=0)
+        if (pair.visible01 & pair.actor0).sum() >= 32:
+            pairs.append(pair)
+        seed += 1
+    return pairs
+
+
+def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
+    """The same network with its initial, random weights; everything else is shared."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = type(model.unet).from_config(model.unet.config)
+    unet = unet.to(model.device, model.dtype).eval().requires_grad_(False)
+    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
+    return ImageModel(unet=unet, name="untrained", **parts)
+
+
+@torch.no_grad()
+def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5) -> Tensor:
+    """High-frequency energy of the fused z_T, two-level over direct, `[len(pairs)]`: above 1 where two-level keeps more."""
+    ratios = []
+    for pair in tqdm(pairs, desc="fusion"):
+        inversion = invert(model, torch.cat([pair.image0, pair.image1]), progress=False)
+        features = diffusion_features(model, None, inversion=inversion, progress=False)
+        size = tuple(inversion.clean.shape[-2:])
+        flows = [match_features(features[a : a + 1], features[b : b + 1], size=size) for a, b in ((0, 1), (1, 0))]
+        ends = (inversion.clean[:1], inversion.clean[1:], inversion.noise[:1], inversion.noise[1:])
+        two_level = fuse_two_level(*ends, *flows, delta, inversion.alpha_bar)[0]
+        direct = fuse_direct(*inversion.latents[-1].split(1), *flows, delta)
+        ratios.append(high_frequency_energy(two_level) / high_frequency_energy(direct))
+    return torch.cat(ratios)
+
+
+@torch.no_grad()
+def prompt_gain(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
+    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's, over that without."""
+    images = torch.cat([p.image0 for p in pairs])
+    captions = [p.caption for p in pairs]
+    clean, generator = model.encode(images), torch.Generator().manual_seed(0)
+    noise, level = torch.randn(clean.shape, generator=generator).to(clean), model.alpha_bar(500)
+
+    def error(prompts: list[str]) -> float:
+        return float(F.mse_loss(model.predict_noise(add_noise(clean, noise, level), 500, model.embed_text(prompts)), noise))
+
+    none = error([""] * len(captions))
+    return error(captions) / none, error(captions[1:] + captions[:1]) / none
+
+
+def disparity_errors(flow: Flow, *, size: int = SIZE) -> float:
+    """Median end-point error in pixels on the motorcycle pair, over pixels with a true disparity that both images show."""
+    pair = load_pair("motorcycle", size=size)
+    estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
+    return float(end_point_error(estimate, pair.flow01)[pair.visible01].median())
+
+
+def photographs_with_lora(model: ImageModel, images: Tensor, *, seed: int = 0) -> Tensor:
+    """`round_trip` on photographs, two at a time, with a LoRA of 80 steps fitted to each two."""
+    values = []
+    for pair in images.split(2):
+        with fit_lora(model, pair, seed=seed, progress=False):
+            values.append(round_trip(model, pair))
+    return torch.cat(values)
+
+
+def measure(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
+    """All rows of the quality table, as numbers by name; PCK and shares are in per cent."""
+    hard, easy = held_out_pairs(pairs, hard=True), held_out_pairs(pairs, hard=False)
+    world = torch.cat([p.image0 for p in hard[:64]])
+    photos = held_out_photographs()
+    values = {
+        "autoencoder PSNR, world": autoencoder_psnr(model, world).mean(),
+        "autoencoder PSNR, photographs": autoencoder_psnr(model, photos).mean(),
+        "round trip, world": round_trip(model, world).mean(),
+        "round trip, photographs": round_trip(model, photos).mean(),
+        "round trip, photographs with LoRA": photographs_with_lora(model, photos).mean(),
+        "median EPE motorcycle, features": disparity_errors(feature_flow(model)),
+        "median EPE motorcycle, raw patches": disparity_errors(patch_flow),
+    }
+    flows = {"trained": feature_flow(model), "untrained": feature_flow(untrained(model)), "raw patches": patch_flow}
+    for kind, chosen in (("hard", hard), ("easy", easy)):
+        for name, flow in flows.items():
+            values[f"PCK@0.1 {kind}, {name}"] = 100 * flow_pck(flow, chosen, name=f"{kind}, {name}").mean()
+    values["two-level above direct"] = 100 * (fusion_energies(model, hard) > 1).float().mean()
+    values["eps error, right caption"], values["eps error, wrong caption"] = prompt_gain(model, hard[:64])
+    return {name: round(float(value), 3) for name, value in values.items()}
+
+
+if __name__ == "__main__":
+    for row, number in measure(load_image_model()).items():
+        print(f"{row:40s} {number:8.3f}")

@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_lib import load_image_model
+from interp_lib.bench.__main__ import main
+from interp_lib.bench.cost import measure_cost
+
+TINY = Path(__file__).resolve().parents[1] / "conformance" / "dreammover" / "tiny_sd"
+
+
+def test_cost_counts_the_minimum_of_calls_and_restores_the_model():
+    model = load_image_model(TINY, device="cpu")
+    images = torch.rand(2, 3, 64, 64)
+    before = {name: value.clone() for name, value in model.unet.state_dict().items()}
+    cost = measure_cost(model, images, frames=5, steps=10, until=6, chunk=3, lora_steps=1)
+    # 6 of the inversion, 1 for the features, 6 of the endpoints, all at batch 2; per step 3 + 2 middle frames
+    assert cost["unet_calls"] == {2: 6 + 1 + 6 + 6, 3: 6}
+    assert list(cost["seconds"]) == ["lora", "encode", "inversion", "flow", "denoise", "decode"]
+    assert min(cost["seconds"].values()) > 0 and cost["overhead"] > 0.5 and cost["peak_memory_mib"] > 1
+    after = model.unet.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert not model.unet._forward_pre_hooks
+
+
+def test_the_table_is_written_whole(tmp_path, capsys):
+    out = tmp_path / "new" / "bench.json"
+    assert main(["--model", str(TINY), "--size", "64", "--frames", "1", "--lora-steps", "1", "--out", str(out)]) == 0
+    table = json.loads(out.read_text())
+    assert table["frames"] == 1 and table["size"] == [64, 64] and "overhead" in capsys.readouterr().out
+    assert [path.name for path in out.parent.iterdir()] == ["bench.json"]
+
+
+def test_a_model_that_is_none_is_one_sentence(tmp_path, capsys):
+    assert main(["--model", str(tmp_path / "none"), "--out", str(tmp_path / "a.json")]) == 2
+    assert "none" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("frames", ["0", "x"])
+def test_wrong_counts_end_the_program(frames, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["--model", str(TINY), "--frames", frames, "--out", str(tmp_path / "a.json")])
