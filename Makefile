@@ -13,7 +13,7 @@ README_GIF := figures/00_quickstart.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
 PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
-SETTINGS := PY PYTHON JOBS THREADS SHELL
+SETTINGS := PY PYTHON JOBS THREADS LAB SHELL
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(word 1,$(origin $(v)))),$(v)))
 unknown := $(filter-out $(PARAMETERS) $(SETTINGS) -%,$(given))
 ifneq ($(unknown),)
@@ -45,7 +45,7 @@ READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...'; settings: PY=, JOBS=, THREADS="
+	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...'; settings: PY=, JOBS=, THREADS=, LAB="
 
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -91,7 +91,7 @@ models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
 
 lab: $(READY) ## open JupyterLab on the first notebook
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab notebooks/00_quickstart.ipynb
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab $(LAB) notebooks/00_quickstart.ipynb
 
 bench: $(READY) ## time the parts of interpolate: build/bench.json
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))

@@ -27,7 +27,8 @@ def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
 
 
 def pck(flow: Tensor, truth: Tensor, mask: Tensor, *, radius: float = 0.1) -> float:
-    """PCK@radius: the share of pixels in `mask` `[N,1,H,W]` whose end-point error is at most radius x the longer image side.
+    """PCK@radius: the share of pixels in `mask` `[N,1,H,W]` whose end-point error is at most radius x the longer image
+    side.
 
     Raises ValueError for an empty mask: a share of nothing has no value.
     """

@@ -1,6 +1,8 @@
-"""`python -m interp_lib.train`: render, train the autoencoder, encode, train the U-Net, write the diffusers folder, measure it.
+"""`python -m interp_lib.train`: render, train the autoencoder, encode, train the U-Net, write the diffusers folder,
+measure it.
 
-Every stage resumes: finished ones are skipped, an interrupted one goes on from its last checkpoint. Without arguments everything is made
+Every stage resumes: finished ones are skipped, an interrupted one goes on from its last checkpoint. Without arguments
+everything is made
 from scratch with the recipe of the device at hand (a GPU gets more steps and larger batches).
 """
 
@@ -32,7 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models/image"), help="the diffusers folder to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--stage", default="all", choices=("all", "frames", "vae", "unet"), help="stop after this stage")
+    parser.add_argument(
+        "--stage", default="all", choices=("all", "frames", "vae", "unet"), help="stop after this stage"
+    )
     parser.add_argument("--minutes", type=float, help="stop the current training stage after this long, to be resumed")
     parser.add_argument("--no-card", action="store_true", help="skip the measurements for the model card")
     for name, value in RECIPES["cpu"].items():
@@ -76,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _latents(vae: AutoencoderKL, frames: Tensor, size: int, args: argparse.Namespace) -> Tensor:
-    """`encode_frames`, kept on disk under the name of the autoencoder's scaling factor, which another training would change."""
+    """`encode_frames`, kept on disk under the name of the autoencoder's scaling factor, which another training would
+    change."""
     path = args.work / f"latents-{size}-{vae.config.scaling_factor}.pt"
     if not path.exists():
         latents = encode_frames(vae, frames, size=size, device=args.device)

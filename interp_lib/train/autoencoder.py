@@ -33,7 +33,8 @@ def build_autoencoder() -> AutoencoderKL:
 def train_autoencoder(
     frames: Tensor, folder: Path, *, steps: int, batch: int, device: str, minutes: float | None = None
 ) -> AutoencoderKL:
-    """MSE plus a little L1 and KL, on 64 px crops; returns the EMA weights with `scaling_factor` set to 1 / std of the latents."""
+    """MSE plus a little L1 and KL, on 64 px crops; returns the EMA weights with `scaling_factor` set to 1 / std of the
+    latents."""
     torch.manual_seed(0)
     networks = nn.ModuleDict({"vae": build_autoencoder()}).to(device)
     photographs = Photographs()

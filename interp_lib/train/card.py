@@ -1,4 +1,5 @@
-"""Put the measured figures and the loss curves into the model card, between its two marks; the prose around them is written by hand."""
+"""Put the measured figures and the loss curves into the model card, between its two marks; the prose around them is
+written by hand."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def table(measured: dict[str, float]) -> str:
             lines.append(f"| {row} | | {value:.2f} | |")
         else:
             floor, unit = asked
-            lines.append(f"| {row} | {floor:g} {unit} | {value:.1f} {unit} | {'met' if value >= floor else 'not met'} |")
+            lines.append(
+                f"| {row} | {floor:g} {unit} | {value:.1f} {unit} | {'met' if value >= floor else 'not met'} |"
+            )
     return "\n".join(lines)
 
 
@@ -66,7 +69,9 @@ def _curves(path: Path, logs: Path) -> None:
 
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, 2), {"vae": "autoencoder", "unet": "U-Net"}.items(), strict=True):
-        lines = {line["step"]: line["loss"] for line in map(json.loads, (logs / f"{name}.jsonl").read_text().splitlines())}
+        lines = {
+            line["step"]: line["loss"] for line in map(json.loads, (logs / f"{name}.jsonl").read_text().splitlines())
+        }
         axes.plot(list(lines), list(lines.values()), lw=1)
         axes.set(title=title, xlabel="step", ylabel="loss", yscale="log")
     figure.savefig(path, format="png", dpi=110, metadata={"Software": None})

@@ -1,4 +1,5 @@
-"""The training pictures: frames of world scenes at two times each, rendered once and kept as bytes, and crops of photographs."""
+"""The training pictures: frames of world scenes at two times each, rendered once and kept as bytes, and crops of
+photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ CHUNK = 64  # scenes a file
 
 
 def render_frames(folder: Path, scenes: int) -> tuple[Tensor, list[str]]:
-    """Two frames of each scene, `[2*scenes,3,128,128]` uint8, and their captions; every file of 64 scenes is made once."""
+    """Two frames of each scene, `[2*scenes,3,128,128]` uint8, and their captions; every file of 64 scenes is made
+    once."""
     for first in range(0, scenes, CHUNK):
         path = folder / f"frames-{first:06d}.pt"
         if not path.exists():

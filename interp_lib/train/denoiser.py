@@ -1,4 +1,5 @@
-"""The U-Net: four levels with cross-attention where Stable Diffusion 1.5 has it, trained on latents of several sizes."""
+"""The U-Net: four levels with cross-attention where Stable Diffusion 1.5 has it, trained on latents of several
+sizes."""
 
 from __future__ import annotations
 
@@ -54,9 +55,11 @@ def train_denoiser(
     device: str,
     minutes: float | None = None,
 ) -> nn.ModuleDict:
-    """eps-MSE at uniform timesteps; half of the prompts are empty, as DreamMover's are. Returns the EMA `unet` and `text_encoder`.
+    """eps-MSE at uniform timesteps; half of the prompts are empty, as DreamMover's are. Returns the EMA `unet` and
+    `text_encoder`.
 
-    latents: image size -> `[N,C,h,w]` half precision, all of the same pictures, in the order of `captions`. Of three steps one is at
+    latents: image size -> `[N,C,h,w]` half precision, all of the same pictures, in the order of `captions`. Of three
+    steps one is at
     64 px with four times the batch, one at 128 px, one on crops of 96 px, so no size is the only one the network knows.
     """
     torch.manual_seed(1)

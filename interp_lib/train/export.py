@@ -1,4 +1,5 @@
-"""Write the trained networks as a diffusers folder that `StableDiffusionPipeline.from_pretrained` can load: fp16, safetensors."""
+"""Write the trained networks as a diffusers folder that `StableDiffusionPipeline.from_pretrained` can load: fp16,
+safetensors."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ PARTS = {
 
 
 def write_model(folder: Path, **parts) -> None:
-    """parts: unet, vae, text_encoder, tokenizer, scheduler. The folder is replaced as a whole; a README in it survives."""
+    """parts: unet, vae, text_encoder, tokenizer, scheduler. The folder is replaced as a whole; a README in it
+    survives."""
     fresh = folder.with_name(folder.name + ".partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """One training loop for every stage: EMA, a log, checkpoints written whole, and exact resumption.
 
-The batch of step k is a function of (seed, k) alone, so a run that was killed and resumed sees the same batches as an unbroken one.
+The batch of step k is a function of (seed, k) alone, so a run that was killed and resumed sees the same batches as an
+unbroken one.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ def fit(
     save_every: float = 120.0,
     minutes: float | None = None,
 ) -> nn.ModuleDict:
-    """Minimise `loss(networks, step, generator)` with AdamW on a cosine schedule; returns the exponential moving average.
+    """Minimise `loss(networks, step, generator)` with AdamW on a cosine schedule; returns the exponential moving
+    average.
 
-    folder: holds `name.pt` (the state), `name.jsonl` (the loss curve). minutes: stop early after this much wall time in this call and
+    folder: holds `name.pt` (the state), `name.jsonl` (the loss curve). minutes: stop early after this much wall time
+    in this call and
     return the average so far; a later call goes on. The bf16 arithmetic of `loss` is its own business.
     """
     state, log = folder / f"{name}.pt", folder / f"{name}.jsonl"

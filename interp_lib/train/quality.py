@@ -1,4 +1,5 @@
-"""Is the embedded image model good enough to mean something? Every figure of its model card is measured here, on held-out data.
+"""Is the embedded image model good enough to mean something? Every figure of its model card is measured here, on held-
+out data.
 
 `python -m interp_lib.train.quality` prints the table; nothing here looks at a training seed (they start at a million).
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,6 @@ from ..models import ImageModel, load_image_model
 from ..pairs import load_pair
 from ..types import Pair
 from ..world import render_pair
-from ..world.textures import HELD_OUT, photograph
 
 SIZE = 128
 Flow = Callable[[Pair], Tensor]
@@ -31,9 +32,12 @@ Flow = Callable[[Pair], Tensor]
 
 def held_out_photographs(size: int = SIZE) -> Tensor:
     """Centre squares of photographs that no training picture contains, and the motorcycle pair: `[N,3,size,size]`."""
+    from skimage import data
+
     images = []
-    for name in HELD_OUT:
-        image = photograph(name)
+    for name in ("astronaut", "retina", "cell"):
+        pixels = np.atleast_3d(getattr(data, name)())[..., :3]
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().expand(3, -1, -1) / 255
         side = min(image.shape[1:])
         top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
         square = image[None, :, top : top + side, left : left + side]
@@ -116,7 +120,8 @@ def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
 
 @torch.no_grad()
 def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5) -> Tensor:
-    """High-frequency energy of the fused z_T, two-level over direct, `[len(pairs)]`: above 1 where two-level keeps more."""
+    """High-frequency energy of the fused z_T, two-level over direct, `[len(pairs)]`: above 1 where two-level keeps
+    more."""
     ratios = []
     for pair in tqdm(pairs, desc="fusion"):
         inversion = invert(model, torch.cat([pair.image0, pair.image1]), progress=False)
@@ -132,21 +137,25 @@ def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5)
 
 @torch.no_grad()
 def prompt_gain(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
-    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's, over that without."""
+    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's,
+    over that without."""
     images = torch.cat([p.image0 for p in pairs])
     captions = [p.caption for p in pairs]
     clean, generator = model.encode(images), torch.Generator().manual_seed(0)
     noise, level = torch.randn(clean.shape, generator=generator).to(clean), model.alpha_bar(500)
 
     def error(prompts: list[str]) -> float:
-        return float(F.mse_loss(model.predict_noise(add_noise(clean, noise, level), 500, model.embed_text(prompts)), noise))
+        return float(
+            F.mse_loss(model.predict_noise(add_noise(clean, noise, level), 500, model.embed_text(prompts)), noise)
+        )
 
     none = error([""] * len(captions))
     return error(captions) / none, error(captions[1:] + captions[:1]) / none
 
 
 def disparity_errors(flow: Flow, *, size: int = SIZE) -> float:
-    """Median end-point error in pixels on the motorcycle pair, over pixels with a true disparity that both images show."""
+    """Median end-point error in pixels on the motorcycle pair, over pixels with a true disparity that both images
+    show."""
     pair = load_pair("motorcycle", size=size)
     estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
     return float(end_point_error(estimate, pair.flow01)[pair.visible01].median())

@@ -1,4 +1,5 @@
-"""A CLIP text encoder of our own size, and the byte-pair vocabulary of the captions; it learns together with the U-Net."""
+"""A CLIP text encoder of our own size, and the byte-pair vocabulary of the captions; it learns together with the
+U-Net."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     """Byte-level BPE in CLIP's manner, learnt from the captions; any other text still falls into bytes."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False, use_regex=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
     bpe.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(

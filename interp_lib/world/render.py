@@ -1,6 +1,7 @@
 """From a scene and a time to a picture: every part is an affine image of a superellipse, painted back to front.
 
-The same two functions, `pose` and `locate`, give the picture here and the ground truth in truth.py; nothing is rendered twice to be
+The same two functions, `pose` and `locate`, give the picture here and the ground truth in truth.py; nothing is
+rendered twice to be
 compared. Plain batched PyTorch, no loop over pixels or scenes, only over the parts.
 """
 
@@ -61,7 +62,8 @@ def to_local(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def distance(part: Tensor, local: Tensor, scale: Tensor) -> Tensor:
-    """Approximate signed distance to a part's outline, along the ray from its centre, in frame units; negative inside."""
+    """Approximate signed distance to a part's outline, along the ray from its centre, in frame units; negative
+    inside."""
     shape = (-1, *[1] * (local.ndim - 2))
     u2, v2 = (local[..., 0] / part[:, 0].view(shape)) ** 2, (local[..., 1] / part[:, 1].view(shape)) ** 2
     radius = torch.where(part[:, 10].view(shape) > 0.5, (u2 * u2 + v2 * v2).sqrt(), u2 + v2).clamp_min(1e-8).sqrt()
@@ -76,7 +78,8 @@ def scales(matrix: Tensor) -> Tensor:
 
 
 def appearance(pattern: Tensor, part: Tensor, local: Tensor, blur: Tensor) -> Tensor:
-    """The colour of a part at local coordinates: `[B,3,H,W]`. blur: local units per pixel, which softens what would alias."""
+    """The colour of a part at local coordinates: `[B,3,H,W]`. blur: local units per pixel, which softens what would
+    alias."""
     view = lambda x: x.view(-1, 1, 1)  # noqa: E731
     kind, frequency, angle, offset = (view(x) for x in pattern[:, 6:10].unbind(-1))
     u, v = local[..., 0], local[..., 1]

@@ -1,6 +1,8 @@
-"""What the actors are made of: one table of parts per kind, drawn facing right, y pointing down, in units of half a body.
+"""What the actors are made of: one table of parts per kind, drawn facing right, y pointing down, in units of half a
+body.
 
-A part is a superellipse that hangs at a joint of its actor and swings about it; wheels roll instead. Parts that share a joint and a swing
+A part is a superellipse that hangs at a joint of its actor and swings about it; wheels roll instead. Parts that share
+a joint and a swing
 move as one rigid body (a head with its eye and ear). Order in the table is paint order: the first part is the farthest.
 """
 
@@ -13,7 +15,8 @@ SLOTS = ("body", "head", "limb", "accent", "eye")  # parts of one slot share a p
 
 @dataclass(frozen=True)
 class Part:
-    """One rigid part: half-axes, joint (actor frame), centre (relative to the joint), rest angle, swing, what it looks like."""
+    """One rigid part: half-axes, joint (actor frame), centre (relative to the joint), rest angle, swing, what it looks
+    like."""
 
     name: str
     half: tuple[float, float]

@@ -1,6 +1,8 @@
-"""A scene is a small set of parameters drawn from one seed; everything else (pose, picture, truth) is a function of it and of time.
+"""A scene is a small set of parameters drawn from one seed; everything else (pose, picture, truth) is a function of it
+and of time.
 
-Lengths are in units of the shorter image side, the unit square is centred in the frame, y points down, time runs from 0 to 1.
+Lengths are in units of the shorter image side, the unit square is centred in the frame, y points down, time runs from
+0 to 1.
 """
 
 from __future__ import annotations
@@ -41,11 +43,12 @@ ACTORS = 2
 
 @dataclass
 class Scene:
-    """A batch of B scenes. A = 2 actors (the second may be absent), P parts each, S pattern slots; all tensors lead with B."""
+    """A batch of B scenes. A = 2 actors (the second may be absent), P parts each, S pattern slots; all tensors lead
+    with B."""
 
     actors: Tensor  # [B,A,11] x, y, facing, log scale, tilt, travel, climb, growth, turn, gait, present
     fall: Tensor  # [B,A] downward acceleration (only balls)
-    parts: Tensor  # [B,A,P,12] half a, half b, joint x, joint y, centre x, centre y, angle, swing, phase, rolls, square, present
+    parts: Tensor  # [B,A,P,12] half axes, joint, centre (x, y each), angle, swing, phase, rolls, square, present
     patterns: Tensor  # [B,A,P,10] colour 0 (3), colour 1 (3), pattern index, frequency, angle, offset
     ground: Tensor  # [B,6+4*W+5] two colours, plane waves, then photograph index (-1: none), zoom, x, y, angle
     camera: Tensor  # [B,2] pan over the unit of time
@@ -68,7 +71,8 @@ def sample_scene(
 
     hard: travel comes with turn, growth, gait, camera pan and a change of light; otherwise translation only.
     displacement: distance travelled from time 0 to 1, in shorter sides, or its range; default 0.15 to 0.4.
-    calm: plain grounds and one large actor. start: the *start* is uniform whatever the facing (clips: position must not give the
+    calm: plain grounds and one large actor. start: the *start* is uniform whatever the facing (clips: position must
+    not give the
     direction away); otherwise the middle of the path is, so that both ends stay inside the frame (pairs).
     """
     rng = np.random.default_rng([seed, 20])
@@ -125,7 +129,8 @@ def _motion(rng, kind, index, count, travel_range, hard, start, calm) -> tuple[l
 
 
 def _body(rng, kind: str, present: bool) -> tuple[np.ndarray, np.ndarray, str]:
-    """Proportions jittered by up to a tenth, one pattern per slot; returns parts, patterns and the words for the caption."""
+    """Proportions jittered by up to a tenth, one pattern per slot; returns parts, patterns and the words for the
+    caption."""
     parts, patterns = np.zeros((MAX_PARTS, 12)), np.zeros((MAX_PARTS, 10))
     parts[:, :2] = 1.0  # absent parts keep a valid size
     phase = rng.uniform(0, 2 * np.pi)

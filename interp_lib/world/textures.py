@@ -1,42 +1,42 @@
-"""Background textures: public-domain and CC0 photographs from the scikit-image wheel, and procedural grounds."""
+"""Background textures: public-domain and CC0 photographs, and the names of the procedural grounds."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-# Only photographs that scikit-image lists as CC0 or public domain. The held-out ones are never rendered: they measure the autoencoder.
+# CC0 and public domain, see data/photographs/README.md
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "photographs"
 PHOTOGRAPHS = {
-    "grass": "grass",
-    "gravel": "gravel",
-    "brick": "bricks",
-    "coffee": "a coffee table",
-    "chelsea": "a cat's fur",
-    "rocket": "a launch pad",
-    "hubble_deep_field": "a starry sky",
-    "moon": "the moon",
+    "grass.png": "grass",
+    "gravel.png": "gravel",
+    "brick.png": "bricks",
+    "coffee.png": "a coffee table",
+    "chelsea.png": "a cat's fur",
+    "rocket.jpg": "a launch pad",
+    "hubble_deep_field.jpg": "a starry sky",
 }
-HELD_OUT = ("astronaut", "retina", "cell")
 GROUNDS = ("a meadow", "sand", "water", "a plain wall", "hills")
 SIDE = 512  # texels a side of the finest level
 
 
 def photograph(name: str) -> Tensor:
-    """One photograph of the scikit-image wheel, `[3,H,W]` in [0,1]; grey ones are repeated over the channels."""
-    from skimage import data
-
-    image = np.asarray(getattr(data, name)())
-    image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., :3]
-    return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    """One photograph of data/photographs, `[3,H,W]` in [0,1]."""
+    with Image.open(FOLDER / name) as image:
+        pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 @lru_cache(maxsize=1)
 def pyramid() -> tuple[Tensor, ...]:
-    """All photographs as square textures `[n,3,S,S]`, S = 512, 256, 128, 64: a mip-map, so that small renders do not alias."""
+    """All photographs as square textures `[n,3,S,S]`, S = 512, 256, 128, 64: a mip-map, so that small renders do not
+    alias."""
     finest = []
     for name in PHOTOGRAPHS:
         image = photograph(name)
@@ -53,7 +53,8 @@ def pyramid() -> tuple[Tensor, ...]:
 def sample_photographs(index: Tensor, points: Tensor, texels: float) -> Tensor:
     """Bilinear look-up with mirrored borders.
 
-    index: [B] long. points: [B,H,W,2], one texture = the unit square. texels: how many texels of the finest level one pixel covers,
+    index: [B] long. points: [B,H,W,2], one texture = the unit square. texels: how many texels of the finest level one
+    pixel covers,
     which picks the pyramid level. Returns [B,3,H,W].
     """
     levels = pyramid()

@@ -1,4 +1,5 @@
-"""Exact ground truth: which part a pixel shows, where that point is at any other time, and whether it can be seen there."""
+"""Exact ground truth: which part a pixel shows, where that point is at any other time, and whether it can be seen
+there."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def locate(scene: Scene, time: Tensor, points: Tensor) -> Tensor:
 def true_flow(scene: Scene, start: float, end: float, *, size: int | tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Exact flow from one time to another, of the points seen at pixel centres.
 
-    Returns flow `[B,2,H,W]` in image pixels (dx right, dy down), visible `[B,1,H,W]` bool (the point is in the frame and not covered at
+    Returns flow `[B,2,H,W]` in image pixels (dx right, dy down), visible `[B,1,H,W]` bool (the point is in the frame
+    and not covered at
     the end time) and parts `[B,1,H,W]` long (-1 = ground).
     """
     before, after = (torch.full((len(scene),), float(t)) for t in (start, end))
@@ -48,7 +50,8 @@ def true_flow(scene: Scene, start: float, end: float, *, size: int | tuple[int, 
 class Clip:
     """A rendered clip that knows its own truth. Times of the frames are equally spaced from 0 to 1.
 
-    frames: [T,3,H,W] in [0,1]. scene: its parameters. caption: a short description. facing: +1 right, -1 left (first actor).
+    frames: [T,3,H,W] in [0,1]. scene: its parameters. caption: a short description. facing: +1 right, -1 left (first
+    actor).
     """
 
     def __init__(self, scene: Scene, *, frames: int, size: int | tuple[int, int]):
@@ -70,12 +73,11 @@ class Clip:
         return true_flow(self.scene, float(self.times[t]), float(self.times[t]), size=self.size)[2]
 
 
-def render_clip(
-    seed: int, *, frames: int, size: int | tuple[int, int], hard: bool = True, calm: bool = False
-) -> Clip:
+def render_clip(seed: int, *, frames: int, size: int | tuple[int, int], hard: bool = True, calm: bool = False) -> Clip:
     """A clip whose actors move the way they face, with ground truth. Same seed, same bits, at any size.
 
-    Where the clip starts is independent of the facing. Raises ValueError for fewer than two frames or a side under 16 px.
+    Where the clip starts is independent of the facing. Raises ValueError for fewer than two frames or a side under 16
+    px.
     """
     if frames < 2:
         raise ValueError(f"frames={frames}: a clip has at least two frames")

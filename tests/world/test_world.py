@@ -53,7 +53,8 @@ def test_flow_of_actor_pixels_is_exact_along_a_round_trip():
     tx, ty = x + flow[0, 0], y + flow[0, 1]
     seen_there = locate(scene, torch.tensor([0.8]), torch.stack([(tx + 0.5) / size, (ty + 0.5) / size], -1)[None])
     assert torch.equal(seen_there[0][visible[0, 0]], parts[0, 0][visible[0, 0]])
-    # A part moves affinely, so the bilinear look-up of the way back is exact where all four neighbours show the same part.
+    # A part moves affinely, so the bilinear look-up of the way back is exact where all four neighbours show the same
+    # part.
     sure = visible[0, 0] & (parts[0, 0] >= 0) & (tx > 0) & (tx < size - 1) & (ty > 0) & (ty < size - 1)
     for gx in (tx.floor(), tx.ceil()):
         for gy in (ty.floor(), ty.ceil()):
@@ -113,7 +114,9 @@ def test_wheels_roll_with_the_way_travelled():
     from interp_lib.world.render import pose
     from interp_lib.world.rig import CAR
 
-    scene = next(s for s in (sample_scene(k, hard=False) for k in range(200)) if "car" in s.captions[0].split(" and ")[0])
+    scene = next(
+        s for s in (sample_scene(k, hard=False) for k in range(200)) if "car" in s.captions[0].split(" and ")[0]
+    )
     row = next(k for k, part in enumerate(CAR) if part.name == "rear wheel")
     radius, dt = float(scene.parts[0, 0, row, 0]), 1e-3
     before, after = (pose(scene, torch.tensor([t]))[0, row] for t in (0.5, 0.5 + dt))
