@@ -2,8 +2,7 @@
 measure it.
 
 Every stage resumes: finished ones are skipped, an interrupted one goes on from its last checkpoint. Without arguments
-everything is made
-from scratch with the recipe of the device at hand (a GPU gets more steps and larger batches).
+everything is made from scratch with the recipe of the device at hand (a GPU gets more steps and larger batches).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .loop import write_whole
 from .text import build_tokenizer
 
 RECIPES = {
-    "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 5600, "unet_batch": 12},
+    "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 4200, "unet_batch": 12},
     "cuda": {"scenes": 9984, "vae_steps": 8000, "vae_batch": 32, "unet_steps": 20000, "unet_batch": 48},
 }
 

@@ -59,8 +59,8 @@ def train_denoiser(
     `text_encoder`.
 
     latents: image size -> `[N,C,h,w]` half precision, all of the same pictures, in the order of `captions`. Of three
-    steps one is at
-    64 px with four times the batch, one at 128 px, one on crops of 96 px, so no size is the only one the network knows.
+    steps one is at 64 px with four times the batch, one at 128 px, one on crops of 96 px, so no size is the only one
+    the network knows.
     """
     torch.manual_seed(1)
     networks = nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)}).to(device)

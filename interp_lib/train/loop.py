@@ -42,9 +42,8 @@ def fit(
     """Minimise `loss(networks, step, generator)` with AdamW on a cosine schedule; returns the exponential moving
     average.
 
-    folder: holds `name.pt` (the state), `name.jsonl` (the loss curve). minutes: stop early after this much wall time
-    in this call and
-    return the average so far; a later call goes on. The bf16 arithmetic of `loss` is its own business.
+    folder: holds `name.pt` (the state), `name.jsonl` (the loss curve). minutes: stop early after this much wall time in
+    this call and return the average so far; a later call goes on. The bf16 arithmetic of `loss` is its own business.
     """
     state, log = folder / f"{name}.pt", folder / f"{name}.jsonl"
     average = deepcopy(networks).eval().requires_grad_(False)

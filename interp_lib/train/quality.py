@@ -137,8 +137,8 @@ def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5)
 
 @torch.no_grad()
 def prompt_gain(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
-    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's,
-    over that without."""
+    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's, over
+    that without."""
     images = torch.cat([p.image0 for p in pairs])
     captions = [p.caption for p in pairs]
     clean, generator = model.encode(images), torch.Generator().manual_seed(0)

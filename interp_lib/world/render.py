@@ -1,8 +1,7 @@
 """From a scene and a time to a picture: every part is an affine image of a superellipse, painted back to front.
 
-The same two functions, `pose` and `locate`, give the picture here and the ground truth in truth.py; nothing is
-rendered twice to be
-compared. Plain batched PyTorch, no loop over pixels or scenes, only over the parts.
+The same two functions, `pose` and `locate`, give the picture here and the ground truth in truth.py; nothing is rendered
+twice to be compared. Plain batched PyTorch, no loop over pixels or scenes, only over the parts.
 """
 
 from __future__ import annotations

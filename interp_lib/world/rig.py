@@ -1,9 +1,9 @@
 """What the actors are made of: one table of parts per kind, drawn facing right, y pointing down, in units of half a
 body.
 
-A part is a superellipse that hangs at a joint of its actor and swings about it; wheels roll instead. Parts that share
-a joint and a swing
-move as one rigid body (a head with its eye and ear). Order in the table is paint order: the first part is the farthest.
+A part is a superellipse that hangs at a joint of its actor and swings about it; wheels roll instead. Parts that share a
+joint and a swing move as one rigid body (a head with its eye and ear). Order in the table is paint order: the first
+part is the farthest.
 """
 
 from __future__ import annotations

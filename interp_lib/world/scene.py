@@ -1,8 +1,8 @@
 """A scene is a small set of parameters drawn from one seed; everything else (pose, picture, truth) is a function of it
 and of time.
 
-Lengths are in units of the shorter image side, the unit square is centred in the frame, y points down, time runs from
-0 to 1.
+Lengths are in units of the shorter image side, the unit square is centred in the frame, y points down, time runs from 0
+to 1.
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ def sample_scene(
 
     hard: travel comes with turn, growth, gait, camera pan and a change of light; otherwise translation only.
     displacement: distance travelled from time 0 to 1, in shorter sides, or its range; default 0.15 to 0.4.
-    calm: plain grounds and one large actor. start: the *start* is uniform whatever the facing (clips: position must
-    not give the
-    direction away); otherwise the middle of the path is, so that both ends stay inside the frame (pairs).
+    calm: plain grounds and one large actor. start: the *start* is uniform whatever the facing (clips: position must not
+    give the direction away); otherwise the middle of the path is, so that both ends stay inside the frame (pairs).
     """
     rng = np.random.default_rng([seed, 20])
     low, high = (0.15, 0.4) if displacement is None else np.broadcast_to(displacement, 2)

@@ -54,8 +54,7 @@ def sample_photographs(index: Tensor, points: Tensor, texels: float) -> Tensor:
     """Bilinear look-up with mirrored borders.
 
     index: [B] long. points: [B,H,W,2], one texture = the unit square. texels: how many texels of the finest level one
-    pixel covers,
-    which picks the pyramid level. Returns [B,3,H,W].
+    pixel covers, which picks the pyramid level. Returns [B,3,H,W].
     """
     levels = pyramid()
     level = min(max(round(np.log2(max(texels, 1e-6))), 0), len(levels) - 1)

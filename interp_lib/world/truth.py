@@ -26,8 +26,7 @@ def true_flow(scene: Scene, start: float, end: float, *, size: int | tuple[int, 
     """Exact flow from one time to another, of the points seen at pixel centres.
 
     Returns flow `[B,2,H,W]` in image pixels (dx right, dy down), visible `[B,1,H,W]` bool (the point is in the frame
-    and not covered at
-    the end time) and parts `[B,1,H,W]` long (-1 = ground).
+    and not covered at the end time) and parts `[B,1,H,W]` long (-1 = ground).
     """
     before, after = (torch.full((len(scene),), float(t)) for t in (start, end))
     points = grid(size).expand(len(scene), -1, -1, -1)
