@@ -8,7 +8,7 @@ $(error this Makefile needs GNU make 4.3 or newer, this is $(MAKE_VERSION) (cond
 endif
 
 # --- figures each notebook promises: the runner, the notebook and tests/notebooks hold it to exactly these ---------
-# FIGURES_00_quickstart := 00_strip.png 00_quickstart.gif
+FIGURES_00_quickstart := 00_strip.png 00_quickstart.gif
 README_GIF := figures/00_quickstart.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
@@ -30,6 +30,9 @@ endif
 
 SOURCES := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 NAMES := $(SOURCES:notebooks/%.ipynb=%)
+ifneq ($(and $(if $(NAMES),,none),$(filter figures notebooks nbval,$(MAKECMDGOALS))),)
+$(error there is no notebook notebooks/[0-9]*.ipynb here: run make at the root of a whole clone)
+endif
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 JOBS ?= $(if $(word 2,$(NAMES)),2,1)
 THREADS ?= $(shell n=$$(( $(CORES) / $(JOBS) )); echo $$(( n > 0 ? n : 1 )))

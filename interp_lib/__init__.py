@@ -24,7 +24,11 @@ _HOME = {
     "Inversion": "dreammover.ddim",
     "diffusion_features": "dreammover.features",
     "pca_project": "dreammover.features",
+    "estimate_flow": "dreammover.features",
     "match_features": "dreammover.flow",
+    "combine_features": "dreammover.flow",
+    "refine_subpixel": "dreammover.flow",
+    "consistency_mask": "dreammover.flow",
     "backwarp": "dreammover.flow",
     "brightness_metric": "dreammover.flow",
     "softmax_splat": "dreammover.splat",
@@ -57,7 +61,7 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"interp_lib has no name {name!r}; public names: {', '.join(__all__)}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f"interp_lib.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

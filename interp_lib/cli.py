@@ -33,10 +33,16 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except (ValueError, OSError) as error:
         return _fail(str(error))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
             raise
         return _fail("the device ran out of memory: try --chunk 1 or a smaller --size.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """By name and words, so that torch need not be imported: on the CPU it raises a plain RuntimeError."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _fail(sentence: str) -> int:
@@ -79,7 +85,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
         help="size of the frames in pixels, a square or width x height; the images are resized to cover it with their "
         "aspect kept and cropped at the centre (by default about the model's own area, in the images' aspect)",
     )
-    group.add_argument("--prompt", help="what both images show (by default the pair's own caption, if it has one)")
+    group.add_argument("--prompt", default="", help='what both images show, in words (default: "%(default)s")')
     group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="same seed, same frames")
     group.add_argument("--chunk", type=_count(1), metavar="N", help="frames computed at once; fewer take less memory")
 
@@ -162,7 +168,6 @@ def _run_interpolate(args: argparse.Namespace) -> int:
     own = area_size(height, width, side=model.native_size, multiple=model.multiple)
     images = torch.cat([pair.image0, pair.image1])
     images, fitted = fit_images(images, size=None if args.size else own, multiple=model.multiple)
-    prompt = pair.caption if args.prompt is None else args.prompt
     result = interpolate(
         model,
         images[:1],
@@ -178,12 +183,13 @@ def _run_interpolate(args: argparse.Namespace) -> int:
         chunk=args.chunk,
         seed=args.seed,
         endpoints=args.endpoints,
-        prompt=prompt,
+        prompt=args.prompt,
         progress=not args.quiet,
     )
     video = save_video(result.frames, args.output, fps=args.fps)
     if not args.quiet:
-        notes = [*pair.notes, *fitted, *result.notes, *video.notes, *([f'prompt: "{prompt}"'] if prompt else [])]
+        prompt = [f'prompt: "{args.prompt}"'] if args.prompt else []
+        notes = [*pair.notes, *fitted, *result.notes, *video.notes, *prompt]
         _report(args, result, list(dict.fromkeys(notes)), time.perf_counter() - start)
     return 0
 

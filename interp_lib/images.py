@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_size
+
 MIN_SIDE = 8  # px; below this there is not one latent pixel
 _EXIF_ORIENTATION = 0x0112
 
@@ -75,6 +77,11 @@ def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] 
     return x if x.ndim == 4 else x[None]
 
 
+def from_bytes(pixels: np.ndarray) -> Tensor:
+    """[1,3,H,W] float32 in [0,1] from bytes [H,W,3]; the array, which may be read-only, is copied."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
 def to_pil(frame: Tensor) -> Image.Image:
     """One frame [3,H,W] or [1,3,H,W] in [0,1] as an 8-bit RGB PIL image, rounded to nearest."""
     x = as_images(frame.detach(), name="frame")
@@ -124,12 +131,10 @@ def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = No
     A size that is no multiple is brought down to one. With size=None nothing is resampled, only the edges are cropped.
     """
     own = size is None
-    target = (height, width) if own else (size, size) if isinstance(size, int) else tuple(size)
-    if len(target) != 2 or not all(isinstance(n, int) and n >= max(MIN_SIDE, multiple) for n in target):
-        least = max(MIN_SIDE, multiple)
-        raise ValueError(
-            f"size={size if not own else target} is not usable: a side is a whole number of at least {least} pixels."
-        )
+    least = max(MIN_SIDE, check_int("multiple", multiple, 1))
+    if own and min(height, width) < least:
+        raise ValueError(f"the image is {width}x{height} pixels: a side needs at least {least}, so give size=.")
+    target = (height, width) if own else check_size("size", size, least)
     target = (target[0] // multiple * multiple, target[1] // multiple * multiple)
     scale = 1.0 if own else max(target[0] / height, target[1] / width)
     resized = (max(target[0], round(height * scale)), max(target[1], round(width * scale)))
@@ -142,19 +147,24 @@ def fit_images(
     """Bring images [N,3,H,W] to `size` by an aspect-keeping antialiased resize that covers it and a centre crop.
 
     size: int = square, (h, w), or None = the images' own size cropped down to the multiple. Returns the images and one
-    note per thing done ([] when nothing was). Raises ValueError for a size below one multiple.
+    note per thing done ([] when nothing was). Raises ValueError for a size that is no whole number of pixels or lies
+    below one multiple.
     """
     images = as_images(images)
     fit = plan_fit(*images.shape[-2:], size=size, multiple=multiple)
     notes = fit.notes()
-    asked = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
-    if asked is not None and asked != fit.size:
+    if size is not None and (asked := check_size("size", size, MIN_SIDE)) != fit.size:
         notes.insert(0, f"size {_wxh(asked)} brought down to {_wxh(fit.size)}, a multiple of {multiple}")
     return fit.images(images), notes
 
 
 def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple[int, int]:
-    """(h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`."""
+    """(h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`.
+
+    Raises ValueError for anything but positive whole numbers.
+    """
+    height, width = check_size("(height, width)", (height, width), 1)
+    side, multiple = check_int("side", side, 1), check_int("multiple", multiple, 1)
     aspect = math.sqrt(height / width)
     h, w = (max(1, round(n / multiple)) * multiple for n in (side * aspect, side / aspect))
     return h, w
@@ -165,9 +175,8 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
     _check_side(image.height, image.width, name)
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"{name}: the first of {image.n_frames} frames is used")
-    sixteen = bool(getattr(image, "tile", None)) and "16" in str(
-        image.tile[0][3]
-    )  # RGB;16B: Pillow keeps the high byte
+    tiles = getattr(image, "tile", None)
+    sixteen = bool(tiles) and "16" in str(tiles[0][3])  # such as RGB;16B, of which Pillow keeps the high byte
     image.load()
     if image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
         image = ImageOps.exif_transpose(image)
@@ -187,8 +196,7 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
         notes.append(f"{name}: {kinds.get(mode, mode)} image converted to RGB")
     if sixteen:
         notes.append(f"{name}: 16 bits per channel reduced to 8")
-    array = np.array(image.convert("RGB"))
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255, notes
+    return from_bytes(np.asarray(image.convert("RGB"))), notes
 
 
 def _from_deep_grey(image: Image.Image, name: str, notes: list[str]) -> tuple[Tensor, list[str]]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from interp_lib import interpolate, load_image_model, load_pair, save_video
 from interp_lib.cli import main
 
 TINY = Path(__file__).parent / "conformance" / "dreammover" / "tiny_sd"
@@ -120,11 +121,31 @@ def test_cheap_checks_come_before_the_model(files, capsys, problem):
 def test_images_of_every_kind_become_a_video_and_it_is_said(files, tmp_path, capsys, second, word):
     out = tmp_path / "out.gif"
     argv = ["interpolate", str(files / "a.png"), str(files / second), "-o", str(out), "--model", str(TINY), *QUICK]
-    assert main([*argv, "--size", "64"]) == 0
+    assert main([*argv, "--size", "64", "--prompt", "noise"]) == 0
     printed = capsys.readouterr().out
     assert iio.imread(out).shape == (3, 64, 64, 3)
-    assert f"{out}: 3 frames (1 between) of 64x64 pixels" in printed and "U-Net calls" in printed
+    assert (
+        f"{out}: 3 frames (1 between) of 64x64 pixels" in printed
+        and "U-Net calls" in printed
+        and 'prompt: "noise"' in printed
+    )
     assert word is None or word in printed
+
+
+def test_too_little_memory_is_one_sentence(files, capsys):
+    code = main(command(files, "a.png", "b.png", extra=["--size", "10000000"]))  # more than any machine can address
+    check_refused(code, *capsys.readouterr(), "ran out of memory")
+
+
+def test_shell_and_python_make_the_same_frames(tmp_path):
+    argv = ["interpolate", "motorcycle", "-o", str(tmp_path / "shell.gif"), "--model", str(TINY), "--size", "64"]
+    assert main([*argv, *QUICK, "--quiet"]) == 0
+    pair = load_pair("motorcycle", size=64)
+    options = {"frames": 1, "steps": 4, "until": 2, "lora": False, "progress": False}
+    result = interpolate(load_image_model(TINY), pair.image0, pair.image1, **options)
+    assert pair.caption  # the shell does not use it unasked
+    python = save_video(result.frames, tmp_path / "python.gif")
+    assert python.path.read_bytes() == (tmp_path / "shell.gif").read_bytes()
 
 
 def test_a_bundled_pair_and_a_quiet_run(tmp_path, capsys):
@@ -140,7 +161,7 @@ def test_the_size_defaults_to_the_model_and_keeps_the_aspect(tmp_path, capsys):
     _, height, width, _ = iio.imread(out).shape
     assert height % 8 == width % 8 == 0 and abs(width / height - 1.482) < 0.2
     printed = capsys.readouterr().out
-    assert "resized from 741x500" in printed and "prompt: " in printed
+    assert "resized from 741x500" in printed and "prompt: " not in printed
 
 
 def test_pairs_are_listed(capsys):

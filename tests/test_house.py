@@ -1,12 +1,16 @@
 """The house: lock, Makefile, and what importing the library costs."""
 
+import ast
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +42,19 @@ def test_a_changed_dependency_makes_the_lock_stale(house):
     project.write_text(project.read_text().replace('"tqdm>=4.67"', '"tqdm>=4.67", "einops>=0.8"'))
     said = lock_check(house).stderr
     assert "stale" in said and "lacks einops" in said
+
+
+def test_every_imported_package_is_a_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    listed |= {"imageio-ffmpeg"} if "imageio[ffmpeg]" in str(project["dependencies"]) else set()
+    homes = packages_distributions()
+    for path in (ROOT / "interp_lib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"interp_lib"}:
+                assert listed & {canonicalize_name(home) for home in homes[top]}, f"{path.name} imports {top}"
 
 
 def test_another_setting_does_not(house):
@@ -74,6 +91,7 @@ def test_every_promise_has_a_notebook_and_every_notebook_a_promise():
     lines = run("make", "-s", "promises").stdout.splitlines()
     notebooks = {line.split(":")[0]: line.split(":")[1].split() for line in lines if ":" in line}
     promises = {line.removeprefix("promise ") for line in lines if line.startswith("promise ")}
+    assert "00_quickstart" in promises
     assert set(notebooks) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == promises
     names = [figure for figures in notebooks.values() for figure in figures]
     assert len(names) == len(set(names)), "two notebooks promise one figure"
@@ -83,6 +101,13 @@ def test_every_promise_has_a_notebook_and_every_notebook_a_promise():
 def test_a_mistyped_parameter_is_an_error_before_anything_is_made(house):
     made = run("make", "figures", "PIAR=x", cwd=house)
     assert made.returncode != 0 and "unknown parameter PIAR" in made.stderr and "PAIR" in made.stderr
+    assert not (house / ".venv").exists() and not (house / "build").exists()
+
+
+@pytest.mark.parametrize("target", ["figures", "notebooks", "nbval"])
+def test_a_folder_without_notebooks_is_an_error_before_anything_is_made(house, target):
+    made = run("make", target, cwd=house)
+    assert made.returncode != 0 and "there is no notebook" in made.stderr
     assert not (house / ".venv").exists() and not (house / "build").exists()
 
 
@@ -97,8 +122,6 @@ def test_help_lists_every_target(house):
 
 
 def test_importing_the_library_is_light():
-    code = (
-        "import sys, interp_lib; print(sorted({'torch', 'diffusers', 'transformers', 'matplotlib'} & set(sys.modules)))"
-    )
-    loaded = run(sys.executable, "-c", code).stdout
-    assert "diffusers" not in loaded and "transformers" not in loaded and loaded.startswith("[")
+    heavy = {"torch", "diffusers", "transformers", "matplotlib", "numpy", "PIL", "skimage", "nbformat"}
+    code = f"import sys, interp_lib; print(sorted({heavy} & set(sys.modules)))"
+    assert run(sys.executable, "-c", code).stdout == "[]\n"

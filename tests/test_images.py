@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from interp_lib.images import area_size, as_images, fit_images, open_image, to_pil
+from interp_lib.images import area_size, as_images, fit_images, from_bytes, open_image, to_pil
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -188,6 +188,29 @@ def test_a_size_off_the_multiple_is_brought_down_and_said():
     assert fitted.shape[-2:] == (96, 96) and "100x100 brought down to 96x96" in notes[0]
     with pytest.raises(ValueError, match="size"):
         fit_images(torch.rand(1, 3, 64, 64), size=4)
+
+
+@pytest.mark.parametrize("size", [64.0, "64", True, (32, "32"), (32, 32, 32), None])
+def test_sizes_that_are_no_whole_pixels(size):
+    image = torch.rand(1, 3, 40, 56)
+    multiple = 64 if size is None else 8  # its own size holds no multiple
+    with pytest.raises(ValueError, match="size.*[.]$") as caught:
+        fit_images(image, size=size, multiple=multiple)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="side=.* is out of range"):
+        area_size(40, 56, side=size)
+    with pytest.raises(ValueError, match="multiple=.* is out of range"):
+        fit_images(image, size=32, multiple=size)
+
+
+def test_numpy_integers_are_sizes_too():
+    assert fit_images(torch.rand(1, 3, 40, 56), size=np.int64(32))[0].shape[-2:] == (32, 32)
+    assert area_size(np.int64(40), np.int64(40), side=np.int64(32)) == (32, 32)
+
+
+def test_bytes_become_an_image_even_from_read_only_memory():
+    frozen = np.frombuffer(RGB.tobytes(), np.uint8).reshape(RGB.shape)
+    assert torch.equal(from_bytes(frozen), planes(RGB))
 
 
 def test_area_size():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -31,23 +30,27 @@ def main(arguments: list[str] | None = None) -> int:
 
     from interp_lib import load_image_model, load_pair, render_pair
     from interp_lib.bench.cost import measure_cost
+    from interp_lib.files import whole
 
+    options = {"frames": asked.frames, "chunk": asked.chunk, "lora_steps": asked.lora_steps}
     try:
         model = load_image_model(asked.model, device=asked.device)
         size = asked.size or model.native_size
+        if size % model.multiple:
+            raise ValueError(f"--size {size} does not fit the model: give a multiple of {model.multiple}.")
         pair = load_pair(asked.pair, size=size) if asked.pair else render_pair(0, size=size)
-    except (ValueError, FileNotFoundError) as error:
+        images = torch.cat([pair.image0, pair.image1])
+        if asked.out.is_dir():
+            raise ValueError(f"--out {asked.out} is a folder: name a file.")
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        cost = measure_cost(model, images, **options)
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    images = torch.cat([pair.image0, pair.image1])
-    options = {"frames": asked.frames, "chunk": asked.chunk, "lora_steps": asked.lora_steps}
-    cost = measure_cost(model, images, **options)
     machine = {"device": str(model.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     about = {"model": asked.model, "pair": pair.name, "size": list(images.shape[-2:]), **options, **machine}
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = asked.out.with_name(f".{asked.out.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(about | cost, indent=1) + "\n")
-    os.replace(temporary, asked.out)
+    with whole(asked.out) as temporary:
+        temporary.write_text(json.dumps(about | cost, indent=1) + "\n")
     for part, seconds in cost["seconds"].items():
         print(f"{part:10} {seconds:8.2f} s")
     calls = ", ".join(f"{count} x batch {size}" for size, count in cost["unet_calls"].items())

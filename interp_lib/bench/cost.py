@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,8 +15,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.dreammover.ddim import run_inversion, timesteps
-from interp_lib.dreammover.features import diffusion_features
-from interp_lib.dreammover.flow import match_features
+from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.lora import fit_lora
 from interp_lib.dreammover.sampler import denoise_frames
 
@@ -37,8 +37,10 @@ def measure_cost(
 
     Returns seconds by part, U-Net calls by batch size, seconds of one bare call (no LoRA, no attention replacement) at
     each of these sizes, `overhead` = (inversion + flow + denoising) / sum of the bare calls, and peak memory in MiB: of
-    the device on CUDA, else the largest the process has been.
+    the device during this run on CUDA, else the largest the process has ever been.
     """
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
     seconds: dict[str, float] = {}
 
     def timed(part: str, work: Callable[[], Any]) -> Any:
@@ -57,7 +59,7 @@ def measure_cost(
         clean = timed("encode", lambda: model.encode(images))
         with _batch_sizes(model) as calls:
             inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
-            flows = timed("flow", lambda: _flows(model, inversion, max(1, round(steps * 14 / 50))))
+            flows = timed("flow", lambda: estimate_flow(model, inversion))
             states = denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk)
             latents = timed("denoise", lambda: list(states)[-1].latents)
         timed("decode", lambda: model.decode(latents[1:-1]))
@@ -70,12 +72,6 @@ def measure_cost(
         "overhead": (seconds["inversion"] + seconds["flow"] + seconds["denoise"]) / needed,
         "peak_memory_mib": _peak_memory(model),
     }
-
-
-def _flows(model: ImageModel, inversion: Any, step: int) -> tuple[Tensor, Tensor]:
-    features = diffusion_features(model, None, inversion=inversion, steps=inversion.steps, step=step, progress=False)
-    size = tuple(inversion.latents[0].shape[-2:])
-    return match_features(features[:1], features[1:], size=size), match_features(features[1:], features[:1], size=size)
 
 
 @contextmanager
@@ -110,4 +106,5 @@ def _finish(model: ImageModel) -> None:
 def _peak_memory(model: ImageModel) -> float:
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

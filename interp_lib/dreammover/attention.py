@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.dreammover.ddim import PRESETS, check_choice
+from interp_lib.checks import check_choice
+from interp_lib.dreammover.ddim import PRESETS
 from interp_lib.models.image_model import up_block_self_attentions
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from interp_lib.checks import check_choice, check_int
 from interp_lib.images import as_images
+from interp_lib.models.image_model import ImageModel, check_model
 
-if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel
-
-PRESETS = ("paper", "released")
+PRESETS = ("paper", "released")  # what the paper says, and what its released code does
 
 
 @dataclass
@@ -38,11 +36,21 @@ class Inversion:
 def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
     """The schedule, ascending [steps] int64: 1, 21, ..., 981 for 50 steps of a model trained on 1000.
 
-    Source: SD 1.5's DDIM ("leading" spacing, offset 1). Raises ValueError unless 1 <= steps < the training steps.
+    Source: SD 1.5's DDIM ("leading" spacing, offset 1). Raises ValueError unless 1 <= steps < the training steps, and
+    for what is no model.
     """
+    check_model(model)
     trained = model.scheduler.config.num_train_timesteps
-    check_int("steps", steps, 1, trained - 1)
+    steps = check_int("steps", steps, 1, trained - 1)
     return 1 + trained // steps * torch.arange(steps)
+
+
+def check_until(until: int, steps: int) -> int:
+    """The noise step T as an int; ValueError unless it lies in [1, steps]."""
+    until = check_int("until", until, 1)
+    if until > steps:
+        raise ValueError(f"until={until} is beyond steps={steps}: give until as well (the paper's share is 30 of 50).")
+    return until
 
 
 def predict_clean(latents: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
@@ -76,15 +84,15 @@ def invert(
     Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
     preset: "paper" takes the noise and the clean latents from one more call, eps(z_T, T); "released" from the last
     call of the inversion. U-Net calls: until, plus one for "paper".
-    Raises ValueError for an unknown preset, a count out of range and images of a wrong size.
+    Raises ValueError for an unknown preset, a count out of range, a prompt that is no text and images of a wrong size.
     """
     check_choice("preset", preset, PRESETS)
     schedule = timesteps(model, steps)
-    check_int("until", until, 1, steps, "steps")
-    z = model.encode(image_batch(images))
+    until = check_until(until, len(schedule))
     context = model.embed_text(prompt)
+    z = model.encode(image_batch(images))
     bar = tqdm(total=until, desc="inversion", disable=not progress)
-    inversion = run_inversion(model, z, context, schedule[:until], steps=steps, bar=bar)
+    inversion = run_inversion(model, z, context, schedule[:until], steps=len(schedule), bar=bar)
     if preset == "paper":
         z, a = inversion.latents[-1], inversion.alpha_bar
         inversion.noise = model.predict_noise(z, int(schedule[until - 1]), context)
@@ -132,16 +140,3 @@ def image_batch(images: Tensor | Sequence[Tensor]) -> Tensor:
     if len(sizes) != 1:
         raise ValueError(f"images have {len(sizes)} different sizes: bring them to one size with fit_images first.")
     return torch.cat(batch)
-
-
-def check_int(name: str, value: int, low: int, high: int | None = None, high_name: str = "") -> None:
-    """ValueError unless value is an int (no bool) in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        most = "" if high is None else f" and at most {f'{high_name} = ' if high_name else ''}{high}"
-        raise ValueError(f"{name}={value!r} is out of range: give a whole number of at least {low}{most}.")
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """ValueError unless value is one of the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, choices))}.")

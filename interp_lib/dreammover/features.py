@@ -1,18 +1,17 @@
-"""Diffusion features of images (paper section 3.2, Fig. 3): the output of one up-block at one noise step."""
+"""Diffusion features of images (paper section 3.2, Fig. 3), the output of one up-block, and the flow they give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.dreammover.ddim import Inversion, check_int, image_batch, inversion_steps, timesteps
-
-if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel
+from interp_lib.checks import check_int
+from interp_lib.dreammover.ddim import Inversion, image_batch, inversion_steps, timesteps
+from interp_lib.dreammover.flow import match_features
+from interp_lib.models.image_model import ImageModel
 
 
 class _BlockDone(Exception):
@@ -36,11 +35,12 @@ def diffusion_features(
     Source: section 3.2 and 4.1 (second up-block, 14th step). Inverts `step` steps, then makes one extra pass on
     (z_step, t_step), which the inversion itself never evaluates, and stops it after the block.
     inversion: an existing one of these images, whose latents are reused (`images` may then be None); where it is too
-    short it is continued. Raises ValueError for a step or block out of range.
+    short it is continued. Raises ValueError for a step or block out of range and a prompt that is no text.
     """
     schedule = [int(t) for t in timesteps(model, steps)]
-    check_int("step", step, 1, steps, "steps")
-    check_int("block", block, 0, len(model.unet.up_blocks) - 1)
+    steps = len(schedule)
+    step = check_int("step", step, 1, steps, "steps")
+    block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
     if inversion is not None and inversion.steps != steps:
         raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
     context = model.embed_text(prompt)
@@ -50,6 +50,25 @@ def diffusion_features(
     rest = inversion_steps(model, path[-1], context, schedule[done:step], start)
     path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
     return block_output(model, path[-1], schedule[step - 1], context, block)
+
+
+def estimate_flow(
+    model: ImageModel, inversion: Inversion, *, step: int | None = None, block: int = 1, prompt: str = ""
+) -> tuple[Tensor, Tensor]:
+    """(flow01, flow10) [1,2,h,w] in latent pixels, both ways between the two images of an inversion.
+
+    Source: section 3.2, Eq. 5, on `diffusion_features`. step: None is the paper's share of the schedule, 14 of 50.
+    U-Net calls: one, and one more for every step that the inversion lacks.
+    Raises ValueError for an inversion of other than two images and a step or block out of range.
+    """
+    size = tuple(inversion.latents[0].shape[-2:])
+    if len(inversion.latents[0]) != 2:
+        raise ValueError(f"inversion holds {len(inversion.latents[0])} images: invert the two of one pair together.")
+    if step is None:
+        step = max(1, round(14 / 50 * inversion.steps))
+    how = {"step": step, "block": block, "steps": inversion.steps, "prompt": prompt, "progress": False}
+    first, second = diffusion_features(model, None, inversion=inversion, **how).split(1)
+    return match_features(first, second, size=size), match_features(second, first, size=size)
 
 
 @torch.no_grad()
@@ -81,7 +100,7 @@ def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
     if features.ndim != 4:
         raise ValueError(f"features has shape {list(features.shape)}: give [N,C,h,w].")
     n, c, h, w = features.shape
-    check_int("components", components, 1, min(c, n * h * w), "the lesser of channels and positions")
+    components = check_int("components", components, 1, min(c, n * h * w), "the lesser of channels and positions")
     device = "cpu" if features.device.type == "mps" else features.device  # MPS has no float64
     x = features.detach().to(device).double().permute(0, 2, 3, 1).reshape(-1, c)
     x = x - x.mean(0)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_size
+
 # Cosines closer than this count as equal: a hundred times float64 rounding, far below any gap that means something.
 COSINE_TIE = 1e-12
 
@@ -39,8 +41,6 @@ def check_flow(flow: Tensor, like: Tensor) -> None:
 
 
 def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] | None) -> None:
-    if size is not None and min(_pair(size)) < 1:
-        raise ValueError(f"size={size} must be at least 1: a grid (h, w), or one side of a square.")
     for name, features in (("source", source), ("target", target)):
         if features.ndim != 4 or not features.is_floating_point() or min(features.shape) < 1:
             raise ValueError(f"{name} must be a float tensor [N,C,h,w] of features, not {tuple(features.shape)}.")
@@ -53,14 +53,10 @@ def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] 
         )
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def _on_grid(features: Tensor, size: int | tuple[int, int] | None) -> Tensor:
     """Bilinear resize to `size`, every feature vector then divided by its length."""
     if size is not None:
-        features = F.interpolate(features, size=_pair(size), mode="bilinear", align_corners=False)
+        features = F.interpolate(features, size=check_size("size", size, 1), mode="bilinear", align_corners=False)
     return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
 
 
@@ -83,14 +79,13 @@ def match_features(
     covers the rounding of any tile size) go to the lowest target index, row by row. Not differentiable.
     Raises ValueError on features that do not fit together.
     """
-    if tile < 1:
-        raise ValueError(f"tile={tile} must be at least 1: it is the number of source pixels compared at once.")
+    tile = check_int("tile", tile, 1)
     _check_features(source, target, size)
     # MPS has no float64, and exactness needs it.
     rows, columns = (
         _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
     )
-    height, width = source.shape[2:] if size is None else _pair(size)
+    height, width = source.shape[2:] if size is None else check_size("size", size, 1)
     index = torch.stack(
         [torch.cat([_first_best(block @ b) for block in a.T.split(tile)]) for a, b in zip(rows, columns, strict=True)]
     )
@@ -131,8 +126,9 @@ def refine_subpixel(
     is unique); differentiable with respect to the features.
     """
     _check_features(source, target, size)
-    if radius < 0 or temperature <= 0:
-        raise ValueError(f"radius={radius} must be at least 0 and temperature={temperature} above 0.")
+    radius = check_int("radius", radius, 0)
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} must be above 0: it is in units of cosine.")
     source, target = (_on_grid(at_least_float32(f), size) for f in (source, target))
     check_flow(flow, source)
     height, width = source.shape[2:]

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .flow import at_least_float32, backwarp, brightness_metric, check_flow
-from .splat import landing, splat_with_coverage
+from interp_lib.checks import check_choice
+from interp_lib.dreammover.ddim import PRESETS
+from interp_lib.dreammover.flow import at_least_float32, backwarp, brightness_metric, check_flow
+from interp_lib.dreammover.splat import landing, splat_with_coverage
 
 Times = float | Sequence[float] | Tensor
-PRESETS = ("paper", "released")
 WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
 
 
@@ -30,11 +31,6 @@ def _times(delta: Times, batch: int = 1) -> Tensor:
     return d
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(map(repr, choices))}.")
-
-
 def fusion_metrics(
     a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper", alpha: float = 10.0
 ) -> tuple[Tensor, Tensor]:
@@ -42,7 +38,7 @@ def fusion_metrics(
 
     Source: DreamMover, Eq. 4. a0, a1: the latents to compare, clean ones for two-level fusion, z_T for direct fusion.
     """
-    _check_choice("preset", preset, PRESETS)
+    check_choice("preset", preset, PRESETS)
     ones = preset == "released"
     return (
         brightness_metric(a0, a1, flow01, alpha=alpha, ones_channel=ones),
@@ -199,10 +195,10 @@ def fuse_two_level(
     is the hard-switched z_T and noise what Eq. 8 then leaves); None = the preset's. M is the clean latents' always.
     Raises ValueError on an unknown choice, a number out of range, shapes that do not fit.
     """
-    _check_choice("preset", preset, PRESETS)
+    check_choice("preset", preset, PRESETS)
     low = low or {"paper": "wta", "released": "switch"}[preset]
-    _check_choice("high", high, ("average", "wta"))
-    _check_choice("low", low, ("wta", "average", "switch"))
+    check_choice("high", high, ("average", "wta"))
+    check_choice("low", low, ("wta", "average", "switch"))
     if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
         shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
         raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")

@@ -8,17 +8,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from interp_lib.dreammover.ddim import check_int, image_batch
-
-if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel
+from interp_lib.checks import check_int
+from interp_lib.dreammover.ddim import image_batch
+from interp_lib.dreammover.lora_training import fixed_order, train_lora
+from interp_lib.files import whole
+from interp_lib.models.image_model import ImageModel, check_model
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention
 _PREFIX = "unet."  # as diffusers saves them, so that its pipelines read the file too
@@ -51,12 +50,8 @@ class Lora:
         if path.suffix != ".safetensors":
             raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with whole(path) as temporary:
             save_file({k: v.cpu() for k, v in self.state_dict().items()}, temporary, {"format": "pt"})
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -97,6 +92,7 @@ class Lora:
         self.remove()
 
 
+@torch.inference_mode(False)  # nothing can be fitted in it, and a caller may well be in it
 def fit_lora(
     model: ImageModel,
     images: Tensor | Sequence[Tensor],
@@ -105,7 +101,7 @@ def fit_lora(
     rank: int = 16,
     steps: int = 80,
     lr: float = 5e-4,
-    seed: int = 0,
+    seed: int | torch.Generator = 0,
     weight_decay: float = 1e-2,
     progress: bool = True,
 ) -> Lora:
@@ -113,26 +109,34 @@ def fit_lora(
 
     Source: section 3.4 and 4.1: rank 16, AdamW, 80 steps at 5e-4. On to_q, to_k, to_v and to_out of self- and
     cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model); the images are
-    encoded once. Other LoRAs on the model are off during the fit. The same seed gives the same weights.
-    Raises ValueError for numbers out of range, and when the loss stops being finite (the model is then as before).
+    encoded once. Other LoRAs on the model are off during the fit. seed: a number, or a generator that gives one.
+    The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution are told to sum in a
+    fixed order up to 64x64 latent pixels, above that the last bits may differ between two fits.
+    Raises ValueError for numbers out of range, a prompt that is no text, weights that were made in inference mode, and
+    when the loss stops being finite (the model is then as before).
     """
-    check_int("rank", rank, 1)
-    check_int("steps", steps, 1)
-    check_int("seed", seed, 0)
+    check_model(model)
+    rank, steps = check_int("rank", rank, 1), check_int("steps", steps, 1)
+    seed = _seed_number(seed)
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr={lr} is out of range: give a positive learning rate, 5e-4 in the paper.")
-    latents = model.encode(image_batch(images))
+    if any(p.is_inference() for p in model.unet.parameters()):
+        raise ValueError(
+            "The model's weights were made in torch.inference_mode(), which forbids to fit it: load it again."
+        )
     context = model.embed_text(prompt)
+    latents = model.encode(image_batch(images))
     lora = _attach(model, rank, seed)
     try:
-        with only_lora(model, lora), torch.enable_grad():
-            _train(lora, latents, context, steps, lr, weight_decay, seed, progress)
+        with only_lora(model, lora), torch.enable_grad(), fixed_order(latents):
+            train_lora(lora, latents, context, steps, lr, weight_decay, seed, progress)
     except BaseException:  # an interrupted fit leaves nothing behind either
         lora.remove()
         raise
     return lora
 
 
+@torch.inference_mode(False)
 def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
     """Put a saved LoRA on the model's U-Net, active at strength 1.
 
@@ -143,6 +147,7 @@ def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_model(model)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"The LoRA {path} does not exist: save one with fit_lora(...).save(path).")
@@ -180,11 +185,23 @@ def only_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
             layer.set_adapter(names, inference_mode=True)
 
 
+def check_seed(seed: int | torch.Generator) -> int | torch.Generator:
+    """A generator as it is, a number as an int; ValueError for another type or a number that torch does not take."""
+    return seed if isinstance(seed, torch.Generator) else check_int("seed", seed, 0, 2**63 - 1)
+
+
 def tuner_layers(unet: Any) -> list[Any]:
     """Every layer that carries an adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _seed_number(seed: int | torch.Generator) -> int:
+    seed = check_seed(seed)
+    if isinstance(seed, torch.Generator):
+        return int(torch.randint(2**63 - 1, (), generator=seed, device=seed.device))
+    return seed
 
 
 def _attach(model: ImageModel, rank: int, seed: int) -> Lora:
@@ -204,33 +221,3 @@ def _attach(model: ImageModel, rank: int, seed: int) -> Lora:
         layer.set_adapter([*active, name], inference_mode=True)
     unet.eval()
     return Lora(model, name, rank)
-
-
-def _train(
-    lora: Lora, z: Tensor, context: Tensor, steps: int, lr: float, weight_decay: float, seed: int, progress: bool
-) -> None:
-    model, parameters = lora.model, lora.parameters()
-    for p in parameters:
-        p.data = p.data.float()  # AdamW's small steps are lost in half precision
-        p.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
-    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draws on every device
-    alphas = model.scheduler.alphas_cumprod
-    for step in tqdm(range(steps), desc="LoRA", disable=not progress):
-        t = torch.randint(0, len(alphas), (len(z),), generator=generator)
-        noise = torch.randn(z.shape, generator=generator).to(z)
-        a = alphas[t].to(z)[:, None, None, None]
-        noisy = a.sqrt() * z + (1 - a).sqrt() * noise
-        target = a.sqrt() * noise - (1 - a).sqrt() * z if model.predicts_v else noise
-        loss = F.mse_loss(model.run_unet(noisy, t, context).float(), target)
-        lora.losses.append(float(loss.detach()))
-        if not math.isfinite(lora.losses[-1]):
-            raise ValueError(f"The LoRA's loss is not finite at step {step + 1}: fit it with a smaller lr than {lr}.")
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-    for p in parameters:
-        p.requires_grad_(False)
-        p.data = p.data.to(model.dtype)

@@ -12,19 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from interp_lib.checks import check_choice, check_int
 from interp_lib.dreammover.classical import block_flow
-from interp_lib.dreammover.ddim import PRESETS, Inversion, check_choice, check_int, run_inversion, timesteps
-from interp_lib.dreammover.features import diffusion_features
-from interp_lib.dreammover.flow import match_features
-from interp_lib.dreammover.lora import Lora, fit_lora, load_lora, only_lora
+from interp_lib.dreammover.ddim import PRESETS, Inversion, check_until, run_inversion, timesteps
+from interp_lib.dreammover.features import estimate_flow
+from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, load_lora, only_lora
 from interp_lib.dreammover.sampler import FrameState, denoise_frames
 from interp_lib.images import as_images, fit_images
+from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from interp_lib.models.image_model import ImageModel
 
 FLOWS = ("diffusion", "classical", "zero", "raft")
 # How the LoRA is fitted, and its strength while generating (it is 1 while inverting).
@@ -45,7 +44,7 @@ def interpolate(
     steps: int = 50,
     until: int = 30,
     chunk: int | None = None,
-    seed: int = 0,
+    seed: int | torch.Generator = 0,
     prompt: str = "",
     endpoints: str = "input",
     feature_step: int | None = None,
@@ -64,16 +63,19 @@ def interpolate(
     it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts the images
     themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's 14 of 50.
     on_step: called with the start and with the state after every step (see `denoise_frames`).
-    U-Net calls: until + 1 + until * (1 + ceil(frames/chunk)), plus ceil(frames/chunk) for "released"; fewer without
-    the diffusion flow. Raises ValueError, before anything slow, for arguments and images that do not fit.
+    U-Net calls: until + 1 + until * (1 + ceil(frames/chunk)), plus feature_step - until where the features lie beyond
+    T, plus ceil(frames/chunk) for "released"; without the diffusion flow the features' calls (1 and these) fall away.
+    Raises ValueError, before anything slow, for arguments and images that do not fit.
     """
-    _check(model, frames, preset, lora, flow, steps, until, chunk, seed, endpoints, prompt, feature_block)
-    if feature_step is None:
-        feature_step = max(1, round(steps * 14 / 50))
-    check_int("feature_step", feature_step, 1, steps, "steps")
-    images, notes = _prepare(model, image0, image1)
-    given = None if isinstance(flow, str) else _given_flow(flow, images, model)
     schedule = timesteps(model, steps)
+    steps, until, frames = len(schedule), check_until(until, len(schedule)), check_int("frames", frames, 1)
+    chunk = None if chunk is None else check_int("chunk", chunk, 1)
+    if feature_step is not None:
+        feature_step = check_int("feature_step", feature_step, 1, steps, "steps")
+    feature_block = check_int("feature_block", feature_block, 0, len(model.unet.up_blocks) - 1)
+    _check(model, preset=preset, endpoints=endpoints, seed=seed, prompt=prompt, flow=flow, lora=lora)
+    images, notes, cropped = _prepare(model, image0, image1)
+    given = None if isinstance(flow, str) else _given_flow(flow, images, model, cropped)
     how = {"step": feature_step, "block": feature_block, "prompt": prompt}
     options = {"preset": preset, "two_level": two_level, "attention": attention, "chunk": chunk}
     calls = model.unet_calls
@@ -81,7 +83,7 @@ def interpolate(
     with _lora_for(model, lora, images, preset, prompt, seed, progress) as handle:
         bar = tqdm(total=until, desc="inversion", disable=not progress)
         inversion = run_inversion(model, model.encode(images), context, schedule[:until], steps=steps, bar=bar)
-        flows = given or _estimate_flow(model, str(flow), images, inversion, how)
+        flows = given or _flows(model, str(flow), images, inversion, how)
         deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
         with _strength(handle, LORA[preset][1]):
             states = denoise_frames(model, inversion, *flows, deltas, context, **options)
@@ -95,33 +97,14 @@ def interpolate(
         flow10=flows[1],
         fused_clean=state.fused_clean,
         unet_calls=model.unet_calls - calls,
-        notes=notes,
+        notes=notes + cropped,
     )
 
 
-def _check(
-    model: ImageModel,
-    frames: int,
-    preset: str,
-    lora: Any,
-    flow: Any,
-    steps: int,
-    until: int,
-    chunk: int | None,
-    seed: int,
-    endpoints: str,
-    prompt: str,
-    feature_block: int,
-) -> None:
-    check_int("frames", frames, 1)
+def _check(model: ImageModel, *, preset: Any, endpoints: Any, seed: Any, prompt: Any, flow: Any, lora: Any) -> None:
     check_choice("preset", preset, PRESETS)
     check_choice("endpoints", endpoints, ("input", "reconstructed"))
-    timesteps(model, steps)
-    check_int("until", until, 1, steps, "steps")
-    check_int("seed", seed, 0)
-    check_int("feature_block", feature_block, 0, len(model.unet.up_blocks) - 1)
-    if chunk is not None:
-        check_int("chunk", chunk, 1)
+    check_seed(seed)
     if not isinstance(prompt, str):
         raise ValueError(f"prompt is a {type(prompt).__name__}: give one string for both images, '' for none.")
     if isinstance(flow, str):
@@ -139,8 +122,8 @@ def _check(
         raise ValueError(f"lora is a {type(lora).__name__}: give True, False, a handle from fit_lora, or a file.")
 
 
-def _prepare(model: ImageModel, image0: Any, image1: Any) -> tuple[Tensor, list[str]]:
-    """Both images as [2,3,H,W] on a size the model takes, and what was done to them."""
+def _prepare(model: ImageModel, image0: Any, image1: Any) -> tuple[Tensor, list[str], list[str]]:
+    """Both images as [2,3,H,W] on a size the model takes; what was done when they were read, and to their size."""
     notes: list[str] = []
     pair = [as_images(x, name=f"image{k}", notes=notes) for k, x in enumerate((image0, image1))]
     for k, x in enumerate(pair):
@@ -154,13 +137,13 @@ def _prepare(model: ImageModel, image0: Any, image1: Any) -> tuple[Tensor, list[
     images = torch.cat([pair[0], pair[1].to(pair[0].device)])
     if torch.equal(images[0], images[1]):
         raise ValueError("image0 and image1 are identical: there is nothing between them, give two different images.")
-    images, said = fit_images(images, multiple=model.multiple)
-    return images, notes + said
+    images, cropped = fit_images(images, multiple=model.multiple)
+    return images, notes, cropped
 
 
 @contextmanager
 def _lora_for(
-    model: ImageModel, lora: Any, images: Tensor, preset: str, prompt: str, seed: int, progress: bool
+    model: ImageModel, lora: Any, images: Tensor, preset: str, prompt: str, seed: Any, progress: bool
 ) -> Iterator[Lora | None]:
     """The LoRA asked for, alone on the model; what this run put there goes with it."""
     own = not isinstance(lora, Lora)
@@ -191,7 +174,7 @@ def _strength(lora: Lora | None, factor: float) -> Iterator[None]:
         lora.scale(strength)
 
 
-def _estimate_flow(
+def _flows(
     model: ImageModel, flow: str, images: Tensor, inversion: Inversion, how: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     z = inversion.latents[0]
@@ -201,15 +184,14 @@ def _estimate_flow(
     if flow == "classical":
         a, b = images[:1].to(z.device), images[1:].to(z.device)
         return block_flow(a, b, factor=model.vae_factor), block_flow(b, a, factor=model.vae_factor)
-    f = diffusion_features(model, None, inversion=inversion, steps=inversion.steps, progress=False, **how)
-    size = tuple(z.shape[-2:])
-    return match_features(f[:1], f[1:], size=size), match_features(f[1:], f[:1], size=size)
+    return estimate_flow(model, inversion, **how)
 
 
-def _given_flow(flow: Any, images: Tensor, model: ImageModel) -> tuple[Tensor, Tensor]:
+def _given_flow(flow: Any, images: Tensor, model: ImageModel, cropped: list[str]) -> tuple[Tensor, Tensor]:
     """Two flows, in latent or in image pixels, as [1,2,h,w] in latent pixels on the model's device."""
     height, width = images.shape[-2:]
     latent = (height // model.vae_factor, width // model.vae_factor)
+    alike = f", cut as the images were ({cropped[0]})" if cropped else ""
     if not (isinstance(flow, (tuple, list)) and len(flow) == 2 and all(isinstance(f, Tensor) for f in flow)):
         raise ValueError("flow must be a name or two tensors (flow01, flow10), each [1,2,h,w].")
     out = []
@@ -218,7 +200,7 @@ def _given_flow(flow: Any, images: Tensor, model: ImageModel) -> tuple[Tensor, T
         if f.ndim != 4 or f.shape[:2] != (1, 2) or tuple(f.shape[2:]) not in (latent, (height, width)):
             raise ValueError(
                 f"{name} has shape {list(f.shape)}: give [1,2,{latent[0]},{latent[1]}] in latent pixels or "
-                f"[1,2,{height},{width}] in image pixels."
+                f"[1,2,{height},{width}] in image pixels{alike}."
             )
         if not bool(torch.isfinite(f).all()):
             raise ValueError(f"{name} contains NaN or infinite values: fill what is unknown, for instance with 0.")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .flow import at_least_float32
+from interp_lib.dreammover.flow import at_least_float32
 
 
 def spectrum(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .flow import at_least_float32, check_flow, pixel_grid
+from interp_lib.dreammover.flow import at_least_float32, check_flow, pixel_grid
 
 EPSILON = 1e-7  # keeps a hole at 0/EPSILON = 0
 

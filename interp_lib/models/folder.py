@@ -27,6 +27,8 @@ def find_folder(source: str | os.PathLike, *, embedded: str, check: Any = None, 
     `check(folder)` is called when the configuration files are there, so before the weights of `parts` are downloaded.
     Raises FileNotFoundError for what is not there or cannot be fetched, ValueError for what is no folder.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"source is a {type(source).__name__}: {_WAY_OUT}.")
     if str(source) == "embedded":
         folder = EMBEDDED / embedded
         if not folder.is_dir():
@@ -45,34 +47,41 @@ def find_folder(source: str | os.PathLike, *, embedded: str, check: Any = None, 
 
 
 def read_json(path: Path, what: str) -> dict:
-    """A JSON file of a model folder; ValueError when it is missing or unreadable."""
+    """A JSON file of a model folder; ValueError when it is missing, unreadable or no table of names and values."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is no {what}: {path.name} is missing; {_WAY_OUT}.") from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}): copy the model folder again.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a JSON {type(content).__name__} in place of an object: copy the folder again.")
+    return content
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, brought to one line without a full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
 
 
 def weight_variant(folder: Path, part: str) -> str | None:
     """Which safetensors files a part has: None for the plain ones, "fp16" when only that variant exists.
 
-    Raises ValueError when there are only pickled weights, none at all, or a file that was cut short.
+    Raises ValueError when there are only pickled weights, none at all, or a file is missing or was cut short.
     """
     from safetensors import SafetensorError, safe_open
 
     stem = STEMS.get(part, _STEM)
-    for variant, middle in ((None, ""), ("fp16", ".fp16")):
-        whole, index = (folder / part / f"{stem}{end}" for end in _endings(middle))
-        if not (whole.is_file() or index.is_file()):
-            continue
-        files = [whole] if whole.is_file() else sorted((folder / part).glob(f"{stem}*-of-*.safetensors"))
+    variants = ((None, _weight_files(folder, part, "")), ("fp16", _weight_files(folder, part, ".fp16")))
+    found = [(variant, files) for variant, files in variants if files]
+    if found:
+        variant, files = next((f for f in found if _all_there(f[1])), found[0])
         for file in files:
             try:
                 with safe_open(file, framework="pt"):
                     pass
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{file} is damaged ({error}): copy or download it again.") from None
+                raise ValueError(f"{file} is missing or damaged ({error}): copy or download it again.") from None
         return variant
     pickled = [f for end in ("*.bin", "*.ckpt", "*.pt", "*.pth") for f in (folder / part).glob(end)]
     if pickled:
@@ -93,9 +102,8 @@ def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: tor
             network, info = cls.from_pretrained(
                 str(folder), subfolder=part, local_files_only=True, output_loading_info=True, **options
             )
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise ValueError(f"{folder / part} cannot be loaded as {cls.__name__}: {reason}.") from None
+    except Exception as error:  # what a damaged configuration sets off is not foreseeable
+        raise ValueError(f"{folder / part} cannot be loaded as {cls.__name__}: {first_line(error)}.") from None
     missing = sorted(map(str, info["missing_keys"]))
     if missing:
         raise ValueError(
@@ -133,13 +141,35 @@ def _endings(middle: str) -> tuple[str, str]:
     return f"{middle}.safetensors", f".safetensors.index{middle}.json"
 
 
+def _weight_files(folder: Path, part: str, middle: str) -> list[Path]:
+    """The safetensors files of one variant of a part, or all that its index names, there or not; [] without either."""
+    single, index = (folder / part / f"{STEMS.get(part, _STEM)}{end}" for end in _endings(middle))
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        return []
+    names = read_json(index, "diffusers model folder").get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index} names no files in its weight_map: copy the model folder again.")
+    return [folder / part / name for name in sorted(set(names.values()))]
+
+
+def _has_weights(folder: Path, part: str) -> bool:
+    """Whether one variant is there with every file, so that nothing needs to be downloaded."""
+    return any(_all_there(_weight_files(folder, part, middle)) for middle in ("", ".fp16"))
+
+
+def _all_there(files: list[Path]) -> bool:
+    return bool(files) and all(file.is_file() for file in files)
+
+
 def _from_hub(name: str, check: Any, parts: tuple[str, ...]) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     folder = Path(_fetch(name, lambda: snapshot_download(name, allow_patterns=_CONFIGS)))
     if check is not None:
         check(folder)
-    if all(any((folder / part).glob("*.safetensors")) for part in parts):
+    if all(_has_weights(folder, part) for part in parts):
         return folder  # in the cache, so that a machine without network can go on
     files = _fetch(name, lambda: HfApi().list_repo_files(name))
     wanted = _CONFIGS + [pattern for part in parts for pattern in _weights_of(name, files, part)]

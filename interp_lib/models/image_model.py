@@ -38,6 +38,8 @@ class ImageModel:
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
         self.multiple = self.vae_factor  # image sides are multiples of this
+        # some tokenizers name no limit, and then say 10^30
+        self.prompt_length: int = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
         self.native_size: int = unet.config.sample_size * self.vae_factor
         self.predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
 
@@ -55,7 +57,7 @@ class ImageModel:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images [N,3,H,W] in [0,1] -> latents [N,C,H/8,W/8] float32: the VAE's mean times its scaling factor.
+        """Images [N,3,H,W] in [0,1] -> latents [N,C,H/f,W/f] float32, f = `.vae_factor`: the scaled VAE mean.
 
         Raises ValueError for a size that is no multiple of `.multiple`.
         """
@@ -75,7 +77,7 @@ class ImageModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [N,C,h,w] -> images [N,3,8h,8w] float32 in [0,1], in chunks."""
+        """Latents [N,C,h,w] -> images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks."""
         shift, scale = self._latent_scale
         z = (latents.to(self.device).float() / scale + shift).to(self.dtype)
         images = torch.cat([self.vae.decode(chunk).sample.float() for chunk in z.split(VAE_CHUNK)])
@@ -83,9 +85,11 @@ class ImageModel:
 
     @torch.no_grad()
     def embed_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """Prompts -> context [N,L,D], padded to the tokenizer's length; ValueError for a prompt that is too long."""
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        length = self.tokenizer.model_max_length
+        """Prompts -> context [N,L,D], padded to `.prompt_length` tokens; ValueError for no text or too long a one."""
+        listed = [prompts] if isinstance(prompts, str) else prompts
+        if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
+            raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
+        prompts, length = list(listed), self.prompt_length
         for prompt in prompts:
             tokens = len(self.tokenizer(prompt).input_ids)
             if tokens > length:
@@ -119,6 +123,12 @@ class ImageModel:
     def _latent_scale(self) -> tuple[float, float]:
         config = self.vae.config
         return config.get("shift_factor", None) or 0.0, config.get("scaling_factor", None) or 1.0
+
+
+def check_model(model: object) -> None:
+    """ValueError unless it is an ImageModel (a name, say)."""
+    if not isinstance(model, ImageModel):
+        raise ValueError(f"model is a {type(model).__name__}: give load_image_model(...), 'embedded' or another.")
 
 
 def up_block_self_attentions(unet: Any, block: int) -> list[tuple[str, Any]]:

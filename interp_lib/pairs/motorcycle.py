@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interp_lib.images import from_bytes
 from interp_lib.pairs.resize import lands_inside
 from interp_lib.types import Pair
 
@@ -19,7 +20,8 @@ def load_motorcycle() -> Pair:
     """
     from skimage.data import stereo_motorcycle
 
-    left, right, disparity = (torch.from_numpy(x.copy()) for x in stereo_motorcycle())
+    left, right, disparity = stereo_motorcycle()
+    disparity = torch.from_numpy(disparity.copy())
     measured = torch.isfinite(disparity)
     back, landed = _forward(disparity, measured)
     disparity, back = _fill(disparity, measured), _fill(back, landed)
@@ -32,8 +34,8 @@ def load_motorcycle() -> Pair:
     share = 100 * float((~measured).float().mean())
     return Pair(
         "motorcycle",
-        _image(left),
-        _image(right),
+        from_bytes(left),
+        from_bytes(right),
         flow01=flow01,
         flow10=flow10,
         visible01=visible01,
@@ -69,7 +71,3 @@ def _fill(values: Tensor, known: Tensor) -> Tensor:
 
 def _horizontal(dx: Tensor) -> Tensor:
     return torch.stack([dx, torch.zeros_like(dx)])[None]
-
-
-def _image(array: Tensor) -> Tensor:
-    return array.permute(2, 0, 1)[None].float() / 255

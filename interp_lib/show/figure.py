@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from interp_lib.files import whole
 from interp_lib.show.media import Media
 from interp_lib.show.provenance import figure_path, library_hash
 
@@ -44,7 +45,8 @@ def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenan
     name: lower-case letters, digits and underscores, beginning with the notebook's number: "02_flow".
     alt: what a reader who cannot see it needs to know, in a sentence.
     provenance: whatever made it (seed=0, pair="motorcycle"), JSON values. The metadata hold title, alt text, notebook,
-    parameters, a hash of the picture and one of the library; no time, so the same inputs give the same bytes.
+    parameters, a hash of the picture and one of the library; no time, so the same inputs give the same bytes, and of
+    an absolute path only its last name, since a figure travels.
     Raises ValueError for another kind of name or an empty alt text.
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
@@ -65,13 +67,17 @@ def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenan
             "Title": title or name,
             "Description": alt,
             "Notebook": os.environ.get("INTERP_NOTEBOOK", ""),
-            "Parameters": json.dumps(
-                json.loads(os.environ.get("INTERP_PARAMETERS", "{}")) | provenance, sort_keys=True, default=str
-            ),
+            "Parameters": _parameters(provenance),
             "Library": library_hash(),
         },
     )
     return Media(path, alt)
+
+
+def _parameters(provenance: dict[str, Any]) -> str:
+    given = json.loads(os.environ.get("INTERP_PARAMETERS") or "{}") | provenance
+    names = {key: Path(x).name for key, x in given.items() if isinstance(x, str | os.PathLike) and os.path.isabs(x)}
+    return json.dumps(given | names, sort_keys=True, default=str)
 
 
 def _write_png(path: Path, pixels: io.BytesIO, texts: dict[str, str]) -> None:
@@ -81,12 +87,8 @@ def _write_png(path: Path, pixels: io.BytesIO, texts: dict[str, str]) -> None:
     info = PngImagePlugin.PngInfo()
     for key, text in {**texts, "Content": hashlib.sha256(image.tobytes()).hexdigest()}.items():
         info.add_itxt(key, text)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         image.save(temporary, "PNG", pnginfo=info)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def contact_sheet(

@@ -33,7 +33,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def write_stamps(sources: list[Path], folder: Path, given: list[str], *, figures: Path = Path("figures")) -> None:
-    """Write the stamp of every stale notebook. Raises ValueError when no notebook has a given parameter."""
+    """Write the stamp of every stale notebook.
+
+    Raises ValueError when no notebook has a given parameter, and for a pair that is known not to exist.
+    """
     defaults = {source: read_parameters(read_notebook(source), str(source)) for source in sources}
     everywhere = {name for names in defaults.values() for name in names}
     for item in given:
@@ -41,6 +44,10 @@ def write_stamps(sources: list[Path], folder: Path, given: list[str], *, figures
             raise ValueError(
                 f"unknown parameter {item!r}: no notebook has it; there are {', '.join(sorted(everywhere))}"
             )
+        if item.startswith("pair="):
+            from interp_lib.pairs.load import check_source  # only here: it brings torch
+
+            check_source(item.removeprefix("pair="))
     library = library_hash()
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:

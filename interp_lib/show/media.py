@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
@@ -22,7 +22,7 @@ class Media(os.PathLike):
 
     path: Path
     alt: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -31,7 +31,7 @@ class Media(os.PathLike):
         return str(self.path)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data, mime = self.path.read_bytes(), MIME[self.path.suffix]
+        data, mime = self.path.read_bytes(), MIME[self.path.suffix.lower()]
         if mime == "image/png":
             encoded = base64.b64encode(_smaller(data)).decode()
             return {mime: encoded, "text/plain": self.alt}, {mime: {"alt": self.alt}}

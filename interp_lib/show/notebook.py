@@ -12,6 +12,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from interp_lib.files import whole
+
 
 def read_notebook(path: str | Path) -> NotebookNode:
     """The notebook at `path`. Raises FileNotFoundError or ValueError when there is none."""
@@ -26,13 +28,8 @@ def read_notebook(path: str | Path) -> NotebookNode:
 
 def write_notebook(notebook: NotebookNode, path: str | Path) -> None:
     """Write the whole notebook or nothing."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -71,6 +68,7 @@ def parse_parameters(given: list[str], defaults: dict[str, Any], *, lenient: boo
     """Values for `name=value` texts, each of its default's type; an unknown name is a ValueError.
 
     A text that names an existing file or folder becomes absolute, since notebooks run in their own folder.
+    One that can only be a path (/x, ./x, ../x, ~/x) and does not exist is a FileNotFoundError.
     `lenient` leaves out names this notebook lacks: `make` has checked that some notebook has them.
     """
     values: dict[str, Any] = {}
@@ -87,7 +85,12 @@ def parse_parameters(given: list[str], defaults: dict[str, Any], *, lenient: boo
 
 def _value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
-        return str(Path(text).resolve()) if text and Path(text).exists() else text
+        path = Path(os.path.expanduser(text))
+        if text and path.exists():
+            return str(path.resolve())
+        if text.startswith(("/", "./", "../", "~")):
+            raise FileNotFoundError(f"parameter {name}: {text} does not exist")
+        return text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -2,7 +2,8 @@
 
 Names and types of parameters are checked before anything runs. The kernel works in the notebook's own folder, as it
 does in JupyterLab. The notebook is executed as build/NAME.failed.ipynb and takes its name only when everything went
-well; its figures wait in build/NAME.figures/ until then. Whatever stops a run, what has its final name is whole.
+well; its figures wait in build/NAME.figures/ until then, and that folder keeps a second run of the same notebook out.
+Whatever stops a run, what has its final name is whole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +35,14 @@ def run_notebook(
     """Execute `source` into `target` and its figures into the folder `figures`.
 
     promised: names of the figures it must make, neither more nor fewer; None takes what comes.
-    Raises RuntimeError with the traceback when a cell fails, or when promise and figures differ.
+    Raises RuntimeError when a cell fails (with the traceback, unless the library has refused an input), when promise
+    and figures differ, and while another process runs the notebook into the same target.
     """
     source, target, figures = Path(source), Path(target), Path(figures)
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     staging = target.with_name(f"{target.stem}.figures").resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)  # from here on an interrupted run is stale
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
+    with _alone(staging):
+        target.unlink(missing_ok=True)  # from here on an interrupted run is stale
         _execute(source, failed, parameters or {}, staging)
         made = {path.name: path for path in sorted(staging.iterdir())}
         _keep_promise(source.stem, promised, set(made))
@@ -49,12 +50,33 @@ def run_notebook(
         hashes = {name: file_hash(path) for name, path in made.items()}
         for name, path in made.items():
             os.replace(path, figures / name)
+        executed = read_notebook(failed)
+        executed.metadata["interp"] = {"figures": hashes}
+        write_notebook(executed, failed)
+        os.replace(failed, target)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made empty, and remove it afterwards; RuntimeError while another process holds it."""
+    import fcntl  # POSIX only, like the Makefile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)  # the system lets go of the lock however the process ends
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RuntimeError(
+            f"{folder.parent}: another run is making {folder.stem} here, wait until it is done"
+        ) from None
+    try:
+        for left in folder.iterdir():  # by a run that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    executed = read_notebook(failed)
-    executed.metadata["interp"] = {"figures": hashes}
-    write_notebook(executed, failed)
-    os.replace(failed, target)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
 def file_hash(path: Path) -> str:
@@ -82,6 +104,9 @@ def _execute(source: Path, failed: Path, parameters: dict[str, Any], staging: Pa
             extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about TCP in every run
         )
     except PapermillExecutionError as error:
+        if error.ename in ("ValueError", "FileNotFoundError"):  # how the library refuses an input, in one sentence
+            said = " ".join(error.evalue.split())
+            raise RuntimeError(f"{source}: cell [{error.exec_count}]: {said} (traceback in {failed})") from None
         said = "\n".join(error.traceback)
         raise RuntimeError(f"{said}\n{source}: cell [{error.exec_count}] failed, see {failed}") from None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from interp_lib.files import whole
 from interp_lib.show.media import Media
 
 
@@ -35,13 +35,9 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
     if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
         pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         notes.append(f"H.264 needs even sides: {width}x{height} was padded to {pixels.shape[2]}x{pixels.shape[1]}.")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix.lower()}")
-    try:
+    with whole(path) as temporary:
         writers[path.suffix.lower()](pixels, temporary, fps)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Media(path, alt, notes)
+    return Media(path, alt, tuple(notes))
 
 
 def _pixels(frames: Tensor) -> np.ndarray:
@@ -63,7 +59,7 @@ def _write_animation(pixels: np.ndarray, path: Path, fps: float) -> None:
     from PIL import Image
 
     images = [Image.fromarray(frame) for frame in pixels]
-    options = {"quality": 90, "method": 4} if path.suffix == ".webp" else {"disposal": 1}
+    options = {"quality": 90, "method": 4} if path.suffix.lower() == ".webp" else {"disposal": 1}
     images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, **options)
 
 

@@ -14,55 +14,67 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .autoencoder import encode_frames, train_autoencoder
-from .data import Photographs, render_frames
-from .denoiser import build_scheduler, train_denoiser
-from .export import write_model
-from .loop import write_whole
-from .text import build_tokenizer
+from interp_lib.train.autoencoder import encode_frames, train_autoencoder
+from interp_lib.train.data import SIZE, Photographs, render_frames, world_hash
+from interp_lib.train.denoiser import build_scheduler, train_denoiser
+from interp_lib.train.export import write_model
+from interp_lib.train.loop import Unfinished, save
+from interp_lib.train.text import build_tokenizer
 
 RECIPES = {
-    "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 4200, "unet_batch": 12},
+    "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 3600, "unet_batch": 12},
     "cuda": {"scenes": 9984, "vae_steps": 8000, "vae_batch": 32, "unet_steps": 20000, "unet_batch": 48},
 }
 
 
+STAGES = ("frames", "vae", "unet", "card")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the stages that are not finished yet."""
+    args = _arguments(argv)
+    recipe = {name: getattr(args, name) or value for name, value in RECIPES[args.device].items()}
+    last = STAGES.index(args.stage)
+    try:
+        frames, captions = render_frames(args.work / "frames", recipe["scenes"])
+        if last >= 1:
+            how = {"device": args.device, "minutes": args.minutes}
+            vae = train_autoencoder(frames, args.work, steps=recipe["vae_steps"], batch=recipe["vae_batch"], **how)
+        if last >= 2:
+            _make_model(args, recipe, vae, frames, captions)
+        if last >= 3:
+            from interp_lib.train.card import write_card
+
+            write_card(args.out, recipe=recipe, logs=args.work)
+    except Unfinished as pause:
+        print(pause)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m interp_lib.train", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models/image"), help="the diffusers folder to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument(
-        "--stage", default="all", choices=("all", "frames", "vae", "unet"), help="stop after this stage"
+        "--stage", default="card", choices=STAGES, help="the last stage to run (the card needs scikit-image and peft)"
     )
-    parser.add_argument("--minutes", type=float, help="stop the current training stage after this long, to be resumed")
-    parser.add_argument("--no-card", action="store_true", help="skip the measurements for the model card")
+    parser.add_argument("--minutes", type=float, help="stop a training stage after this long, to be resumed")
     for name, value in RECIPES["cpu"].items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {value} on a CPU")
-    args = parser.parse_args(argv)
-    recipe = {k: getattr(args, k) or v for k, v in RECIPES[args.device].items()}
+        shown = f"default {value} on a CPU, {RECIPES['cuda'][name]} on a GPU"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=shown)
+    return parser.parse_args(argv)
 
-    frames, captions = render_frames(args.work / "frames", recipe["scenes"])
-    if args.stage == "frames":
-        return
-    vae = train_autoencoder(
-        frames,
-        args.work,
-        steps=recipe["vae_steps"],
-        batch=recipe["vae_batch"],
-        device=args.device,
-        minutes=args.minutes,
-    )
-    if args.stage == "vae":
-        return
-    photographs = Photographs().crops(len(frames) // 8, 128, torch.Generator().manual_seed(7))
+
+def _make_model(
+    args: argparse.Namespace, recipe: dict[str, int], vae: AutoencoderKL, frames: Tensor, captions: list[str]
+) -> None:
+    """Encode the pictures, train U-Net and text encoder on them, write the folder."""
+    photographs = Photographs().crops(len(frames) // 8, SIZE, torch.Generator().manual_seed(7))
     frames = torch.cat([frames, (photographs * 255).round().to(torch.uint8)])
     captions = captions + ["a photograph"] * len(photographs)
-    latents = {size: _latents(vae, frames, size, args) for size in (64, 128)}
     tokenizer = build_tokenizer(captions)
     networks = train_denoiser(
-        latents,
+        {size: _latents(vae, frames, size, args) for size in (SIZE // 2, SIZE)},
         captions,
         tokenizer,
         args.work,
@@ -72,19 +84,13 @@ def main(argv: list[str] | None = None) -> None:
         minutes=args.minutes,
     )
     write_model(args.out, vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
-    if not args.no_card:
-        from .card import write_card
-
-        write_card(args.out, recipe=recipe, logs=args.work)
 
 
 def _latents(vae: AutoencoderKL, frames: Tensor, size: int, args: argparse.Namespace) -> Tensor:
-    """`encode_frames`, kept on disk under the name of the autoencoder's scaling factor, which another training would
-    change."""
-    path = args.work / f"latents-{size}-{vae.config.scaling_factor}.pt"
+    """`encode_frames`, kept under a name that changes with the world, the autoencoder and the number of frames."""
+    path = args.work / f"latents-{world_hash()}-{vae.config.scaling_factor}-{len(frames)}-{size}.pt"
     if not path.exists():
-        latents = encode_frames(vae, frames, size=size, device=args.device)
-        write_whole(path, lambda partial: torch.save(latents, partial))
+        save(encode_frames(vae, frames, size=size, device=args.device), path)
     return torch.load(path, weights_only=True)
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from .data import Photographs
-from .loop import fit
+from interp_lib.train.data import Photographs
+from interp_lib.train.loop import fit
 
 LATENT_CHANNELS = 6
 

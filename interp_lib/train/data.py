@@ -1,8 +1,8 @@
-"""The training pictures: frames of world scenes at two times each, rendered once and kept as bytes, and crops of
-photographs."""
+"""The training pictures: frames of world scenes at two times each, rendered once and kept, and crops of photographs."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,37 +10,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..world import render, sample_scene, stack
-from ..world.textures import PHOTOGRAPHS, photograph
-from .loop import write_whole
+from interp_lib import world
+from interp_lib.train.loop import save
+from interp_lib.world.textures import FOLDER, PHOTOGRAPHS, photograph
 
 SIZE = 128
 FIRST_SEED = 1_000_000  # training seeds start here; everything below is held out
 CHUNK = 64  # scenes a file
 
 
+def world_hash() -> str:
+    """Of the world's code and photographs: what was rendered by another world is not taken for this one's."""
+    files = [*sorted(Path(world.__file__).parent.glob("*.py")), *sorted(FOLDER.iterdir())]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def render_frames(folder: Path, scenes: int) -> tuple[Tensor, list[str]]:
-    """Two frames of each scene, `[2*scenes,3,128,128]` uint8, and their captions; every file of 64 scenes is made
-    once."""
-    for first in range(0, scenes, CHUNK):
-        path = folder / f"frames-{first:06d}.pt"
+    """Two frames of each scene, `[2*scenes,3,128,128]` uint8, and their captions; 64 scenes are a file in `folder`.
+
+    Raises ValueError unless `scenes` is a multiple of 64.
+    """
+    if scenes < CHUNK or scenes % CHUNK:
+        raise ValueError(f"scenes={scenes}: give a multiple of {CHUNK}, the number of scenes a file holds.")
+    paths = [folder / world_hash() / f"{first:06d}.pt" for first in range(0, scenes, CHUNK)]
+    for index, path in enumerate(paths):
         if not path.exists():
-            content = _chunk(first)
-            write_whole(path, lambda p, c=content: torch.save(c, p))
-            if first % (CHUNK * 10) == 0:
-                print(f"frames: {first + CHUNK} of {scenes} scenes", flush=True)
-    parts = [torch.load(folder / f"frames-{k:06d}.pt", weights_only=True) for k in range(0, scenes, CHUNK)]
+            save(_chunk(index * CHUNK), path)
+            if index % 10 == 9:
+                print(f"frames: {(index + 1) * CHUNK} of {scenes} scenes", flush=True)
+    parts = [torch.load(path, weights_only=True) for path in paths]
     return torch.cat([p["frames"] for p in parts]), [c for p in parts for c in json.loads(p["captions"])]
 
 
 def _chunk(first: int) -> dict:
+    """Every fifth scene is a calm one as in clips, the others are as in hard pairs."""
     frames, captions = [], []
     for start in range(first, first + CHUNK, 16):
         seeds = [FIRST_SEED + k for k in range(start, start + 16)]
-        scene = stack([sample_scene(s, calm=s % 5 == 4, start=s % 5 == 4) for s in seeds])
+        scene = world.stack([world.sample_scene(s, calm=s % 5 == 4, start=s % 5 == 4) for s in seeds])
         times = torch.rand(2, len(scene), generator=torch.Generator().manual_seed(start))
         for time in times:
-            frames.append((render(scene, time, size=SIZE) * 255).round().to(torch.uint8))
+            frames.append((world.render(scene, time, size=SIZE) * 255).round().to(torch.uint8))
             captions += scene.captions
     return {"frames": torch.cat(frames), "captions": json.dumps(captions)}
 

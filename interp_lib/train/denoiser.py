@@ -11,9 +11,9 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from .autoencoder import LATENT_CHANNELS
-from .loop import fit
-from .text import WIDTH, build_text_encoder, token_ids
+from interp_lib.train.autoencoder import LATENT_CHANNELS
+from interp_lib.train.loop import fit
+from interp_lib.train.text import WIDTH, build_text_encoder, token_ids
 
 
 def build_unet() -> UNet2DConditionModel:

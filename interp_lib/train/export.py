@@ -37,7 +37,9 @@ def write_model(folder: Path, **parts) -> None:
     index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__}
     index |= {"requires_safety_checker": False} | PARTS
     (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    if (folder / "README.md").exists():
-        shutil.copy(folder / "README.md", fresh)
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
     os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)

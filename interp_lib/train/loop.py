@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from interp_lib.files import whole
 
-def write_whole(path: Path, save: Callable[[Path], None]) -> None:
-    """Write under a temporary name, then rename: a file is there whole or not at all."""
+LOG_EVERY = 50  # steps
+
+
+class Unfinished(Exception):
+    """The time given ran out before the last step: the state is saved, a later call goes on."""
+
+
+def save(content: Any, path: Path) -> None:
+    """torch.save, whole or not at all, making the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save(partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        torch.save(content, partial)
 
 
 def fit(
@@ -39,59 +46,61 @@ def fit(
     save_every: float = 120.0,
     minutes: float | None = None,
 ) -> nn.ModuleDict:
-    """Minimise `loss(networks, step, generator)` with AdamW on a cosine schedule; returns the exponential moving
-    average.
+    """Minimise `loss(networks, step, generator)` with AdamW on a cosine schedule; return the moving average.
 
-    folder: holds `name.pt` (the state), `name.jsonl` (the loss curve). minutes: stop early after this much wall time in
-    this call and return the average so far; a later call goes on. The bf16 arithmetic of `loss` is its own business.
+    folder: holds `name.pt` (the state) and `name.jsonl` (the loss curve); save_every: seconds between two states.
+    Raises Unfinished when `minutes` of this call are over before the last step.
     """
-    state, log = folder / f"{name}.pt", folder / f"{name}.jsonl"
-    average = deepcopy(networks).eval().requires_grad_(False)
-    parameters = list(networks.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    first = 0
-    if state.exists():
-        saved = torch.load(state, map_location="cpu", weights_only=True)
-        networks.load_state_dict(saved["networks"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
-    if first >= steps:
-        return average
-
-    def checkpoint(step: int) -> None:
-        content = {"networks": networks.state_dict(), "average": average.state_dict()}
-        content |= {"optimizer": optimizer.state_dict(), "step": step}
-        write_whole(state, lambda path: torch.save(content, path))
-
+    parts = {"networks": networks, "average": deepcopy(networks).eval().requires_grad_(False)}
+    parts["optimizer"] = torch.optim.AdamW(networks.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
+    first = _resume(folder / f"{name}.pt", parts)
     networks.train()
     started = saved_at = time.monotonic()
-    total, counted = 0.0, 0
+    values: list[float] = []
     for step in range(first, steps):
         rate = lr * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         value = loss(networks, step, torch.Generator().manual_seed(step))
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        weight = min(decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in parameters], 1 - weight)
-        total, counted = total + value.item(), counted + 1
+        _descend(parts, value, rate, min(decay, (1 + step) / (10 + step)))
+        values.append(value.item())
         now = time.monotonic()
-        if counted == 50:
-            line = {"step": step + 1, "loss": round(total / counted, 5), "seconds": round(now - started, 1)}
-            folder.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{name}: {line}", flush=True)
-            total, counted = 0.0, 0
+        if len(values) == LOG_EVERY:
+            mean = round(sum(values) / LOG_EVERY, 5)
+            _log(name, folder, {"step": step + 1, "loss": mean, "seconds": round(now - started)})
+            values.clear()
         over = minutes is not None and now - started > 60 * minutes
         if now - saved_at > save_every or over or step + 1 == steps:
-            checkpoint(step + 1)
+            save({key: part.state_dict() for key, part in parts.items()} | {"step": step + 1}, folder / f"{name}.pt")
             saved_at = now
-        if over:
-            break
-    return average
+        if over and step + 1 < steps:
+            raise Unfinished(f"{name}: stopped after step {step + 1} of {steps}; run it again to go on.")
+    return parts["average"]
+
+
+def _resume(state: Path, parts: dict[str, Any]) -> int:
+    """The step to go on from, 0 where there is no state yet."""
+    if not state.exists():
+        return 0
+    saved = torch.load(state, map_location="cpu", weights_only=True)
+    for key, part in parts.items():
+        part.load_state_dict(saved[key])
+    return saved["step"]
+
+
+def _descend(parts: dict[str, Any], value: Tensor, rate: float, decay: float) -> None:
+    """One step of the optimiser at a learning rate, and of the average."""
+    optimizer, parameters = parts["optimizer"], list(parts["networks"].parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        torch._foreach_lerp_(list(parts["average"].parameters()), [p.detach() for p in parameters], 1 - decay)
+
+
+def _log(name: str, folder: Path, line: dict[str, float]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{name}: {line}", flush=True)

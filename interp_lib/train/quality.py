@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..bench.metrics import end_point_error, pck, psnr, resize_flow
-from ..dreammover.ddim import add_noise, ddim_step, invert
-from ..dreammover.features import diffusion_features
-from ..dreammover.flow import match_features
-from ..dreammover.fusion import fuse_direct, fuse_two_level
-from ..dreammover.lora import fit_lora
-from ..dreammover.spectrum import high_frequency_energy
-from ..models import ImageModel, load_image_model
-from ..pairs import load_pair
-from ..types import Pair
-from ..world import render_pair
+from interp_lib.bench.metrics import end_point_error, pck, psnr, resize_flow
+from interp_lib.dreammover.ddim import add_noise, ddim_step, invert
+from interp_lib.dreammover.features import diffusion_features
+from interp_lib.dreammover.flow import match_features
+from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
+from interp_lib.dreammover.lora import fit_lora
+from interp_lib.dreammover.spectrum import high_frequency_energy
+from interp_lib.models import ImageModel, load_image_model
+from interp_lib.pairs import load_pair
+from interp_lib.types import Pair
+from interp_lib.world import render_pair
 
 SIZE = 128
 Flow = Callable[[Pair], Tensor]
@@ -75,8 +75,8 @@ def feature_flow(model: ImageModel, **how: int) -> Flow:
     return flow
 
 
-def patch_flow(pair: Pair, *, patch: int = 12, stride: int = 4) -> Tensor:
-    """Raw patches in the place of features: cosine of mean-free 12x12 patches around the same grid's cells."""
+def patch_flow(*, stride: int, patch: int = 12) -> Flow:
+    """Raw patches in the place of features: cosine of mean-free 12x12 patches around cells of `stride` pixels."""
     around = (patch - stride) // 2
 
     def patches(image: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def patch_flow(pair: Pair, *, patch: int = 12, stride: int = 4) -> Tensor:
         size = tuple(side // stride for side in image.shape[-2:])
         return (columns - columns.mean(1, keepdim=True)).reshape(1, -1, *size)
 
-    return match_features(patches(pair.image0), patches(pair.image1))
+    return lambda pair: match_features(patches(pair.image0), patches(pair.image1))
 
 
 def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
@@ -97,11 +97,11 @@ def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
     return torch.tensor(shares)
 
 
-def held_out_pairs(count: int, *, hard: bool, first: int = 0) -> list[Pair]:
-    """World pairs with at least 32 actor pixels visible in both images."""
-    pairs, seed = [], first
+def held_out_pairs(count: int, *, hard: bool, size: int = SIZE) -> list[Pair]:
+    """World pairs with at least 32 actor pixels visible in both images, from seed 0 on."""
+    pairs, seed = [], 0
     while len(pairs) < count:
-        pair = render_pair(seed, size=SIZE, hard=hard, between=0)
+        pair = render_pair(seed, size=size, hard=hard, between=0)
         if (pair.visible01 & pair.actor0).sum() >= 32:
             pairs.append(pair)
         seed += 1
@@ -153,7 +153,7 @@ def prompt_gain(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
     return error(captions) / none, error(captions[1:] + captions[:1]) / none
 
 
-def disparity_errors(flow: Flow, *, size: int = SIZE) -> float:
+def disparity_error(flow: Flow, *, size: int = SIZE) -> float:
     """Median end-point error in pixels on the motorcycle pair, over pixels with a true disparity that both images
     show."""
     pair = load_pair("motorcycle", size=size)
@@ -161,34 +161,40 @@ def disparity_errors(flow: Flow, *, size: int = SIZE) -> float:
     return float(end_point_error(estimate, pair.flow01)[pair.visible01].median())
 
 
-def photographs_with_lora(model: ImageModel, images: Tensor, *, seed: int = 0) -> Tensor:
-    """`round_trip` on photographs, two at a time, with a LoRA of 80 steps fitted to each two."""
-    values = []
-    for pair in images.split(2):
-        with fit_lora(model, pair, seed=seed, progress=False):
-            values.append(round_trip(model, pair))
-    return torch.cat(values)
+def round_trip_with_lora(model: ImageModel, pair: Pair, *, seed: int = 0) -> Tensor:
+    """`round_trip` of a pair's two images with a LoRA of 80 steps fitted to it, `[2]`."""
+    images = torch.cat([pair.image0, pair.image1])
+    with fit_lora(model, images, seed=seed, progress=False):
+        return round_trip(model, images)
 
 
 def measure(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
     """All rows of the quality table, as numbers by name; PCK and shares are in per cent."""
     hard, easy = held_out_pairs(pairs, hard=True), held_out_pairs(pairs, hard=False)
     world = torch.cat([p.image0 for p in hard[:64]])
-    photos = held_out_photographs()
+    photos, motorcycle = held_out_photographs(), load_pair("motorcycle", size=SIZE)
+    patches = patch_flow(stride=model.vae_factor)
+    flows = {"trained": feature_flow(model), "untrained": feature_flow(untrained(model)), "raw patches": patches}
     values = {
         "autoencoder PSNR, world": autoencoder_psnr(model, world).mean(),
         "autoencoder PSNR, photographs": autoencoder_psnr(model, photos).mean(),
         "round trip, world": round_trip(model, world).mean(),
         "round trip, photographs": round_trip(model, photos).mean(),
-        "round trip, photographs with LoRA": photographs_with_lora(model, photos).mean(),
-        "median EPE motorcycle, features": disparity_errors(feature_flow(model)),
-        "median EPE motorcycle, raw patches": disparity_errors(patch_flow),
+        "round trip, motorcycle with LoRA": round_trip_with_lora(model, motorcycle).mean(),
+        "two-level above direct": 100 * (fusion_energies(model, hard[: pairs // 4]) > 1).float().mean(),
+        "median EPE motorcycle, trained": disparity_error(flows["trained"]),
+        "median EPE motorcycle, raw patches": disparity_error(patches),
+        "median EPE motorcycle, zero flow": disparity_error(lambda pair: torch.zeros_like(pair.flow01)),
     }
-    flows = {"trained": feature_flow(model), "untrained": feature_flow(untrained(model)), "raw patches": patch_flow}
     for kind, chosen in (("hard", hard), ("easy", easy)):
         for name, flow in flows.items():
             values[f"PCK@0.1 {kind}, {name}"] = 100 * flow_pck(flow, chosen, name=f"{kind}, {name}").mean()
-    values["two-level above direct"] = 100 * (fusion_energies(model, hard) > 1).float().mean()
+    third = feature_flow(model, block=2)
+    values["PCK@0.1 hard, third up-block"] = 100 * flow_pck(third, hard, name="hard, third up-block").mean()
+    large = held_out_pairs(pairs // 10, hard=True, size=2 * SIZE)
+    values["PCK@0.1 hard, trained, 256 px"] = 100 * flow_pck(flows["trained"], large, name="hard, 256 px").mean()
+    for other in ("untrained", "raw patches"):
+        values[f"trained above {other}"] = values["PCK@0.1 hard, trained"] - values[f"PCK@0.1 hard, {other}"]
     values["eps error, right caption"], values["eps error, wrong caption"] = prompt_gain(model, hard[:64])
     return {name: round(float(value), 3) for name, value in values.items()}
 

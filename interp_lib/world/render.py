@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .scene import WAVES, Scene
-from .textures import SIDE, sample_photographs
+from interp_lib.world.scene import WAVES, Scene
+from interp_lib.world.textures import sample_photographs
 
 
 def grid(size: int | tuple[int, int]) -> Tensor:
@@ -79,17 +79,16 @@ def scales(matrix: Tensor) -> Tensor:
 def appearance(pattern: Tensor, part: Tensor, local: Tensor, blur: Tensor) -> Tensor:
     """The colour of a part at local coordinates: `[B,3,H,W]`. blur: local units per pixel, which softens what would
     alias."""
-    view = lambda x: x.view(-1, 1, 1)  # noqa: E731
-    kind, frequency, angle, offset = (view(x) for x in pattern[:, 6:10].unbind(-1))
+    kind, frequency, angle, offset = pattern[:, 6:10, None, None].unbind(1)
     u, v = local[..., 0], local[..., 1]
     c, s = torch.cos(angle), torch.sin(angle)
     first = torch.sin(frequency * (c * u + s * v) + offset)
     second = torch.sin(frequency * (c * v - s * u) + offset)
     wave = torch.where(kind == 1, first, torch.where(kind == 2, (first + second) * 0.75 - 0.45, first * second * 1.5))
-    sharpness = 4.0 / (1.0 + 2.0 * (frequency * view(blur)) ** 2)
+    sharpness = 4.0 / (1.0 + 2.0 * (frequency * blur[:, None, None]) ** 2)
     mix = torch.where(kind == 0, 0.0, 0.5 + 0.5 * torch.tanh(sharpness * wave))[:, None]
     colour = pattern[:, 0:3, None, None] * (1 - mix) + pattern[:, 3:6, None, None] * mix
-    shade = 1.06 - 0.22 * (0.5 + 0.5 * v / view(part[:, 1]))
+    shade = 1.06 - 0.22 * (0.5 + 0.5 * v / part[:, 1, None, None])
     return colour * shade[:, None]
 
 
@@ -106,9 +105,7 @@ def background(scene: Scene, time: Tensor, points: Tensor) -> Tensor:
         which, zoom, x, y, angle = scene.ground[chosen, -5:].unbind(-1)
         turned = torch.einsum("bij,bhwj->bhwi", _rotation(angle), world[chosen]) * zoom.view(-1, 1, 1, 1)
         spot = turned + torch.stack([x, y], -1)[:, None, None]
-        pixel = (points[0, 1] - points[0, 0]).norm() if points.shape[1] > 1 else points.new_tensor(1.0)
-        picture = picture.clone()
-        picture[chosen] = sample_photographs(which.long(), spot, float(pixel * SIDE * 0.6))
+        picture[chosen] = sample_photographs(which.long(), spot)
     return picture
 
 

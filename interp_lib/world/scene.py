@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rig import KINDS, MAX_PARTS, SLOTS
-from .textures import GROUNDS, PHOTOGRAPHS
+from interp_lib.checks import check_int
+from interp_lib.world.rig import KINDS, MAX_PARTS, SLOTS
+from interp_lib.world.textures import PHOTOGRAPHS
 
 COLOURS = {
     "red": (0.82, 0.16, 0.14),
@@ -69,19 +70,22 @@ def sample_scene(
 ) -> Scene:
     """Draw one scene from a seed.
 
-    hard: travel comes with turn, growth, gait, camera pan and a change of light; otherwise translation only.
+    hard: travel comes with turn, growth, gait, rolling wheels, falling, camera pan and a change of light; otherwise
+    actors only travel.
     displacement: distance travelled from time 0 to 1, in shorter sides, or its range; default 0.15 to 0.4.
     calm: plain grounds and one large actor. start: the *start* is uniform whatever the facing (clips: position must not
     give the direction away); otherwise the middle of the path is, so that both ends stay inside the frame (pairs).
     """
-    rng = np.random.default_rng([seed, 20])
+    rng = np.random.default_rng([check_int("seed", seed, 0), 20])
     low, high = (0.15, 0.4) if displacement is None else np.broadcast_to(displacement, 2)
     count = 1 if calm or rng.random() < 0.75 else 2
     actors, falls, parts, patterns, words = [], [], [], [], []
     for index in range(ACTORS):
-        kind = _kind(rng, index, calm)
-        actor, fall = _motion(rng, kind, index, count, (low, high), hard, start, calm)
-        part, pattern, word = _body(rng, kind, index < count)
+        kind = _kind(rng, index)
+        actor, fall = _motion(
+            rng, kind, present=index < count, alone=count == 1, travel=(low, high), hard=hard, start=start, calm=calm
+        )
+        part, pattern, word = _body(rng, kind, present=index < count, hard=hard)
         actors.append(actor), falls.append(fall), parts.append(part), patterns.append(pattern)
         if index < count:
             words.append(f"a {word}" + ("" if kind == "ball" else f" facing {'right' if actor[2] > 0 else 'left'}"))
@@ -100,17 +104,28 @@ def stack(scenes: list[Scene]) -> Scene:
     return Scene(*tensors, [caption for s in scenes for caption in s.captions])
 
 
-def _kind(rng: np.random.Generator, index: int, calm: bool) -> str:
+def _kind(rng: np.random.Generator, index: int) -> str:
+    """What the actor is; only a second one may be a ball."""
     names = list(KINDS)
     weights = np.array([0.25, 0.2, 0.2, 0.15, 0.2, 0.0 if index == 0 else 0.25])
     return str(rng.choice(names, p=weights / weights.sum()))
 
 
-def _motion(rng, kind, index, count, travel_range, hard, start, calm) -> tuple[list[float], float]:
+def _motion(
+    rng: np.random.Generator,
+    kind: str,
+    *,
+    present: bool,
+    alone: bool,
+    travel: tuple[float, float],
+    hard: bool,
+    start: bool,
+    calm: bool,
+) -> tuple[list[float], float]:
     """Where an actor is and how it moves; it always moves where it faces (balls fall instead)."""
     facing = rng.choice([-1.0, 1.0])
-    scale = rng.uniform(0.17, 0.21) if calm else rng.uniform(0.16, 0.25) * (0.75 if count == 2 else 1.0)
-    travel = rng.uniform(*travel_range)
+    scale = rng.uniform(0.17, 0.21) if calm else rng.uniform(0.16, 0.25) * (1.0 if alone else 0.75)
+    travel = rng.uniform(*travel)
     tilt = rng.uniform(-0.2, 0.2)
     turn = rng.uniform(-0.5, 0.5) if hard and not calm else 0.0
     growth = rng.uniform(-0.28, 0.28) if hard and not calm else 0.0
@@ -124,10 +139,10 @@ def _motion(rng, kind, index, count, travel_range, hard, start, calm) -> tuple[l
     if not start:  # keep the middle of the path in the middle of the frame
         x -= 0.5 * facing * travel * np.cos(tilt)
         y -= 0.5 * travel * (climb + np.sin(tilt) * facing)
-    return [x, y, facing, np.log(scale), tilt, travel, climb, growth, turn, gait, float(index < count)], fall
+    return [x, y, facing, np.log(scale), tilt, travel, climb, growth, turn, gait, float(present)], fall * hard
 
 
-def _body(rng, kind: str, present: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def _body(rng: np.random.Generator, kind: str, *, present: bool, hard: bool) -> tuple[np.ndarray, np.ndarray, str]:
     """Proportions jittered by up to a tenth, one pattern per slot; returns parts, patterns and the words for the
     caption."""
     parts, patterns = np.zeros((MAX_PARTS, 12)), np.zeros((MAX_PARTS, 10))
@@ -141,12 +156,12 @@ def _body(rng, kind: str, present: bool) -> tuple[np.ndarray, np.ndarray, str]:
     for row, part in enumerate(KINDS[kind]):
         half = np.array(part.half) * (1.0 if part.half[0] == part.half[1] else stretch)
         shape = [*half, *np.multiply(part.joint, stretch), *np.multiply(part.centre, stretch), part.angle, part.swing]
-        parts[row] = [*shape, part.phase + phase, part.rolls, part.square, present]
+        parts[row] = [*shape, part.phase + phase, part.rolls and hard, part.square, present]
         patterns[row] = slots[part.slot]
     return parts, patterns, f"{main} {kind}"
 
 
-def _pattern(rng, slot: str) -> tuple[list[float], str]:
+def _pattern(rng: np.random.Generator, slot: str) -> tuple[list[float], str]:
     first, second = rng.choice(list(COLOURS), 2, replace=False)
     index = int(rng.choice(4, p=[0.22, 0.38, 0.2, 0.2]))
     if slot == "eye":
@@ -156,9 +171,9 @@ def _pattern(rng, slot: str) -> tuple[list[float], str]:
     return [*colours[0], *colours[1], *style], f"{PATTERNS[index]} {first}"
 
 
-def _ground(rng, calm: bool) -> tuple[np.ndarray, str]:
+def _ground(rng: np.random.Generator, calm: bool) -> tuple[np.ndarray, str]:
     """Two colours across a horizon, plane waves over them; or a photograph."""
-    place = str(rng.choice(GROUNDS))
+    place = str(rng.choice(list(GROUND_COLOURS)))
     colours = np.clip(np.array(GROUND_COLOURS[place]) + rng.uniform(-0.1, 0.1, (2, 3)), 0.02, 0.98)
     frequency = 2 * np.pi * np.exp(rng.uniform(np.log(0.5), np.log(3.0 if calm else 9.0), WAVES))
     angle = rng.uniform(0, np.pi, WAVES)

@@ -1,4 +1,4 @@
-"""Background textures: public-domain and CC0 photographs, and the names of the procedural grounds."""
+"""Background textures: soft squares of public-domain and CC0 photographs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ PHOTOGRAPHS = {
     "rocket.jpg": "a launch pad",
     "hubble_deep_field.jpg": "a starry sky",
 }
-GROUNDS = ("a meadow", "sand", "water", "a plain wall", "hills")
-SIDE = 512  # texels a side of the finest level
+SIDE = 64  # texels a side: soft grounds, which do not alias at the smallest size a scene is rendered at
 
 
 def photograph(name: str) -> Tensor:
@@ -34,30 +33,24 @@ def photograph(name: str) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def pyramid() -> tuple[Tensor, ...]:
-    """All photographs as square textures `[n,3,S,S]`, S = 512, 256, 128, 64: a mip-map, so that small renders do not
-    alias."""
-    finest = []
+def textures() -> Tensor:
+    """The centre squares of all photographs, `[n,3,64,64]`."""
+    squares = []
     for name in PHOTOGRAPHS:
         image = photograph(name)
         side = min(image.shape[1:])
         top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
         square = image[None, :, top : top + side, left : left + side]
-        finest.append(F.interpolate(square, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False))
-    levels = [torch.cat(finest)]
-    while levels[-1].shape[-1] > 64:
-        levels.append(F.avg_pool2d(levels[-1], 2))
-    return tuple(levels)
+        fine = F.interpolate(square, size=(8 * SIDE, 8 * SIDE), mode="bilinear", antialias=True, align_corners=False)
+        squares.append(F.avg_pool2d(fine, 8))
+    return torch.cat(squares)
 
 
-def sample_photographs(index: Tensor, points: Tensor, texels: float) -> Tensor:
-    """Bilinear look-up with mirrored borders.
+def sample_photographs(index: Tensor, points: Tensor) -> Tensor:
+    """Bilinear look-up with mirrored borders, `[B,3,H,W]`.
 
-    index: [B] long. points: [B,H,W,2], one texture = the unit square. texels: how many texels of the finest level one
-    pixel covers, which picks the pyramid level. Returns [B,3,H,W].
+    index: [B] long. points: [B,H,W,2], a texture is the unit square.
     """
-    levels = pyramid()
-    level = min(max(round(np.log2(max(texels, 1e-6))), 0), len(levels) - 1)
     return F.grid_sample(
-        levels[level][index], points * 2 - 1, mode="bilinear", padding_mode="reflection", align_corners=False
+        textures()[index], points * 2 - 1, mode="bilinear", padding_mode="reflection", align_corners=False
     )

@@ -3,12 +3,16 @@ there."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..types import Pair
-from .render import distance, grid, pose, render, scales, to_local
-from .scene import Scene, sample_scene
+from interp_lib.checks import check_int, check_size
+from interp_lib.types import Pair
+from interp_lib.world.render import distance, grid, pose, render, scales, to_local
+from interp_lib.world.scene import Scene, sample_scene
+
+LEAST = 16  # pixels a side
 
 
 def locate(scene: Scene, time: Tensor, points: Tensor) -> Tensor:
@@ -78,9 +82,8 @@ def render_clip(seed: int, *, frames: int, size: int | tuple[int, int], hard: bo
     Where the clip starts is independent of the facing. Raises ValueError for fewer than two frames or a side under 16
     px.
     """
-    if frames < 2:
-        raise ValueError(f"frames={frames}: a clip has at least two frames")
-    _check_size(size)
+    check_int("frames", frames, 2)
+    check_size("size", size, LEAST)
     return Clip(sample_scene(seed, hard=hard, calm=calm, start=True), frames=frames, size=size)
 
 
@@ -95,11 +98,13 @@ def render_pair(
     """Two frames of a scene far apart in time, with flow, occlusion and `between` true frames in the middle.
 
     size: pixels, square or (height, width). displacement: distance travelled, in shorter sides (default 0.15 to 0.4).
-    hard: with rotation, change of scale, pose and light; otherwise pure translation.
+    hard: with rotation, change of scale, pose and light; otherwise pure translation. Raises ValueError for a size under
+    16 px, fewer than 0 frames between, or a displacement outside 0 to 1.
     """
-    _check_size(size)
-    if displacement is not None and not 0 <= float(torch.as_tensor(displacement).max()) <= 1:
-        raise ValueError(f"displacement={displacement}: it is a share of the shorter side, between 0 and 1")
+    check_size("size", size, LEAST)
+    check_int("between", between, 0)
+    if displacement is not None and not all(0 <= share <= 1 for share in np.ravel(displacement)):
+        raise ValueError(f"displacement={displacement}: it is a share of the shorter side, between 0 and 1.")
     scene = sample_scene(seed, hard=hard, displacement=displacement)
     frames = torch.cat([render(scene, t, size=size) for t in torch.linspace(0, 1, between + 2).tolist()])
     flow01, visible01, parts0 = true_flow(scene, 0, 1, size=size)
@@ -117,9 +122,3 @@ def render_pair(
         actor1=parts1 >= 0,
         caption=scene.captions[0],
     )
-
-
-def _check_size(size: int | tuple[int, int]) -> None:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 16:
-        raise ValueError(f"size={size}: a side has at least 16 pixels; give a number or (height, width)")

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_the_table_is_written_whole(tmp_path, capsys):
 def test_a_model_that_is_none_is_one_sentence(tmp_path, capsys):
     assert main(["--model", str(tmp_path / "none"), "--out", str(tmp_path / "a.json")]) == 2
     assert "none" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (["--size", "60"], "--size 60 .* multiple of 8"),
+        (["--pair", "nowhere"], "nowhere"),
+        (["--out", "."], "--out .*folder"),
+    ],
+)
+def test_one_sentence_before_anything_is_timed(options, word, tmp_path, capsys):
+    assert main(["--model", str(TINY), "--out", str(tmp_path / "a.json"), *options]) == 2
+    said = capsys.readouterr().err
+    assert re.search(word, said) and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("frames", ["0", "x"])

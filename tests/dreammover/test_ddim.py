@@ -99,7 +99,15 @@ def test_batch_does_not_matter(tiny, small):
 
 
 @pytest.mark.parametrize(
-    "options, word", [({"until": 51}, "until=51"), ({"until": 0}, "until=0"), ({"preset": "fast"}, "preset='fast'")]
+    "options, word",
+    [
+        ({"until": 51}, "until=51"),
+        ({"steps": 20}, "until=30 is beyond steps=20: give until as well"),
+        ({"until": 0}, "until=0"),
+        ({"preset": "fast"}, "preset='fast'"),
+        ({"prompt": None}, "prompt=None"),
+        ({"prompt": ["a", 3]}, "prompt="),
+    ],
 )
 def test_wrong_arguments(tiny, small, options, word):
     before = tiny.unet_calls
@@ -109,7 +117,7 @@ def test_wrong_arguments(tiny, small, options, word):
 
 
 def test_wrong_images(tiny, small):
-    with pytest.raises(ValueError, match="multiples of 8"):
-        invert(tiny, small[..., :60])
+    with pytest.raises(ValueError, match=f"multiples of {tiny.multiple}"):
+        invert(tiny, small[..., :-3])
     with pytest.raises(ValueError, match="different sizes"):
-        invert(tiny, [small[0], small[1, :, :32]])
+        invert(tiny, [small[0], small[1, :, : -tiny.multiple]])

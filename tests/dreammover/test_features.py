@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp_lib.dreammover.ddim import invert
-from interp_lib.dreammover.features import diffusion_features, pca_project
+from interp_lib.dreammover.features import diffusion_features, estimate_flow, pca_project
 
 SHORT = {"steps": 20, "step": 3}
 
@@ -59,6 +59,44 @@ def test_an_inversion_is_reused_or_continued(tiny, small, until, calls):
 def test_wrong_arguments(tiny, small, options, word):
     with pytest.raises(ValueError, match=word):
         diffusion_features(tiny, small, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"step": None}, {"prompt": None}])
+def test_prompt_and_model_are_checked(tiny, small, options):
+    before = tiny.unet_calls
+    with pytest.raises(
+        ValueError, match="prompt=None is no text" if "prompt" in options else "load_image_model|step=None"
+    ):
+        diffusion_features(tiny if options else "embedded", small, **options)
+    assert tiny.unet_calls == before
+
+
+def best_match(source, target):
+    """For every position of [C,h,w] the offset (dx, dy) to the one of largest cosine, by plain loops."""
+    _, h, w = source.shape
+    a, b = (x.double() / x.double().norm(dim=0) for x in (source, target))
+    flow = torch.zeros(2, h, w)
+    for y in range(h):
+        for x in range(w):
+            scores = [(float(a[:, y, x] @ b[:, v, u]), -v, -u) for v in range(h) for u in range(w)]
+            _, v, u = max(scores)
+            flow[:, y, x] = torch.tensor([-u - x, -v - y])
+    return flow
+
+
+def test_estimated_flow_is_the_best_match_both_ways(tiny, small):
+    inversion = invert(tiny, small, steps=20, until=8, preset="released", progress=False)
+    before = tiny.unet_calls
+    flow01, flow10 = estimate_flow(tiny, inversion)
+    assert tiny.unet_calls - before == 1
+    size = inversion.latents[0].shape[-2:]
+    features = hooked(tiny, inversion.latents[6], 251, 1)  # 14 of 50 is 6 of 20
+    a, b = torch.nn.functional.interpolate(features.double(), size, mode="bilinear", align_corners=False)
+    assert torch.equal(flow01[0], best_match(a, b)) and torch.equal(flow10[0], best_match(b, a))
+    other = estimate_flow(tiny, inversion, step=3, block=2, prompt="a dog")
+    assert not torch.equal(other[0], flow01)
+    with pytest.raises(ValueError, match="holds 1 images"):
+        estimate_flow(tiny, invert(tiny, small[:1], steps=5, until=1, progress=False))
 
 
 def test_pca_is_numpys(seed=0):

@@ -1,11 +1,15 @@
 """The pair's LoRA: it fits, it is deterministic, it can be saved, scaled and removed without a trace."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from interp_lib.dreammover.lora import fit_lora, load_lora
+from interp_lib.models import load_image_model
 
+CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 FAST = {"steps": 2, "rank": 4, "progress": False}
 
 
@@ -57,6 +61,37 @@ def test_same_seed_same_bits(tiny, small):
     torch.set_rng_state(global_state)
     with fit_lora(tiny, small, **FAST):
         assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_a_generator_is_a_seed(tiny, small):
+    states = []
+    for seed in (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)):
+        with fit_lora(tiny, small, seed=seed, **FAST) as lora:
+            states.append(lora.state_dict())
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_in_inference_mode(tiny, small, random_lora):
+    with fit_lora(tiny, small, **FAST) as lora:
+        plain = lora.state_dict()
+    with torch.inference_mode(), load_lora(tiny, random_lora), fit_lora(tiny, small, **FAST) as lora:
+        assert all(torch.equal(plain[k], v) for k, v in lora.state_dict().items())
+    with torch.inference_mode():
+        fresh = load_image_model(CONFORMANCE / "tiny_sd", device="cpu")
+    with fit_lora(fresh, small, **FAST) as lora:
+        assert all(torch.equal(plain[k], v) for k, v in lora.state_dict().items())
+
+
+@pytest.mark.gpu
+def test_same_seed_same_bits_on_cuda(small):
+    model = load_image_model(CONFORMANCE / "tiny_sd", device="cuda")
+    states, before = [], torch.backends.cudnn.deterministic
+    for _ in range(3):
+        with fit_lora(model, small, steps=5, progress=False) as lora:
+            states.append(lora.state_dict())
+    assert all(torch.equal(states[0][k], s[k]) for s in states[1:] for k in s)
+    assert torch.backends.cudnn.deterministic == before
 
 
 def test_removed_without_a_trace(tiny, random_lora):
@@ -124,10 +159,28 @@ def test_a_failed_fit_leaves_nothing(tiny, small):
     assert torch.equal(eps(tiny), before)
 
 
-@pytest.mark.parametrize("options", [{"rank": 0}, {"steps": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"seed": -1}])
-def test_wrong_numbers(tiny, small, options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank": 0},
+        {"steps": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": None},
+        {"prompt": None},
+    ],
+)
+def test_wrong_arguments(tiny, small, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         fit_lora(tiny, small, **options)
+
+
+def test_a_name_is_no_model(small, random_lora):
+    for work in (lambda: fit_lora("embedded", small), lambda: load_lora("embedded", random_lora)):
+        with pytest.raises(ValueError, match="give load_image_model"):
+            work()
 
 
 def test_wrong_files(tiny, random_lora, tmp_path):

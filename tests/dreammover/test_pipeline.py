@@ -1,5 +1,6 @@
 """`interpolate` whole: shapes, counts, the switches, chunking, determinism, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,9 +21,11 @@ def run(model, images, **options):
 @pytest.mark.parametrize("frames, chunk", [(1, None), (7, 3), (33, 16)])
 def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, chunk):
     result = run(tiny, small, preset=preset, frames=frames, chunk=chunk, until=2)
-    assert result.frames.shape == (frames + 2, 3, 64, 64) and result.latents.shape == (frames + 2, 4, 8, 8)
-    assert result.flow01.shape == result.flow10.shape == (1, 2, 8, 8)
-    assert result.fused_clean.shape == (frames, 4, 8, 8)
+    channels, *sides = tiny.latent_channels, *(n // tiny.vae_factor for n in small.shape[-2:])
+    assert result.frames.shape == (frames + 2, *small.shape[1:])
+    assert result.latents.shape == (frames + 2, channels, *sides)
+    assert result.flow01.shape == result.flow10.shape == (1, 2, *sides)
+    assert result.fused_clean.shape == (frames, channels, *sides)
     assert float(result.frames.min()) >= 0 and float(result.frames.max()) <= 1
     chunks = -(-frames // (chunk or frames))
     # the features are those of step 3 here, one beyond the fusion at step 2
@@ -51,6 +54,33 @@ def test_same_seed_same_bits(tiny, small, monkeypatch):
     first, second, other = (run(tiny, small, lora=True, seed=s) for s in (3, 3, 4))
     assert torch.equal(first.frames, second.frames) and torch.equal(first.latents, second.latents)
     assert not torch.equal(first.latents, other.latents)
+
+
+def test_a_generator_is_a_seed(tiny, small, monkeypatch):
+    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-2}, 1.0))
+    generators = [torch.Generator().manual_seed(s) for s in (3, 3)]
+    first, second = (run(tiny, small, frames=1, until=1, lora=True, seed=g).latents for g in generators)
+    next_draw = run(tiny, small, frames=1, until=1, lora=True, seed=generators[0]).latents
+    assert torch.equal(first, second) and not torch.equal(first, next_draw)
+
+
+def test_numpy_counts(tiny, small):
+    counts = {name: np.int64(n) for name, n in {"frames": 3, "steps": 10, "until": 4, "chunk": 2}.items()}
+    assert torch.equal(run(tiny, small, **counts).frames, run(tiny, small, chunk=2).frames)
+
+
+def test_in_inference_mode(tiny, small, monkeypatch):
+    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-2}, 1.0))
+    plain = run(tiny, small, frames=1, lora=True)
+    with torch.inference_mode():
+        assert torch.equal(run(tiny, small, frames=1, lora=True).frames, plain.frames)
+
+
+def test_a_name_is_no_model(small):
+    for model in ("embedded", None):
+        with pytest.raises(ValueError, match=r"give load_image_model\(\.\.\.\)") as caught:
+            run(model, small)
+        assert "\n" not in str(caught.value)
 
 
 def test_every_switch_changes_the_frames(tiny, small, random_lora):
@@ -136,11 +166,11 @@ def test_released_generates_at_four_fifths(tiny, small, random_lora):
 
 
 def test_given_flow(tiny, small):
-    g = torch.Generator().manual_seed(0)
-    flow = torch.randn(2, 1, 2, 8, 8, generator=g)
+    g, f = torch.Generator().manual_seed(0), tiny.vae_factor
+    flow = torch.randn(2, 1, 2, *(n // f for n in small.shape[-2:]), generator=g)
     result = run(tiny, small, flow=(flow[0], flow[1]))
     assert torch.equal(result.flow01, flow[0]) and torch.equal(result.flow10, flow[1])
-    wide = (8 * flow).repeat_interleave(8, -1).repeat_interleave(8, -2)  # the same in image pixels
+    wide = (f * flow).repeat_interleave(f, -1).repeat_interleave(f, -2)  # the same in image pixels
     from_image = run(tiny, small, flow=(wide[0], wide[1]))
     assert torch.allclose(from_image.frames, result.frames, atol=1e-4)
     for wrong in [(flow[0][..., :4], flow[1]), (flow[0] * float("nan"), flow[1]), (flow[0],), 3]:
@@ -165,16 +195,48 @@ def test_classical_flow_leaves_flat_patches_alone():
 
 
 def test_sizes_are_adapted_aloud(tiny, small):
-    result = run(tiny, small[..., :60, :], frames=1)
-    assert result.frames.shape[-2:] == (56, 64)
-    assert any("56" in note for note in result.notes)
+    side, cut = small.shape[-1], small.shape[-2] - tiny.multiple
+    result = run(tiny, small[..., : cut + 3, :], frames=1)
+    assert result.frames.shape[-2:] == (cut, side)
+    assert any(f"{side}x{cut}" in note for note in result.notes)
     assert run(tiny, small, frames=1).notes == []
 
 
+def test_a_flow_of_the_uncropped_size_is_told_of_the_crop(tiny, small):
+    images = small[..., :-3, :]
+    flow = torch.zeros(1, 2, *images.shape[-2:])
+    with pytest.raises(ValueError, match="cut as the images were .*centre crop"):
+        run(tiny, images, flow=(flow, flow))
+    with pytest.raises(ValueError, match=r"in image pixels\."):  # nothing was cut here
+        run(tiny, small, flow=(flow, flow))
+
+
+def test_a_finer_autoencoder(finer, small):
+    """Half the factor: latents of twice the side, and a flow in image pixels still means the same."""
+    f = finer.vae_factor
+    height, width = (n // f for n in small.shape[-2:])
+    result = run(finer, small, frames=1)
+    assert result.frames.shape == (3, *small.shape[1:]) and result.flow01.shape == (1, 2, height, width)
+    flow = torch.randn(2, 1, 2, height, width, generator=torch.Generator().manual_seed(0))
+    wide = (f * flow).repeat_interleave(f, -1).repeat_interleave(f, -2)
+    given = run(finer, small, frames=1, flow=(wide[0], wide[1]))
+    assert torch.allclose(given.flow01, flow[0], atol=1e-5) and torch.allclose(given.flow10, flow[1], atol=1e-5)
+    cropped = run(finer, small[..., : f * height - 1, :], frames=1, flow="classical")
+    assert cropped.frames.shape[-2:] == (f * (height - 1), f * width)
+
+
+def test_features_beyond_the_fusion_cost_their_steps(tiny, small):
+    result = run(tiny, small, frames=2, until=4, feature_step=7)
+    assert result.unet_calls == 4 + 1 + 4 * 2 + (7 - 4)
+
+
 def test_pil_images_and_odd_latents(tiny, pair):
-    a, b = (Image.fromarray((x[:, :72, :40] * 255).byte().permute(1, 2, 0).numpy()).convert("RGBA") for x in pair)
+    height, width = 9 * tiny.multiple, 5 * tiny.multiple
+    a, b = (
+        Image.fromarray((x[:, :height, :width] * 255).byte().permute(1, 2, 0).numpy()).convert("RGBA") for x in pair
+    )
     result = interpolate(tiny, a, b, **{**SHORT, "frames": 1})
-    assert result.frames.shape == (3, 3, 72, 40)
+    assert result.frames.shape == (3, 3, height, width)
     assert any("alpha" in note for note in result.notes)
 
 
@@ -186,10 +248,11 @@ def test_pil_images_and_odd_latents(tiny, pair):
         ({"preset": "fast"}, "preset='fast'"),
         ({"flow": "farneback"}, "flow='farneback'"),
         ({"flow": "raft"}, "RAFT"),
-        ({"until": 11}, "until=11"),
+        ({"until": 11}, r"until=11 .* give until as well \(the paper's share is 30 of 50\)"),
         ({"steps": 0}, "steps=0"),
         ({"chunk": 0}, "chunk=0"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": "x"}, "seed='x'"),
         ({"endpoints": "none"}, "endpoints='none'"),
         ({"feature_step": 11}, "feature_step=11"),
         ({"feature_block": 7}, "feature_block=7"),
@@ -209,8 +272,9 @@ def test_wrong_images_before_any_call(tiny, small):
     before = tiny.unet_calls
     with pytest.raises(ValueError, match="identical"):
         interpolate(tiny, small[0], small[0].clone(), **SHORT)
-    with pytest.raises(ValueError, match="image0 is 64x64 and image1 32x64"):
-        interpolate(tiny, small[0], small[1, :, :, :32], **SHORT)
+    side = small.shape[-1]
+    with pytest.raises(ValueError, match=f"image0 is {side}x{side} and image1 {side // 2}x{side}"):
+        interpolate(tiny, small[0], small[1, :, :, : side // 2], **SHORT)
     with pytest.raises(ValueError, match="one image at each end"):
         interpolate(tiny, small, small[1], **SHORT)
     with pytest.raises(FileNotFoundError, match="LoRA"):

@@ -41,6 +41,20 @@ def test_text(model):
         model.embed_text("word " * 80)
 
 
+@pytest.mark.parametrize("prompts", [None, 3, [], ["a", None], b"a"])
+def test_what_is_no_text(model, prompts):
+    with pytest.raises(ValueError, match="prompt=.* is no text: give a string"):
+        model.embed_text(prompts)
+
+
+def test_a_tokenizer_without_a_limit(model, copy):
+    (copy / "tokenizer" / "tokenizer_config.json").unlink()
+    other = load_image_model(copy, device="cpu")
+    assert other.embed_text("a dog").shape == model.embed_text("a dog").shape
+    with pytest.raises(ValueError, match="at most 77"):
+        other.embed_text("word " * 80)
+
+
 def test_noise_is_counted(model):
     z, context = torch.randn(3, 4, 8, 8), model.embed_text("")
     before = model.unet_calls

@@ -109,9 +109,32 @@ def other_shape(folder):
     change_weights(folder, lambda s: {**s, "conv_in.bias": s["conv_in.bias"][:3].clone()})
 
 
+NAMES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+
+
 def config(part, **changes):
-    name = "scheduler_config.json" if part == "scheduler" else "config.json"
-    return lambda folder: edit(folder / part / name, **changes)
+    return lambda folder: edit(folder / part / NAMES.get(part, "config.json"), **changes)
+
+
+def text(path, content):
+    return lambda folder: (folder / path).write_text(content)
+
+
+def remove(*paths):
+    return lambda folder: [(folder / path).unlink() for path in paths]
+
+
+def sharded(folder):
+    """The U-Net's weights in two files with an index, as large models have them; the paths of the two."""
+    state = load_file(folder / UNET_FILE)
+    (folder / UNET_FILE).unlink()
+    names = [f"diffusion_pytorch_model-0000{k}-of-00002.safetensors" for k in (1, 2)]
+    where = {key: names[k % 2] for k, key in enumerate(sorted(state))}
+    for name in names:
+        save_file({k: v for k, v in state.items() if where[k] == name}, folder / "unet" / name)
+    index = {"metadata": {}, "weight_map": where}
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    return [folder / "unet" / name for name in names]
 
 
 def index(**changes):
@@ -141,6 +164,8 @@ def index(**changes):
         (config("unet", in_channels=9), "inpainting"),
         (config("unet", addition_embed_type="text_time"), "SDXL"),
         (config("scheduler", prediction_type="sample"), "epsilon or v"),
+        (lambda f: sharded(f)[1].unlink(), "00002-of-00002.safetensors is missing or damaged"),
+        (lambda f: (sharded(f), text("unet/diffusion_pytorch_model.safetensors.index.json", "{}")(f)), "weight_map"),
     ],
 )
 def test_one_sentence_for_a_wrong_folder(copy, spoil, word):
@@ -149,6 +174,70 @@ def test_one_sentence_for_a_wrong_folder(copy, spoil, word):
         load_image_model(copy, device="cpu")
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
     assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback above it
+
+
+DAMAGED = [
+    (text("model_index.json", "[]"), "model_index.json holds a JSON list"),
+    (text("model_index.json", '"unet"'), "model_index.json holds a JSON str"),
+    (text("unet/config.json", "[]"), "config.json holds a JSON list"),
+    (text("vae/config.json", "null"), "config.json holds a JSON NoneType"),
+    (text("text_encoder/config.json", "3"), "config.json holds a JSON int"),
+    (text("scheduler/scheduler_config.json", "[]"), "scheduler_config.json holds a JSON list"),
+    (config("unet", up_block_types=None), "up_block_types=None"),
+    (config("unet", up_block_types="UpBlock2D"), "up_block_types='UpBlock2D'"),
+    (config("unet", sample_size=None), "sample_size=None"),
+    (config("unet", sample_size=[16, 16]), r"sample_size=\[16, 16\]"),
+    (config("unet", block_out_channels=None), "unet cannot be loaded"),
+    (config("vae", block_out_channels=[]), "vae cannot be loaded"),
+    (config("scheduler", beta_schedule="cubic"), "scheduler_config.json gives no noise schedule"),
+    (config("scheduler", beta_start="0"), "gives no noise schedule"),
+    (config("scheduler", num_train_timesteps=None), "gives no noise schedule"),
+    (config("scheduler", trained_betas=[0.1, 2.0]), "gives no noise schedule"),
+    (config("scheduler", beta_start=float("nan")), "gives no noise schedule"),
+    (remove("tokenizer/vocab.json"), "neither tokenizer.json nor vocab.json with merges.txt"),
+    (remove(*(f"tokenizer/{p.name}" for p in (TINY / "tokenizer").iterdir())), "neither tokenizer.json"),
+    (text("tokenizer/vocab.json", "{"), "tokenizer cannot be loaded"),
+    (text("tokenizer/merges.txt", "x"), "tokenizer cannot be loaded"),
+    (text("tokenizer/tokenizer_config.json", "[]"), "tokenizer cannot be loaded"),
+    (text("tokenizer/tokenizer.json", "{}"), "tokenizer cannot be loaded"),
+    (config("text_encoder", vocab_size=100), "has 514 tokens and the text encoder 100"),
+]
+
+
+@pytest.mark.parametrize("spoil, word", DAMAGED)
+def test_damaged_configurations(copy, spoil, word):
+    spoil(copy)
+    with pytest.raises(ValueError, match=word) as caught:
+        load_image_model(copy, device="cpu")
+    assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("change", [{"beta_schedule": "cubic"}, {"beta_end": None}])
+def test_the_schedule_comes_before_the_weights(copy, change):
+    edit(copy / "scheduler" / "scheduler_config.json", **change)
+    not_finite(copy)  # found only when the weights are read
+    with pytest.raises(ValueError, match="noise schedule"):
+        load_image_model(copy, device="cpu")
+
+
+def test_sharded_weights(copy, model):
+    sharded(copy)
+    other = load_image_model(copy, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(other.unet.parameters(), model.unet.parameters(), strict=True))
+
+
+def test_a_whole_variant_goes_before_an_index_without_its_files(copy):
+    shutil.copyfile(copy / UNET_FILE, copy / UNET_FILE.replace(".safetensors", ".fp16.safetensors"))
+    for path in sharded(copy):
+        path.unlink()
+    assert load_image_model(copy, device="cpu").notes == ["unet: only fp16 weights there"]
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a"]])
+def test_what_is_no_source(source):
+    with pytest.raises(ValueError, match="give 'embedded'"):
+        load_image_model(source)
 
 
 def test_missing_folders(tmp_path, monkeypatch):
@@ -192,8 +281,15 @@ def test_hub_name_without_network(tmp_path, monkeypatch, model):
         load_image_model("acme/tiny")
     assert "\n" not in str(caught.value)
     cache = tmp_path / "models--acme--tiny"
-    shutil.copytree(TINY, cache / "snapshots" / ("0" * 40))
+    snapshot = cache / "snapshots" / ("0" * 40)
+    shutil.copytree(TINY, snapshot)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("0" * 40)
     cached = load_image_model("acme/tiny", device="cpu")
     assert all(torch.equal(a, b) for a, b in zip(cached.unet.parameters(), model.unet.parameters(), strict=True))
+    (snapshot / "unet").chmod(0o755)
+    second = sharded(snapshot)[1]
+    load_image_model("acme/tiny", device="cpu")
+    second.unlink()  # an interrupted download: the hub is asked again
+    with pytest.raises(FileNotFoundError, match="could not be fetched"):
+        load_image_model("acme/tiny", device="cpu")

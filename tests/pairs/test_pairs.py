@@ -162,8 +162,33 @@ def test_wrong_sources(tmp_path):
         ((a, tmp_path / "c.png"), FileNotFoundError, "does not exist"),
         ((a, a, a), ValueError, "two images"),
         ("world:x", FileNotFoundError, "bundled"),
+        (None, ValueError, "None is no pair"),
+        ("", ValueError, "'' is no pair"),
+        ((a, None), ValueError, "None is no pair"),
+        ("~nobody-of-this-name/x", FileNotFoundError, "bundled"),
     ]
     for source, kind, words in cases:
         with pytest.raises(kind, match=words) as caught:
             load_pair(source)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["world", "motorcycle", "folder", "files"])
+@pytest.mark.parametrize("size", [64.0, 128.5, "64", True, 4, (64, 64.0), (64,), (64, 64, 3), [64, None]])
+def test_a_size_is_whole_pixels_wherever_the_pair_comes_from(tmp_path, source, size):
+    files = (save(tmp_path / "a.png", 0), save(tmp_path / "b.png", 1))
+    with pytest.raises(ValueError, match="^size=.*: give ") as caught:
+        load_pair({"folder": tmp_path, "files": files}.get(source, source), size=size)
+    assert "\n" not in str(caught.value)
+
+
+def test_numpy_integers_are_sizes():
+    assert load_pair("world", size=np.int64(64)).image0.shape[-2:] == (64, 64)
+    assert load_pair("motorcycle", size=(np.int32(48), 64)).flow01.shape[-2:] == (48, 64)
+
+
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    save(tmp_path / "x/a.png", 0), save(tmp_path / "x/b.png", 1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder, files = load_pair("~/x"), load_pair(("~/x/a.png", "~/x/b.png"))
+    assert folder.name == "x" and torch.equal(folder.image0, files.image0)

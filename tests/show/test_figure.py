@@ -35,6 +35,14 @@ def test_a_saved_figure_knows_what_made_it(folder, monkeypatch):
     assert len(texts["Content"]) == len(texts["Library"]) == 64
 
 
+def test_a_saved_figure_does_not_say_where_your_files_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_PARAMETERS", json.dumps({"pair": str(tmp_path / "photos"), "model": "owner/name"}))
+    saved = save_figure(drawing(), "a", alt="A line.", folder=tmp_path / "clips", flow=tmp_path.name)
+    parameters = json.loads(Image.open(saved).text["Parameters"])
+    assert parameters == {"pair": "photos", "model": "owner/name", "folder": "clips", "flow": tmp_path.name}
+    assert str(tmp_path).encode() not in saved.path.read_bytes()
+
+
 def test_same_figure_same_bytes_and_another_picture_another_hash():
     first = save_figure(drawing(), "a", alt="A line.").path.read_bytes()
     assert save_figure(drawing(), "a", alt="A line.").path.read_bytes() == first

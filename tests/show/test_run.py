@@ -14,6 +14,7 @@ from interp_lib.show.notebook import parse_parameters, read_notebook, read_param
 from interp_lib.show.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
+RUN_ITSELF = "from interp_lib.show.run import main; assert main(['00_a.ipynb', '../build/00_a.ipynb']) == 1"
 WRITE = "import os, pathlib; pathlib.Path(os.environ['INTERP_FIGURES'], 'a.txt').write_text(f'{name} {count}')"
 
 
@@ -63,6 +64,24 @@ def test_a_failing_notebook_leaves_no_executed_one_and_shows_the_traceback(place
     assert not Path("figures").exists()
 
 
+@pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError"])
+def test_an_input_that_is_refused_in_a_cell_is_one_sentence(place, capsys, kind):
+    put(WRITE, f"raise {kind}('name=x is unknown:\\nuse y.')")
+    assert main(["notebooks/00_a.ipynb", "build/00_a.ipynb", "--figures", "a.txt"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert said.startswith("notebooks/00_a.ipynb: cell [3]: name=x is unknown: use y. (") and "00_a.failed" in said
+
+
+def test_one_notebook_is_run_once_at_a_time(place, capsys):
+    path = put(RUN_ITSELF, WRITE)
+    assert main([str(path), "build/00_a.ipynb", "--figures", "a.txt"]) == 0
+    said = read_notebook("build/00_a.ipynb").cells[-2].outputs
+    assert [output.text for output in said if output.name == "stderr"][0].count("another run is making 00_a") == 1
+    assert Path("figures/a.txt").read_text() == "x 2"
+    assert sorted(item.name for item in Path("build").iterdir()) == ["00_a.ipynb"]
+
+
 @pytest.mark.parametrize("names, sentence", [(["a.txt", "b.txt"], "did not make b.txt"), ([], "made a.txt")])
 def test_a_broken_promise_is_a_failure(place, capsys, names, sentence):
     put(WRITE)
@@ -79,6 +98,9 @@ def test_a_broken_promise_is_a_failure(place, capsys, names, sentence):
         ("count=True", "count must be of type int"),
         ("fast=1", "fast must be of type bool"),
         ("count", "must read name=value"),
+        ("name=./none", "./none does not exist"),
+        ("name=/none/at/all", "/none/at/all does not exist"),
+        ("name=~/none/at/all", "~/none/at/all does not exist"),
     ],
 )
 def test_wrong_parameters_end_before_anything_runs(place, capsys, given, sentence):
@@ -95,11 +117,13 @@ def test_no_such_notebook(place, capsys):
     assert "not a Jupyter notebook" in capsys.readouterr().err
 
 
-def test_values_take_the_type_of_their_default_and_paths_become_absolute(place):
+def test_values_take_the_type_of_their_default_and_paths_become_absolute(place, monkeypatch):
     defaults = read_parameters(notebook())
     Path("mine").mkdir()
     given = ["name=mine", "count=3", "rate=2", "fast=False"]
     assert parse_parameters(given, defaults) == {"name": str(place / "mine"), "count": 3, "rate": 2, "fast": False}
+    monkeypatch.setenv("HOME", str(place))
+    assert parse_parameters(["name=~/mine"], defaults) == {"name": str(place / "mine")}
     assert parse_parameters(["name=a=b c", "other=1"], defaults, lenient=True) == {"name": "a=b c"}
 
 
@@ -165,6 +189,16 @@ def test_a_figure_altered_by_hand_makes_stale(place):
     assert stamped() == first
     Path("figures/a.txt").write_text("by hand")
     assert stamped() > first
+
+
+def test_a_pair_that_does_not_exist_ends_before_any_notebook(place):
+    put("pair", parameters='pair = "motorcycle"  # any')
+    for known in ("world:7", "notebooks"):
+        assert stamped(f"pair={known}")
+    Path("build/00_a.stamp").unlink()
+    with pytest.raises(FileNotFoundError, match="photos is neither a folder nor a bundled pair"):
+        stamped("pair=photos")
+    assert not Path("build/00_a.stamp").exists()
 
 
 def test_a_parameter_that_no_notebook_has_is_an_error(place):

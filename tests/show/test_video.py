@@ -27,14 +27,14 @@ def test_what_is_written_reads_back(frames, tmp_path, suffix, tolerance):
     assert read.shape == (6, 32, 48, 3) and fps == pytest.approx(10)
     truth = (frames * 255).permute(0, 2, 3, 1).numpy()
     assert np.abs(read - truth).mean() < tolerance
-    assert written.notes == [] and [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+    assert written.notes == () and [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
 def test_odd_sides_of_an_mp4_are_padded_and_said(frames, tmp_path):
     written = save_video(frames[..., :31, :47], tmp_path / "odd.mp4")
     assert imageio.get_reader(written.path).get_meta_data()["size"] == (48, 32)
     assert len(written.notes) == 1 and "47x31" in written.notes[0] and "48x32" in written.notes[0]
-    assert save_video(frames[..., :31, :47], tmp_path / "odd.gif").notes == []
+    assert save_video(frames[..., :31, :47], tmp_path / "odd.gif").notes == ()
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
@@ -78,5 +78,18 @@ def test_a_failing_write_keeps_the_old_file(frames, tmp_path):
 def test_a_notebook_shows_it_with_its_alt_text(frames, tmp_path):
     data, _ = save_video(frames, tmp_path / "a.gif", alt='A "red" frame')._repr_mimebundle_()
     assert 'alt="A &quot;red&quot; frame"' in data["text/html"] and "data:image/gif;base64," in data["text/html"]
+    data, _ = save_video(frames, tmp_path / "A.GIF")._repr_mimebundle_()
+    assert "data:image/gif;base64," in data["text/html"]
     data, _ = save_video(frames, tmp_path / "a.mp4", alt="Colours")._repr_mimebundle_()
     assert '<video controls loop aria-label="Colours"' in data["text/html"]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".mp4"])
+def test_capitals_in_a_suffix_change_nothing(frames, tmp_path, suffix):
+    lower, upper = (save_video(frames, tmp_path / f"a{end}").path for end in (suffix, suffix.upper()))
+    assert lower != upper and lower.read_bytes() == upper.read_bytes()
+
+
+def test_equal_media_are_one_member_of_a_set(frames, tmp_path):
+    one, two = (save_video(frames[..., :31, :47], tmp_path / "odd.mp4") for _ in range(2))
+    assert len({one, two}) == 1

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from interp_lib.train.loop import fit, write_whole
+from interp_lib import load_image_model
+from interp_lib.train import card, data
+from interp_lib.train.autoencoder import encode_frames, train_autoencoder
+from interp_lib.train.denoiser import build_scheduler, train_denoiser
+from interp_lib.train.export import write_model
+from interp_lib.train.loop import Unfinished, fit, save
 from interp_lib.train.text import LENGTH, build_tokenizer, token_ids
 from interp_lib.world import sample_scene
 
@@ -51,14 +56,61 @@ def test_the_average_follows_and_the_loss_falls(tmp_path):
     assert not any(p.requires_grad for p in average.parameters())
 
 
-def test_nothing_half_written_is_left_under_the_final_name(tmp_path):
-    def half(path):
-        path.write_text("half")
-        raise OSError("disk full")
+def test_a_state_is_written_whole_or_not_at_all(tmp_path):
+    class Full:
+        def __reduce__(self):
+            raise OSError("disk full")
 
+    save({"step": 1}, tmp_path / "x.pt")
     with pytest.raises(OSError):
-        write_whole(tmp_path / "x.pt", half)
-    assert not (tmp_path / "x.pt").exists()
+        save({"step": 2, "bad": Full()}, tmp_path / "x.pt")
+    assert torch.load(tmp_path / "x.pt") == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_time_that_runs_out_is_said_and_the_next_call_goes_on(tmp_path):
+    networks, loss = _problem()
+    with pytest.raises(Unfinished, match="stopped after step 1 of 30"):
+        fit("a", networks, loss, steps=30, lr=1e-2, folder=tmp_path, minutes=0.0)
+    networks, _ = _problem()
+    resumed = fit("a", networks, loss, steps=30, lr=1e-2, folder=tmp_path)
+    networks, _ = _problem()
+    whole = fit("a", networks, loss, steps=30, lr=1e-2, folder=tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
+    """Two steps of each stage: nothing is learnt, everything is connected."""
+    frames, captions = data.render_frames(tmp_path / "frames", 64)
+    again, _ = data.render_frames(tmp_path / "frames", 64)
+    assert frames.shape == (128, 3, 128, 128) and len(captions) == 128 and torch.equal(frames, again)
+    vae = train_autoencoder(frames, tmp_path, steps=2, batch=4, device="cpu")
+    latents = {size: encode_frames(vae, frames[:8], size=size, device="cpu") for size in (64, 128)}
+    tokenizer = build_tokenizer(captions)
+    networks = train_denoiser(latents, captions[:8], tokenizer, tmp_path, steps=3, batch=2, device="cpu")
+    write_model(tmp_path / "model", vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
+    model = load_image_model(tmp_path / "model")
+    assert (model.native_size, model.vae_factor, model.latent_channels) == (128, 4, 6)
+    images = frames[:2].float() / 255
+    z = model.encode(images)
+    assert (z - latents[128][:2].float()).abs().max() < 0.1 * z.std()  # bf16 in training, fp16 on disk
+    assert model.decode(z).shape == images.shape
+    assert model.predict_noise(z, 500, model.embed_text(captions[:2])).shape == z.shape
+    largest = max(file.stat().st_size for file in (tmp_path / "model").rglob("*.safetensors"))
+    assert largest <= 16 * 2**20
+
+
+def test_frames_come_in_whole_files(tmp_path):
+    with pytest.raises(ValueError, match="multiple of 64"):
+        data.render_frames(tmp_path, 100)
+
+
+def test_the_card_says_which_rows_are_met():
+    measured = {row: (floor or 1.0) for row, (floor, _) in card.ROWS.items()}
+    assert "not met" not in card.table(measured)
+    measured["round trip, world"] = 39.94
+    lines = [line for line in card.table(measured).splitlines() if "not met" in line]
+    assert lines == ["| round trip, world | 40 dB | 39.9 dB | not met |"]
 
 
 def test_every_word_of_the_world_is_one_token_and_any_text_survives():

@@ -1,0 +1,69 @@
+"""The optimisation behind `fit_lora` (paper section 3.4 and 4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from interp_lib.dreammover.lora import Lora
+
+MOST_PLAIN = 64 * 64  # latent pixels, 512 px in SD: above it attention without a fused kernel takes too much memory
+
+
+def train_lora(
+    lora: Lora, z: Tensor, context: Tensor, steps: int, lr: float, weight_decay: float, seed: int, progress: bool
+) -> None:
+    """Minimise the noise prediction's squared error over the LoRA's factors, on the latents z [N,C,h,w] of the images.
+
+    Source: section 3.4. The factors are float32 meanwhile and in the model's dtype afterwards.
+    """
+    model, parameters = lora.model, lora.parameters()
+    for p in parameters:
+        p.data = p.data.float()  # AdamW's small steps are lost in half precision
+        p.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draws on every device
+    alphas = model.scheduler.alphas_cumprod
+    for step in tqdm(range(steps), desc="LoRA", disable=not progress):
+        t = torch.randint(0, len(alphas), (len(z),), generator=generator)
+        noise = torch.randn(z.shape, generator=generator).to(z)
+        a = alphas[t].to(z)[:, None, None, None]
+        noisy = a.sqrt() * z + (1 - a).sqrt() * noise
+        target = a.sqrt() * noise - (1 - a).sqrt() * z if model.predicts_v else noise
+        loss = F.mse_loss(model.run_unet(noisy, t, context).float(), target)
+        lora.losses.append(float(loss.detach()))
+        if not math.isfinite(lora.losses[-1]):
+            raise ValueError(f"The LoRA's loss is not finite at step {step + 1}: fit it with a smaller lr than {lr}.")
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+    for p in parameters:
+        p.requires_grad_(False)
+        p.data = p.data.to(model.dtype)
+
+
+@contextmanager
+def fixed_order(latents: Tensor) -> Iterator[None]:
+    """On CUDA the gradients of fused attention and of some convolutions sum in another order every time: not these."""
+    if latents.device.type != "cuda":
+        yield
+        return
+    plain = latents.shape[-2] * latents.shape[-1] <= MOST_PLAIN
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.deterministic
+    try:
+        cudnn.deterministic = True
+        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+            yield
+    finally:
+        cudnn.deterministic = before
