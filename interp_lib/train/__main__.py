@@ -43,9 +43,12 @@ def main(argv: list[str] | None = None) -> None:
         if last >= 2:
             _make_model(args, recipe, vae, frames, captions)
         if last >= 3:
+            from interp_lib.models import load_image_model
             from interp_lib.train.card import write_card
+            from interp_lib.train.quality import measure_flow, measure_rest
 
-            write_card(args.out, recipe=recipe, logs=args.work)
+            model = load_image_model(args.out, device=args.device)
+            write_card(args.out.parent, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
     except Unfinished as pause:
         print(pause)
 

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 
 from interp_lib.files import whole
-from interp_lib.models import load_image_model
-from interp_lib.train.quality import measure
 
 STAGES = {"vae": "autoencoder", "unet": "U-Net"}
 BEGIN, END = "<!-- measured by interp_lib.train.card -->", "<!-- end of the measured part -->"
@@ -31,18 +29,20 @@ ROWS: dict[str, tuple[float | None, str]] = {
     "PCK@0.1 easy, raw patches": (None, "%"),
     "two-level above direct": (95.0, "%"),
     "median EPE motorcycle, trained": (None, "px"),
+    "median EPE motorcycle, third up-block": (None, "px"),
     "median EPE motorcycle, raw patches": (None, "px"),
     "median EPE motorcycle, zero flow": (None, "px"),
     "eps error, right caption": (None, ""),
     "eps error, wrong caption": (None, ""),
+    "pairs of the hard flow rows": (None, ""),
+    "pairs of the other rows": (None, ""),
 }
 
 
-def write_card(model: Path, *, recipe: dict, logs: Path, pairs: int = 200) -> None:
-    """Measure the model in `model` and renew `README.md`, `quality.json` and `curves.png` in the folder above it."""
-    folder = model.parent
-    measured = measure(load_image_model(model), pairs=pairs)
-    content = json.dumps({"pairs": pairs, "recipe": recipe, "measured": measured}, indent=2) + "\n"
+def write_card(folder: Path, measured: dict[str, float], *, recipe: dict, logs: Path) -> None:
+    """Renew `README.md`, `quality.json` and `curves.png` in `folder` from what interp_lib.train.quality measured."""
+    measured = {row: round(value, 3) for row, value in measured.items()}
+    content = json.dumps({"recipe": recipe, "measured": measured}, indent=2) + "\n"
     with whole(folder / "quality.json") as path:
         path.write_text(content)
     if all((logs / f"{name}.jsonl").exists() for name in STAGES):
@@ -53,7 +53,7 @@ def write_card(model: Path, *, recipe: dict, logs: Path, pairs: int = 200) -> No
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
     steps = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
-    body = f"\nMeasured on {pairs} held-out pairs; recipe: {steps}.\n\n{table(measured)}\n\n"
+    body = f"\nRecipe: {steps}.\n\n{table(measured)}\n\n"
     body += "![Loss of the autoencoder and of the U-Net over training steps, both falling.](curves.png)\n"
     with whole(card) as path:
         path.write_text(head + BEGIN + body + END + tail)
@@ -63,7 +63,8 @@ def table(measured: dict[str, float]) -> str:
     """The quality table in Markdown."""
     lines = ["| quality | at least | reached | |", "|---|---|---|---|"]
     for row, (floor, unit) in ROWS.items():
-        value, digits = measured[row], 2 if unit in ("", "px") else 1
+        value = measured[row]
+        digits = 0 if value == int(value) and not unit else 2 if unit in ("", "px") else 1
         asked = "" if floor is None else f"{floor:g} {unit}"
         verdict = "" if floor is None else "met" if value >= floor else "not met"
         lines.append(f"| {row} | {asked} | {value:.{digits}f} {unit} | {verdict} |")
