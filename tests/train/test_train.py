@@ -93,7 +93,9 @@ def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
     assert (model.native_size, model.vae_factor, model.latent_channels) == (128, 4, 6)
     images = frames[:2].float() / 255
     z = model.encode(images)
-    assert (z - latents[128][:2].float()).abs().max() < 0.1 * z.std()  # bf16 in training, fp16 on disk
+    with torch.no_grad():  # the same network before it was written: only the rounding to fp16 lies between
+        before = vae.encode(images * 2 - 1).latent_dist.mean * vae.config.scaling_factor
+    assert (z - before).abs().max() < 0.01 * z.std()
     assert model.decode(z).shape == images.shape
     assert model.predict_noise(z, 500, model.embed_text(captions[:2])).shape == z.shape
     largest = max(file.stat().st_size for file in (tmp_path / "model").rglob("*.safetensors"))
