@@ -64,7 +64,7 @@ def table(measured: dict[str, float]) -> str:
     lines = ["| quality | at least | reached | |", "|---|---|---|---|"]
     for row, (floor, unit) in ROWS.items():
         value = measured[row]
-        digits = 0 if value == int(value) and not unit else 2 if unit in ("", "px") else 1
+        digits = 1 if unit not in ("", "px") else 2 if unit else 0 if value == int(value) else 4
         asked = "" if floor is None else f"{floor:g} {unit}"
         verdict = "" if floor is None else "met" if value >= floor else "not met"
         lines.append(f"| {row} | {asked} | {value:.{digits}f} {unit} | {verdict} |")
