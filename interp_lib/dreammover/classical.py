@@ -41,6 +41,17 @@ def block_flow(
     return (flow / factor).T.reshape(1, 2, h, w)
 
 
+def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
+    """Raw patches in the place of features: the mean-free patch around every cell of `stride` pixels.
+
+    Source: ours, the control for `diffusion_features` in `match_features`.
+    image: [N,3,H,W] in [0,1], sides multiples of `stride`. Returns [N, 3*patch*patch, H/stride, W/stride].
+    """
+    padded = F.pad(image, ((patch - stride) // 2,) * 4, mode="reflect")
+    columns = F.unfold(padded, patch, stride=stride)
+    return (columns - columns.mean(1, keepdim=True)).unflatten(2, tuple(side // stride for side in image.shape[-2:]))
+
+
 def _patches(image: Tensor, patch: int, rows: range, columns: range) -> Tensor:
     """Patches [P, 3*patch*patch] centred just before each (row, column): zero mean, unit length, or 0 where flat."""
     top, left = rows.start, columns.start

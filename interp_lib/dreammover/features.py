@@ -71,6 +71,17 @@ def estimate_flow(
     return match_features(first, second, size=size), match_features(second, first, size=size)
 
 
+def feature_block(model: ImageModel, size: int, *, cells: int = 32) -> int:
+    """The up-block to read features of `size` px images from: the paper's second, or where that is too coarse the first
+    after it that puts out at least `cells` a side (Stable Diffusion's second puts out 32 at 512 px).
+
+    Source: ours; section 4.1 names the second, counted from 0 it is 1. The last one where all are too coarse.
+    """
+    blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
+    fine = [k for k in range(1, blocks) if latent >> max(blocks - 2 - k, 0) >= cells]
+    return fine[0] if fine else blocks - 1
+
+
 @torch.no_grad()
 def block_output(model: ImageModel, latents: Tensor, timestep: int, context: Tensor, block: int) -> Tensor:
     """What `unet.up_blocks[block]` puts out, float32: one counted call that stops there."""

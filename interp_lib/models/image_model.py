@@ -125,6 +125,16 @@ class ImageModel:
         return config.get("shift_factor", None) or 0.0, config.get("scaling_factor", None) or 1.0
 
 
+def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
+    """The same U-Net with its initial, random weights, and everything else shared: the control of what was learnt."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = type(model.unet).from_config(model.unet.config)
+    unet = unet.to(model.device, model.dtype).eval().requires_grad_(False)
+    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
+    return ImageModel(unet=unet, name="untrained", **parts)
+
+
 def check_model(model: object) -> None:
     """ValueError unless it is an ImageModel (a name, say)."""
     if not isinstance(model, ImageModel):

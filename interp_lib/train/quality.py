@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from interp_lib.bench.held_out import world_pairs
 from interp_lib.bench.metrics import end_point_error, pck, psnr, resize_flow
+from interp_lib.dreammover.classical import patch_features
 from interp_lib.dreammover.ddim import add_noise, ddim_step, invert
 from interp_lib.dreammover.features import diffusion_features
 from interp_lib.dreammover.flow import match_features
 from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
 from interp_lib.dreammover.lora import fit_lora
 from interp_lib.dreammover.spectrum import high_frequency_energy
-from interp_lib.models import ImageModel, load_image_model
+from interp_lib.models import ImageModel, load_image_model, untrained
 from interp_lib.pairs import load_pair
 from interp_lib.types import Pair
-from interp_lib.world import render_pair
 
 SIZE = 128
 Flow = Callable[[Pair], Tensor]
@@ -75,17 +76,9 @@ def feature_flow(model: ImageModel, **how: int) -> Flow:
     return flow
 
 
-def patch_flow(*, stride: int, patch: int = 12) -> Flow:
-    """Raw patches in the place of features: cosine of mean-free 12x12 patches around cells of `stride` pixels."""
-    around = (patch - stride) // 2
-
-    def patches(image: Tensor) -> Tensor:
-        padded = F.pad(image, (around,) * 4, mode="reflect")
-        columns = F.unfold(padded, patch, stride=stride)
-        size = tuple(side // stride for side in image.shape[-2:])
-        return (columns - columns.mean(1, keepdim=True)).reshape(1, -1, *size)
-
-    return lambda pair: match_features(patches(pair.image0), patches(pair.image1))
+def patch_flow(*, stride: int) -> Flow:
+    """Raw patches in the place of features, on cells of `stride` pixels."""
+    return lambda pair: match_features(*(patch_features(x, stride=stride) for x in (pair.image0, pair.image1)))
 
 
 def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
@@ -95,27 +88,6 @@ def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
         estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
         shares.append(pck(estimate, pair.flow01, pair.visible01 & pair.actor0))
     return torch.tensor(shares)
-
-
-def held_out_pairs(count: int, *, hard: bool, size: int = SIZE) -> list[Pair]:
-    """World pairs with at least 32 actor pixels visible in both images, from seed 0 on."""
-    pairs, seed = [], 0
-    while len(pairs) < count:
-        pair = render_pair(seed, size=size, hard=hard, between=0)
-        if (pair.visible01 & pair.actor0).sum() >= 32:
-            pairs.append(pair)
-        seed += 1
-    return pairs
-
-
-def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
-    """The same network with its initial, random weights; everything else is shared."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        unet = type(model.unet).from_config(model.unet.config)
-    unet = unet.to(model.device, model.dtype).eval().requires_grad_(False)
-    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
-    return ImageModel(unet=unet, name="untrained", **parts)
 
 
 @torch.no_grad()
@@ -170,7 +142,7 @@ def round_trip_with_lora(model: ImageModel, pair: Pair, *, seed: int = 0) -> Ten
 
 def measure_flow(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
     """PCK of the trained, the untrained and the patch estimator on `pairs` hard pairs, in per cent; the margins."""
-    hard = held_out_pairs(pairs, hard=True)
+    hard = world_pairs(pairs, hard=True)
     flows = {"trained": feature_flow(model), "raw patches": patch_flow(stride=model.vae_factor)}
     flows["untrained"] = feature_flow(untrained(model))
     values = {f"PCK@0.1 hard, {name}": _mean_pck(flow, hard, f"hard, {name}") for name, flow in flows.items()}
@@ -182,8 +154,8 @@ def measure_flow(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
 
 def measure_rest(model: ImageModel, *, pairs: int = 60) -> dict[str, float]:
     """The other rows, on a smaller set: pictures, easy pairs, other blocks and sizes, fusion, prompts, motorcycle."""
-    hard, easy = held_out_pairs(pairs, hard=True), held_out_pairs(pairs, hard=False)
-    large = held_out_pairs(pairs // 6, hard=True, size=2 * SIZE)
+    hard, easy = world_pairs(pairs, hard=True), world_pairs(pairs, hard=False)
+    large = world_pairs(pairs // 6, hard=True, size=2 * SIZE)
     world = torch.cat([p.image0 for p in hard[:32]])
     photos, motorcycle = held_out_photographs(), load_pair("motorcycle", size=SIZE)
     trained, patches = feature_flow(model), patch_flow(stride=model.vae_factor)

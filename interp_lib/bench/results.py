@@ -1,0 +1,213 @@
+"""Sweeps too long for a notebook: computed once, kept as small tables under data/results/, refused when stale.
+
+A study is a module of `interp_lib.bench.studies` with ITEMS, a list of dicts of JSON values, and
+`measure(model, **item)`, which returns the rows of that item, a list of dicts of names and numbers.
+`python -m interp_lib.bench.results` (`make results`) renews the tables that are stale. Every item is written as soon
+as it is measured, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp_lib.files import whole
+
+if TYPE_CHECKING:
+    from interp_lib.models.image_model import ImageModel
+
+LIBRARY = Path(__file__).resolve().parents[1]
+ROOT = LIBRARY.parent
+TABLES = ROOT / "data" / "results"
+INPUTS = ("data/models/image", "data/photographs")  # the weights, and what the world's grounds are cut from
+Row = dict[str, Any]
+
+
+@dataclass
+class Results:
+    """A table: what it is about, and its rows, each with the item's values and what was measured on it."""
+
+    about: str
+    rows: list[Row]
+
+    def where(self, **values: Any) -> list[Row]:
+        """The rows that have all these values."""
+        return [row for row in self.rows if all(row.get(name) == value for name, value in values.items())]
+
+    def column(self, name: str, **values: Any) -> list[Any]:
+        """One column of `where(**values)`."""
+        return [row[name] for row in self.where(**values)]
+
+
+def load_results(study: str, *, folder: Path = TABLES) -> Results:
+    """The table of a study, as it was computed by this code on these weights.
+
+    Raises FileNotFoundError where there is none and ValueError for one that other code or other weights made; both
+    name the command that renews it.
+    """
+    path, renew = folder / f"{study}.json", f"run `python -m interp_lib.bench.results {study}` (or `make results`)"
+    if study not in studies():
+        raise ValueError(f"there is no study {study!r}: there are {', '.join(studies())}")
+    if not path.is_file():
+        raise FileNotFoundError(f"the table of {study} has not been computed: {renew}")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    stale = [part for part, known in fingerprint(study).items() if table.get(part) != known]
+    if stale:
+        raise ValueError(f"the table of {study} was made with other {' and '.join(stale)}: {renew}")
+    return Results(table["about"], [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]])
+
+
+def recompute(study: str, model: ImageModel, **item: Any) -> list[Row]:
+    """The rows of one item, measured now: what a notebook spot-checks its table with."""
+    return [_plain({**item, **row}) for row in _module(study).measure(model, **item)]
+
+
+def studies() -> list[str]:
+    """The names of all studies."""
+    return sorted(path.stem for path in (LIBRARY / "bench" / "studies").glob("[!_]*.py"))
+
+
+def fingerprint(study: str) -> dict[str, str]:
+    """What a table depends on, as two hashes: its code (comments and docstrings apart) and its weights."""
+    code = hashlib.sha256()
+    for name in sorted(_imported(f"interp_lib.bench.studies.{study}")):
+        code.update(f"{name}\0{_meaning(_file(name))}\0".encode())
+    return {"code": code.hexdigest()[:16], "weights": _inputs_hash()}
+
+
+@cache
+def _inputs_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for folder in INPUTS for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".md"):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _file(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imported(module: str) -> set[str]:
+    """The modules of this library that a module needs, directly or not, itself included."""
+    needed, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in needed or name == "interp_lib" or not _file(name).is_file():
+            continue
+        needed.add(name)
+        for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("interp_lib"):
+                if node.module == "interp_lib" and name.startswith("interp_lib.bench.studies."):
+                    raise ValueError(f"{name} imports from interp_lib itself: name the module, so that it is hashed")
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return needed
+
+
+@cache
+def _meaning(path: Path) -> str:
+    """The code of a file without comments, layout and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body.pop(0)
+    return ast.dump(tree)
+
+
+def _module(study: str) -> Any:
+    return import_module(f"interp_lib.bench.studies.{study}")
+
+
+def _plain(row: Row) -> Row:
+    return {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in row.items()}
+
+
+def compute(
+    study: str, source: str, *, out: Path = TABLES, work: Path = Path("build/results"), workers: int = 1
+) -> Path:
+    """Measure all items of a study with a model and write its table; items that a former run has done are kept.
+
+    source: what `load_image_model` takes. workers: processes, one thread each, so that their number changes no digit.
+    """
+    marks = fingerprint(study) if source == "embedded" else {**fingerprint(study), "weights": source}
+    done = work / f"{study}-{hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]}"
+    done.mkdir(parents=True, exist_ok=True)
+    items = _module(study).ITEMS
+    missing = [k for k in range(len(items)) if not (done / f"{k}.json").exists()]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=_prepare, initargs=(source,)) as pool:
+        from tqdm.auto import tqdm
+
+        jobs = pool.map(_measure, [study] * len(missing), missing, [done] * len(missing))
+        for _ in tqdm(jobs, total=len(missing), desc=study):
+            pass
+    rows = [row for k in range(len(items)) for row in json.loads((done / f"{k}.json").read_text())]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    about = " ".join((_module(study).__doc__ or "").split())
+    lines = ",\n".join("  " + json.dumps([row.get(name) for name in columns]) for row in rows)
+    head = json.dumps({"about": about, "model": source, **marks, "columns": columns}, indent=1)[:-2]
+    out.mkdir(parents=True, exist_ok=True)
+    with whole(out / f"{study}.json") as temporary:
+        temporary.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    return out / f"{study}.json"
+
+
+_model: Any = None  # of a worker process
+
+
+def _prepare(source: str) -> None:
+    global _model
+    import torch
+
+    from interp_lib.models import load_image_model
+
+    torch.set_num_threads(1)
+    _model = load_image_model(source)
+
+
+def _measure(study: str, index: int, done: Path) -> None:
+    rows = recompute(study, _model, **_module(study).ITEMS[index])
+    with whole(done / f"{index}.json") as temporary:
+        temporary.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.results", description="Renew stale tables.")
+    parser.add_argument("studies", nargs="*", help=f"which (default: every stale one of {', '.join(studies())})")
+    parser.add_argument("--model", default="embedded", help="tables of another model go to build/results")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.studies if name not in studies()]:
+        parser.error(f"there is no study {unknown[0]!r}: there are {', '.join(studies())}")
+    embedded = asked.model == "embedded"
+    for study in asked.studies or studies():
+        try:
+            if embedded and load_results(study):
+                print(f"{study}: fresh")
+                continue
+        except (FileNotFoundError, ValueError):
+            pass
+        path = compute(study, asked.model, out=TABLES if embedded else Path("build/results"), workers=asked.workers)
+        print(f"{study}: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
