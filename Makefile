@@ -44,7 +44,7 @@ PYTHON ?= python3
 PY ?= .venv/bin/python
 READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
 
-.PHONY: help figures test unit nbval notebooks models lab bench lint clean lock promises FORCE
+.PHONY: help figures test unit nbval notebooks results models lab bench lint clean lock promises FORCE
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ nbval: $(NAMES:%=nbval-%)
 nbval-%: notebooks/%.ipynb $(READY) FORCE
 	@INTERP_FIGURES=$(CURDIR)/build/nbval TQDM_DISABLE=1 $(PY) -m pytest -q -p tests.notebooks.patience -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-kernel-startup-timeout=180 $<
+
+results: $(READY) ## renew the stale tables under data/results that notebooks read (half an hour, resumes)
+	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
 
 models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
