@@ -97,7 +97,7 @@ models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
 
 lab: $(READY) ## open JupyterLab on the first notebook
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab $(LAB) notebooks/00_quickstart.ipynb
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
 
 bench: $(READY) ## time the parts of interpolate: build/bench.json
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))

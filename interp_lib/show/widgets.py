@@ -44,7 +44,7 @@ def explore(function: Callable[..., Any], **controls: Any) -> interactive:
             raised.append(error)
             raise
 
-    panel = interactive(call, **controls)
+    panel = interactive(call, {"auto_display": True}, **controls)  # a bare `interactive` shows nothing
     if raised:
         raise raised[0]
     for box in panel.children:

@@ -2,6 +2,7 @@
 
 import copy
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -104,3 +105,16 @@ def test_the_contract_notices_code_that_was_not_executed():
     notebook = example()
     notebook.cells[3].execution_count = 7
     assert len(problems(notebook, {"00_line.png"})) == 1
+
+
+@pytest.mark.parametrize("shown, passes", [("0.50\n", True), ("0.51\n", False)])
+def test_nbval_compares_the_checked_numbers(tmp_path, shown, passes):
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    output = nbformat.v4.new_output("stream", text=shown)
+    tagged = {"tags": ["nbval-check-output"]}
+    notebook.cells = [nbformat.v4.new_code_cell('print("0.50")', metadata=tagged, outputs=[output], execution_count=1)]
+    nbformat.write(notebook, tmp_path / "00_checked.ipynb")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    ran = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True)
+    assert (ran.returncode == 0) == passes, ran.stdout
+    assert passes or "0.51" in ran.stdout
