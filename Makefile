@@ -9,6 +9,11 @@ endif
 
 # --- figures each notebook promises: the runner, the notebook and tests/notebooks hold it to exactly these ---------
 FIGURES_00_quickstart := 00_strip.png 00_quickstart.gif
+FIGURES_01_pca_features := 01_layout.png 01_grid_world.png 01_grid_photographs.png 01_controls.png 01_agreement.png
+FIGURES_02_flow_estimation := 02_similarity.png 02_flow.png 02_displacement.png 02_refinements.png 02_photographs.png
+FIGURES_03_fourier_high_frequency := 03_variance.png 03_splat_variance.png 03_spectra.png 03_fused.png 03_denoising.png 03_frames.png
+FIGURES_04_latent_fusion := 04_splat.png 04_winner.png 04_ways.png 04_strip.png 04_sweep.png
+FIGURES_05_attention_replacement := 05_maps.png 05_strip.png 05_ablations.png 05_layers.png 05_lora.png
 README_GIF := figures/00_quickstart.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------

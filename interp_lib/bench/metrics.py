@@ -6,11 +6,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp_lib.types import Pair
 
-def psnr(images: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each image, `[N]`; infinite where they are equal."""
+
+def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each image, `[N]`; infinite where they are equal.
+
+    mask: bool `[N,1,H,W]` or `[1,1,H,W]`, the pixels that count; None is all. Raises ValueError for a mask that is
+    empty in one of the images.
+    """
     _same_shape(images, reference)
-    return -10 * torch.log10((images - reference).square().flatten(1).mean(1))
+    error = (images - reference).square()
+    if mask is None:
+        return -10 * torch.log10(error.flatten(1).mean(1))
+    counted = mask.expand(len(images), *mask.shape[1:]).expand_as(images)
+    if not counted.flatten(1).any(1).all():
+        raise ValueError("psnr: the mask is empty for one of the images; choose pixels that count")
+    return -10 * torch.log10((error * counted).flatten(1).sum(1) / counted.flatten(1).sum(1))
+
+
+def moving_pixels(pair: Pair, middle: Tensor, *, least: float = 0.15) -> Tensor:
+    """Where something moves: bool `[1,1,H,W]`, pixels that show an actor at an end, or differ there from the middle.
+
+    Source: ours. middle: the true frame between `[1,3,H,W]`. least: difference in a channel that counts, in [0,1].
+    """
+    changed = [(middle - end).abs().amax(1, keepdim=True) > least for end in (pair.image0, pair.image1)]
+    actors = [actor for actor in (pair.actor0, pair.actor1) if actor is not None]
+    return torch.stack(changed + actors).any(0)
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,11 +21,34 @@ class EndpointControl:
     count, names: the self-attention layers touched. Without further ado a batch is read as [image 0, middle frames,
     image 1]. In `storing()` a batch is the two endpoints and their K and V are kept; in `reusing()` every frame of a
     batch is a middle frame and the kept K and V are used, so that any number of frames can go through in chunks.
+    kept: name -> (K, V), each [2,heads,L,d] for a layer of L tokens. `recording()` keeps attention maps.
     """
 
     def __init__(self, names: Sequence[str]):
         self.names, self.count, self.mode = list(names), len(names), "batch"
         self.kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self.watched: dict[str, tuple[list[int], list[Tensor]]] = {}
+
+    @contextmanager
+    def recording(self, layer: str, queries: Sequence[int]) -> Iterator[list[Tensor]]:
+        """While it lasts, keep where some queries of the middle frames look to in one layer. Yields the list of maps.
+
+        Source: Eq. 10, softmax(Q K^T / sqrt d) over K = K0 (+) K1; Fig. 6.
+        layer: one of `names`. queries: tokens of the layer's grid, row by row from 0. Every call of the layer with n
+        middle frames appends one tensor [n,heads,len(queries),2,L], float32: the weight of each of the L tokens of
+        image 0 and of image 1. A map sums to 1; what the layer puts out is not changed by a bit.
+        Raises ValueError for a layer that is not replaced or is being recorded already, and for a query that is no
+        token of it.
+        """
+        if layer not in self.names or layer in self.watched:
+            why = "recorded already" if layer in self.watched else f"not replaced: choose from {', '.join(self.names)}"
+            raise ValueError(f"layer {layer!r} is {why}.")
+        maps: list[Tensor] = []
+        self.watched[layer] = [int(i) for i in queries], maps
+        try:
+            yield maps
+        finally:
+            del self.watched[layer]
 
     @contextmanager
     def storing(self) -> Iterator[None]:
@@ -66,7 +89,7 @@ class EndpointAttention:
             raise ValueError(f"storing() takes the two endpoints in one batch, not {len(x)} frames.")
         q = _normed(_heads(attn.to_q(x), attn.heads), attn.norm_q)
         if mode == "reusing":
-            return _out(attn, _attend_both(q, *self.control.kept[self.name]))
+            return _out(attn, self._both(q, *self.control.kept[self.name]))
         ends = x if mode == "storing" else x[[0, -1]]
         k = _normed(_heads(attn.to_k(ends), attn.heads), attn.norm_k)
         v = _heads(attn.to_v(ends), attn.heads)
@@ -74,7 +97,15 @@ class EndpointAttention:
             self.control.kept[self.name] = k, v
             return _out(attn, F.scaled_dot_product_attention(q, k, v))
         own = F.scaled_dot_product_attention(q[[0, -1]], k, v)
-        return _out(attn, torch.cat([own[:1], _attend_both(q[1:-1], k, v), own[1:]]))
+        return _out(attn, torch.cat([own[:1], self._both(q[1:-1], k, v), own[1:]]))
+
+    def _both(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [n,heads,L,d] over the two endpoints' k, v [2,heads,L,d], joined along the tokens (Eq. 9)."""
+        k, v = (torch.cat([x[:1], x[1:]], dim=2) for x in (k, v))
+        if self.name in self.control.watched:
+            queries, maps = self.control.watched[self.name]
+            maps.append(_weights(q, k, queries))
+        return F.scaled_dot_product_attention(q, *(x.expand(len(q), -1, -1, -1) for x in (k, v)))
 
 
 @contextmanager
@@ -130,10 +161,14 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
     return x if norm is None else norm(x)
 
 
-def _attend_both(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [B,heads,L,d] over the two endpoints' k, v [2,heads,L,d], joined along the tokens (Eq. 9)."""
-    k, v = (torch.cat([x[:1], x[1:]], dim=2).expand(len(q), -1, -1, -1) for x in (k, v))
-    return F.scaled_dot_product_attention(q, k, v)
+@torch.no_grad()
+def _weights(q: Tensor, k: Tensor, queries: list[int]) -> Tensor:
+    """Rows `queries` of softmax(Q K^T / sqrt d), [n,heads,len(queries),2,L], from q [n,heads,L,d], k [1,heads,2L,d]."""
+    tokens = q.shape[2]
+    if not all(0 <= i < tokens for i in queries):
+        raise ValueError(f"queries={queries} are not all tokens of this layer: it has {tokens}, counted from 0.")
+    scores = q[:, :, queries].float() @ k.float().transpose(2, 3) / q.shape[3] ** 0.5
+    return scores.softmax(dim=-1).unflatten(-1, (2, tokens))
 
 
 def _out(attn: Any, x: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from interp_lib.dreammover.flow import at_least_float32, backwarp, brightness_me
 from interp_lib.dreammover.splat import landing, splat_with_coverage
 
 Times = float | Sequence[float] | Tensor
+HIGH = ("average", "wta")  # ways to fuse the clean latents, and the noise
+LOW = ("wta", "average", "switch")
 WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
 
 
@@ -34,7 +36,7 @@ def _times(delta: Times, batch: int = 1) -> Tensor:
 def fusion_metrics(
     a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper", alpha: float = 10.0
 ) -> tuple[Tensor, Tensor]:
-    """Splatting importance (M0, M1) of both images; `released` counts a channel of ones along (see METHODS, table).
+    """Splatting importance (M0, M1) of both images; `released` counts a channel of ones along.
 
     Source: DreamMover, Eq. 4. a0, a1: the latents to compare, clean ones for two-level fusion, z_T for direct fusion.
     """
@@ -171,6 +173,15 @@ def fuse_direct(
     return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
 
 
+def check_levels(two_level: bool, high: str, low: str | None) -> None:
+    """ValueError for an unknown way to fuse a level, and for one that is given although the fusion is direct."""
+    check_choice("high", high, HIGH)
+    if low is not None:
+        check_choice("low", low, LOW)
+    if not two_level and (high, low) != ("average", None):
+        raise ValueError(f"high={high!r}, low={low!r} are for two-level fusion: leave them out with two_level=False.")
+
+
 # Eq. 7 and Eq. 8
 def fuse_two_level(
     clean0: Tensor,
@@ -196,9 +207,8 @@ def fuse_two_level(
     Raises ValueError on an unknown choice, a number out of range, shapes that do not fit.
     """
     check_choice("preset", preset, PRESETS)
+    check_levels(True, high, low)
     low = low or {"paper": "wta", "released": "switch"}[preset]
-    check_choice("high", high, ("average", "wta"))
-    check_choice("low", low, ("wta", "average", "switch"))
     if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
         shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
         raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")

@@ -16,6 +16,7 @@ from interp_lib.checks import check_choice, check_int
 from interp_lib.dreammover.classical import block_flow
 from interp_lib.dreammover.ddim import PRESETS, Inversion, check_until, run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
+from interp_lib.dreammover.fusion import check_levels
 from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, load_lora, only_lora
 from interp_lib.dreammover.sampler import FrameState, denoise_frames
 from interp_lib.images import as_images, fit_images
@@ -38,6 +39,8 @@ def interpolate(
     frames: int = 32,
     preset: str = "paper",
     two_level: bool = True,
+    high: str = "average",
+    low: str | None = None,
     attention: bool = True,
     lora: bool | Lora | str | os.PathLike = True,
     flow: str | tuple[Tensor, Tensor] = "diffusion",
@@ -59,6 +62,7 @@ def interpolate(
     preset: "paper" or "released" (what the released code does). lora: fit one (True), use none (False), or one that
     was fitted before, a handle of this model or a path. flow: "diffusion", "classical" (block matching), "zero", or
     two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels.
+    high, low: how two-level fusion fuses the clean latents and the noise, see `fuse_two_level`.
     steps, until: of the schedule, and where the fusion takes place. chunk: middle frames per U-Net call (None: all);
     it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts the images
     themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's 14 of 50.
@@ -74,10 +78,12 @@ def interpolate(
         feature_step = check_int("feature_step", feature_step, 1, steps, "steps")
     feature_block = check_int("feature_block", feature_block, 0, len(model.unet.up_blocks) - 1)
     _check(model, preset=preset, endpoints=endpoints, seed=seed, prompt=prompt, flow=flow, lora=lora)
+    check_levels(two_level, high, low)
     images, notes, cropped = _prepare(model, image0, image1)
     given = None if isinstance(flow, str) else _given_flow(flow, images, model, cropped)
     how = {"step": feature_step, "block": feature_block, "prompt": prompt}
-    options = {"preset": preset, "two_level": two_level, "attention": attention, "chunk": chunk}
+    options = {"preset": preset, "two_level": two_level, "high": high, "low": low}
+    options |= {"attention": attention, "chunk": chunk}
     calls = model.unet_calls
     context = model.embed_text(prompt)
     with _lora_for(model, lora, images, preset, prompt, seed, progress) as handle:

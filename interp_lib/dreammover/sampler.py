@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from interp_lib.dreammover.attention import replace_self_attention
 from interp_lib.dreammover.ddim import Inversion, add_noise, ddim_step, predict_clean
-from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
+from interp_lib.dreammover.fusion import check_levels, fuse_direct, fuse_two_level
 
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel
@@ -42,6 +43,8 @@ def denoise_frames(
     *,
     preset: str = "paper",
     two_level: bool = True,
+    high: str = "average",
+    low: str | None = None,
     attention: bool = True,
     chunk: int | None = None,
 ) -> Iterator[FrameState]:
@@ -50,16 +53,19 @@ def denoise_frames(
     Source: Eq. 6-8 for the start, Eq. 2 for the steps, Eq. 9 and 10 inside the network; `released` evaluates its first
     step twice, the second time on the fused clean latents re-noised with the first prediction.
     inversion: of both images, in this order; its own clean and noise are used by "released" only. flow01, flow10:
-    [1,2,h,w] in latent pixels. chunk: middle frames per U-Net call, None for all.
+    [1,2,h,w] in latent pixels. high, low: how `fuse_two_level` fuses its two levels; not for direct fusion.
+    chunk: middle frames per U-Net call, None for all.
     U-Net calls: per step one of the endpoints and ceil(n/chunk) of middle frames, once more the latter in `released`'s
     first step. "paper" takes eps(z_T, T) from the first endpoints call.
     """
+    check_levels(two_level, high, low)
+    fusion_by = {"high": high, "low": low} if two_level else None
     down = [int(t) for t in inversion.timesteps.flip(0)]
     levels = list(zip(down, [*down[1:], 0], strict=True))
     net = _Network(model, context, chunk or len(deltas), preset, attention)
     # The replacement is off whenever a state is handed out, so that the model can be used between two steps.
     with net.replacing():
-        start, state = _first_step(net, inversion, flow01, flow10, deltas, levels[0], preset, two_level)
+        start, state = _first_step(net, inversion, flow01, flow10, deltas, levels[0], preset, fusion_by)
     yield start
     yield state
     for t, below in levels[1:]:
@@ -71,6 +77,36 @@ def denoise_frames(
         yield state
 
 
+@torch.no_grad()
+def denoise_between(
+    model: ImageModel,
+    inversion: Inversion,
+    middle: Tensor,
+    *,
+    prompt: str = "",
+    blocks: Sequence[int] | None = None,
+) -> Iterator[Tensor]:
+    """Denoise middle frames from a start of your own, beside the endpoints of an inversion; yield start and steps.
+
+    Source: section 3.4, as `denoise_frames` with preset "paper" does it. middle: z_T [n,C,h,w] of any fusion.
+    blocks: up-blocks whose self-attention looks at the endpoints; None is every one, () none.
+    Yields latents [n,C,h,w], until+1 times. U-Net calls: two a step, one where blocks is ().
+    """
+    context, ends = model.embed_text(prompt), inversion.latents[-1]
+    yield middle
+    for t, below in pairwise([*map(int, inversion.timesteps.flip(0)), 0]):
+        levels = model.alpha_bar(t), model.alpha_bar(below)
+        if blocks is not None and not blocks:
+            middle = ddim_step(middle, model.predict_noise(middle, t, context), *levels)
+        else:
+            with replace_self_attention(model.unet, blocks=blocks) as control:
+                with control.storing():
+                    ends = ddim_step(ends, model.predict_noise(ends, t, context), *levels)
+                with control.reusing():
+                    middle = ddim_step(middle, model.predict_noise(middle, t, context), *levels)
+        yield middle
+
+
 def _first_step(
     net: _Network,
     inversion: Inversion,
@@ -79,7 +115,7 @@ def _first_step(
     deltas: Tensor,
     level: tuple[int, int],
     preset: str,
-    two_level: bool,
+    fusion_by: dict[str, str | None] | None,
 ) -> tuple[FrameState, FrameState]:
     """The fused start at T and the state one step below, from one call of the endpoints."""
     t, below = level
@@ -89,9 +125,9 @@ def _first_step(
     clean_ends, noise_ends = inversion.clean, inversion.noise
     if preset == "paper":
         clean_ends, noise_ends = predict_clean(z_ends, eps_ends, a), eps_ends
-    z, fused = _fuse(z_ends, clean_ends, noise_ends, flow01, flow10, deltas.split(net.chunk), a, preset, two_level)
+    z, fused = _fuse(z_ends, clean_ends, noise_ends, flow01, flow10, deltas.split(net.chunk), a, preset, fusion_by)
     start = FrameState(t, _joined(z_ends, z), fused)
-    if preset == "released" and two_level:  # (otherwise, ends and middle frames alike, an ordinary step)
+    if preset == "released" and fusion_by:  # (otherwise, ends and middle frames alike, an ordinary step)
         z = add_noise(fused, net.middle(z, t), a)
         z = add_noise(fused, net.middle(z, t), a_below)
         z_ends = add_noise(clean_ends, eps_ends, a_below)
@@ -138,12 +174,12 @@ def _fuse(
     times: tuple[Tensor, ...],
     alpha_bar: float,
     preset: str,
-    two_level: bool,
+    fusion_by: dict[str, str | None] | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """(z_T of the middle frames, their fused clean latents or None)"""
-    if not two_level:
+    """(z_T of the middle frames, their fused clean latents or None); fusion_by: None for direct fusion"""
+    if fusion_by is None:
         return torch.cat([fuse_direct(z[:1], z[1:], flow01, flow10, d, preset=preset) for d in times]), None
     pair = (clean[:1], clean[1:], noise[:1], noise[1:], flow01, flow10)
-    fused = [fuse_two_level(*pair, d, alpha_bar, preset=preset)[:2] for d in times]
+    fused = [fuse_two_level(*pair, d, alpha_bar, preset=preset, **fusion_by)[:2] for d in times]
     latents, high = zip(*fused, strict=True)
     return torch.cat(latents), torch.cat(high)

@@ -130,7 +130,8 @@ def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet = type(model.unet).from_config(model.unet.config)
-    unet = unet.to(model.device, model.dtype).eval().requires_grad_(False)
+    # Module's own `to`: diffusers' would warn that some modules of SD might be meant to stay in float32.
+    unet = torch.nn.Module.to(unet, model.device, model.dtype).eval().requires_grad_(False)
     parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
     return ImageModel(unet=unet, name="untrained", **parts)
 

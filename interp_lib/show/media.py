@@ -51,5 +51,7 @@ def _smaller(png: bytes) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    # k-means refines the palette: without it a colour wheel falls into facets.
+    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
     return min(png, buffer.getvalue(), key=len)

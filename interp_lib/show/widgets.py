@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import html
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ipywidgets import interactive
+    from ipywidgets import VBox
     from PIL.Image import Image
 
 
@@ -27,37 +31,69 @@ def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image:
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
-def explore(function: Callable[..., Any], **controls: Any) -> interactive:
+def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     """Sliders and menus for the arguments of `function`, whose result is shown again whenever one is let go.
 
-    controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1), method=["direct", "two-level"], or a widget.
-    The first call, at the first values, is part of the cell: what it raises is the cell's error, which a widget hides.
+    function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
+    and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
+    method=["direct", "two-level"], or a widget.
+    The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
+    raises is shown in the place of the picture.
     """
-    from ipywidgets import interactive
+    # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
+    # kernel in the middle of a cell, and that sometimes hangs.
+    from ipywidgets import HTML, VBox, interactive
 
-    raised: list[Exception] = []
+    knobs = {name: interactive.widget_from_abbrev(control) for name, control in controls.items()}
+    if unfit := [name for name, knob in knobs.items() if knob is None]:
+        raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
+    view = HTML()
 
-    def call(**values: Any) -> Any:
+    def render() -> str:
+        values, printed = {name: knob.value for name, knob in knobs.items()}, io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            result = function(**values)
+        about = (function.__doc__ or function.__name__).strip().splitlines()[0]
+        chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
+        return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
+
+    def update(change: Any) -> None:
         try:
-            return function(**values)
+            view.value = render()
         except Exception as error:
-            raised.append(error)
-            raise
+            view.value = _as_html(f"{type(error).__name__}: {error}", None, alt="")
 
-    panel = interactive(call, {"auto_display": True}, **controls)  # a bare `interactive` shows nothing
-    if raised:
-        raise raised[0]
-    for box in panel.children:
-        if hasattr(box, "continuous_update"):
-            box.continuous_update = False
-    return panel
+    view.value = render()
+    for name, knob in knobs.items():
+        knob.description = knob.description or name.replace("_", " ")
+        if hasattr(knob, "continuous_update"):
+            knob.continuous_update = False
+        knob.observe(update, names="value")
+    return VBox([*knobs.values(), view])
 
 
-def frame_slider(frames: Tensor, *, height: int = 256) -> interactive:
+def _as_html(text: str, result: Any, *, alt: str) -> str:
+    """What was printed, then a picture with its alt text; any other result as text."""
+    picture = io.BytesIO()
+    if hasattr(result, "savefig"):
+        result.savefig(picture, format="png")
+    elif hasattr(result, "save"):
+        result.save(picture, format="PNG")
+    elif result is not None:
+        text += str(result)
+    shown = f"<pre>{html.escape(text.rstrip())}</pre>" if text.strip() else ""
+    if picture.tell():
+        data = base64.b64encode(picture.getvalue()).decode()
+        shown += f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    return shown
+
+
+def frame_slider(frames: Tensor, *, height: int = 256) -> VBox:
     """A slider over time: frame_at(frames, position)."""
     step = 1 / max(len(frames) - 1, 1)
 
     def show(position: float) -> Image:
+        """The frame nearest to a position in time."""
         return frame_at(frames, min(position, 1.0), height=height)
 
     return explore(show, position=(0.0, 1.0, step))

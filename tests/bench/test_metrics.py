@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_lib.bench.metrics import end_point_error, pck, psnr, resize_flow
+from interp_lib.bench.metrics import end_point_error, moving_pixels, pck, psnr, resize_flow
+from interp_lib.types import Pair
 
 
 def noise(*shape, seed=0):
@@ -29,6 +30,25 @@ def test_psnr_of_known_errors():
     assert psnr(images, reference).tolist() == pytest.approx([math.inf, 20.0, 10 * math.log10(12)], rel=1e-5)
     with pytest.raises(ValueError, match="differ"):
         psnr(images, reference[:1])  # no silent broadcasting
+
+
+def test_psnr_counts_the_pixels_of_its_mask_alone():
+    a, b = noise(2, 3, 4, 5).sigmoid(), noise(2, 3, 4, 5, seed=1).sigmoid()
+    mask = noise(1, 1, 4, 5, seed=2) > 0
+    assert torch.allclose(psnr(a, b, mask), psnr(a[..., mask[0, 0]], b[..., mask[0, 0]]))
+    assert torch.allclose(psnr(a, b, torch.ones_like(mask)), psnr(a, b))
+    with pytest.raises(ValueError, match="empty"):
+        psnr(a, b, torch.zeros_like(mask))
+
+
+def test_moving_pixels_by_hand():
+    image0, image1, middle = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
+    image0[0, 1, 0, 0] = 0.2  # a change in one channel at one end
+    image1[0, :, 0, 1] = 0.1  # too small a change
+    actor = torch.tensor([[[[False, False, True, False]]]])
+    pair = Pair("two", image0, image1, actor0=torch.zeros_like(actor), actor1=actor)
+    assert moving_pixels(pair, middle).flatten().tolist() == [True, False, True, False]
+    assert moving_pixels(Pair("photographs", image0, image1), middle).flatten().tolist() == [True, False, False, False]
 
 
 def test_end_point_error_by_loops():

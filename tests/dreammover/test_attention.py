@@ -49,6 +49,61 @@ def test_layer_is_the_formula(tiny):
         assert torch.allclose(ours[i].double(), plain_attention(attn, x[i], keys), atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["batch", "stored"])
+def test_recorded_maps_are_the_softmax(tiny, mode):
+    attn = up_block_self_attentions(tiny.unet, 2)[0][1]
+    x = torch.randn(4, 9, attn.to_q.in_features, generator=torch.Generator().manual_seed(3))
+    with replace_self_attention(tiny.unet) as control:
+        name = up_block_self_attentions(tiny.unet, 2)[0][0]
+        plain = attn(x)
+        with control.recording(name, [7, 0]) as maps:
+            if mode == "batch":
+                assert torch.equal(attn(x), plain)
+            else:
+                with control.storing():
+                    attn(x[[0, 3]])
+                with control.reusing():
+                    assert torch.allclose(attn(x[1:3]), plain[1:3], atol=1e-6)
+        attn(x)  # no longer recorded
+    assert len(maps) == 1 and maps[0].shape == (2, attn.heads, 2, 2, 9)
+    q, k = (x.double() @ getattr(attn, n).weight.double().T for n in ("to_q", "to_k"))
+    d = q.shape[2] // attn.heads
+    for frame in (0, 1):
+        for h in range(attn.heads):
+            s = slice(h * d, (h + 1) * d)
+            for row, query in enumerate((7, 0)):
+                scores = torch.tensor(
+                    [float(k[end, j, s] @ q[1 + frame, query, s]) / d**0.5 for end in (0, 3) for j in range(9)]
+                ).double()
+                assert torch.allclose(maps[0][frame, h, row].flatten().double(), scores.softmax(0), atol=1e-6)
+
+
+def test_recording_changes_nothing_and_ends(tiny, z):
+    with replace_self_attention(tiny.unet) as control:
+        plain, name = eps(tiny, z), control.names[0]
+        with control.recording(name, range(4)) as maps, control.recording(control.names[-1], [0]) as others:
+            assert torch.equal(eps(tiny, z), plain)
+        with pytest.raises(RuntimeError, match="body"), control.recording(name, [0]):
+            raise RuntimeError("body")
+        assert not control.watched
+        eps(tiny, z)
+    assert len(maps) == len(others) == 1
+    assert torch.allclose(maps[0].sum((3, 4)), torch.ones(3, maps[0].shape[1], 4), atol=1e-5)
+
+
+def test_what_cannot_be_recorded(tiny, z):
+    with replace_self_attention(tiny.unet, blocks=2) as control:
+        with pytest.raises(ValueError, match="not replaced"), control.recording("up_blocks.3", [0]):
+            pass
+        with control.recording(control.names[0], [0]):
+            with pytest.raises(ValueError, match="already"), control.recording(control.names[0], [0]):
+                pass
+            assert control.names[0] in control.watched
+        with control.recording(control.names[0], [10**6]), pytest.raises(ValueError, match="not all tokens"):
+            eps(tiny, z)
+
+
 def test_presets_choose_by_position(tiny):
     with replace_self_attention(tiny.unet) as paper:
         assert paper.count == 9

@@ -7,8 +7,11 @@ from PIL import Image
 
 from interp_lib.dreammover import pipeline
 from interp_lib.dreammover.classical import block_flow
+from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.fusion import fuse_two_level
 from interp_lib.dreammover.lora import load_lora, tuner_layers
 from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover.sampler import denoise_between, denoise_frames
 
 SHORT = {"frames": 3, "steps": 10, "until": 4, "lora": False, "progress": False}
 
@@ -99,6 +102,38 @@ def test_every_switch_changes_the_frames(tiny, small, random_lora):
     for i, a in enumerate(frames):
         for b in frames[:i]:
             assert (a - b).abs().max() > 1e-3
+
+
+def test_the_ways_to_fuse_reach_the_frames(tiny, small):
+    ways = [("average", "wta"), ("wta", "wta"), ("average", "average"), ("wta", "average"), ("average", "switch")]
+    made = {way: run(tiny, small, frames=2, high=way[0], low=way[1]) for way in ways}
+    frames = [r.frames[1:-1] for r in made.values()]
+    assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(frames) for b in frames[:i])
+    assert torch.equal(made["average", "wta"].frames, run(tiny, small, frames=2).frames)  # the paper's
+    for high in ("average", "wta"):  # the fused clean latents are the high level's alone
+        assert torch.equal(made[high, "wta"].fused_clean, made[high, "average"].fused_clean)
+    assert not torch.equal(made["wta", "wta"].fused_clean, made["average", "wta"].fused_clean)
+    # the switched latents are both levels at once: there the high level only matters to `released`
+    assert torch.equal(made["average", "switch"].frames, run(tiny, small, frames=2, high="wta", low="switch").frames)
+    released = run(tiny, small, frames=2, preset="released")
+    assert torch.equal(released.frames, run(tiny, small, frames=2, preset="released", low="switch").frames)
+    for other in ({"low": "wta"}, {"high": "wta"}):
+        assert not torch.equal(released.frames, run(tiny, small, frames=2, preset="released", **other).frames)
+
+
+def test_the_start_is_that_of_the_fusion(tiny, small):
+    """What `denoise_frames` starts from is `fuse_two_level` on the prediction at T, with the levels asked for."""
+    inversion = invert(tiny, small, steps=10, until=4, progress=False)
+    g = torch.Generator().manual_seed(0)
+    flow01, flow10 = torch.randn(2, 1, 2, *inversion.clean.shape[-2:], generator=g).unbind(0)
+    deltas = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    pair = (*inversion.clean.split(1), *inversion.noise.split(1), flow01, flow10, deltas, inversion.alpha_bar)
+    for levels in ({"high": "wta", "low": "average"}, {"low": "switch"}, {}):
+        states = denoise_frames(tiny, inversion, flow01, flow10, deltas, tiny.embed_text(""), **levels)
+        latent, clean, _ = fuse_two_level(*pair, **levels)
+        start = next(states)
+        assert torch.allclose(start.latents[1:-1], latent, atol=1e-4)
+        assert torch.allclose(start.fused_clean, clean, atol=1e-4)
 
 
 def test_direct_fusion_has_no_high_level(tiny, small):
@@ -258,6 +293,10 @@ def test_pil_images_and_odd_latents(tiny, pair):
         ({"feature_block": 7}, "feature_block=7"),
         ({"prompt": None}, "prompt"),
         ({"lora": 0.5}, "lora"),
+        ({"high": "switch"}, "high='switch'"),
+        ({"low": "mean"}, "low='mean'"),
+        ({"two_level": False, "low": "wta"}, "low='wta' are for two-level fusion: leave them out"),
+        ({"two_level": False, "high": "wta"}, "high='wta'"),
     ],
 )
 def test_wrong_arguments_before_any_call(tiny, small, options, word):
@@ -280,3 +319,24 @@ def test_wrong_images_before_any_call(tiny, small):
     with pytest.raises(FileNotFoundError, match="LoRA"):
         run(tiny, small, lora="nowhere.safetensors")
     assert tiny.unet_calls == before
+
+
+@pytest.mark.parametrize("blocks", [None, ()])
+def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks):
+    inversion = invert(tiny, small, steps=10, until=3, progress=False)
+    flow = torch.ones(1, 2, *inversion.clean.shape[-2:])
+    ends = (*inversion.clean.split(1), *inversion.noise.split(1))
+    start = fuse_two_level(*ends, flow, -flow, 0.5, inversion.alpha_bar)[0]
+    context, half = tiny.embed_text(""), torch.tensor([0.5], dtype=torch.float64)
+    states = list(denoise_frames(tiny, inversion, flow, -flow, half, context, attention=blocks is None))
+    path = list(denoise_between(tiny, inversion, start, blocks=blocks))
+    assert len(path) == len(states) == 4
+    for latents, state in zip(path, states, strict=True):
+        assert torch.allclose(latents, state.latents[1:2], atol=1e-4)
+
+
+def test_one_block_is_neither_all_nor_none(tiny, small):
+    inversion = invert(tiny, small, steps=10, until=2, progress=False)
+    start = inversion.latents[-1].mean(0, keepdim=True)
+    made = [list(denoise_between(tiny, inversion, start, blocks=blocks))[-1] for blocks in (None, (), [2])]
+    assert all((a - b).abs().max() > 1e-4 for a, b in ((made[0], made[1]), (made[0], made[2]), (made[1], made[2])))

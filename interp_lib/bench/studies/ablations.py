@@ -1,0 +1,203 @@
+"""What the middle frame loses without each part of DreamMover: Table 3's ablations, layers, LoRA, and two controls.
+
+The first eight held-out world pairs, the frame half-way, fusion at T = until, at the model's own size; features from
+`feature_block`. seed: the pair a LoRA of `steps` steps and `rank` was fitted to (steps = 0: none); pair: the one that
+was interpolated. variant: "full" or what was changed; "up-block k" replaces attention in that block alone, "other K/V"
+takes keys and values from the next pair's endpoints, "other LoRA" is the next pair under this pair's LoRA, "flow
+without LoRA" fuses with the LoRA by the flow that the network had found without it. until = 0 marks the references,
+once a pair: the cross-dissolve, the true frame, and the true frame through the autoencoder.
+psnr, psnr_actor: against the true frame in dB, on moving pixels and on the true frame's actor pixels. lost: root mean
+square colour distance, in [0,1], from the 8 px patches of the endpoints' actors to the nearest patch of the frame.
+Rows of variant "map", one a layer with `tokens` a side, say where an actor pixel of the starting frame looks: `near` is
+the share of its attention within a tenth of the side of the same point of both images, `elsewhere` within as much of
+another actor point, `even` what even attention would give; on_actor and actor are the actors' shares of it and of the
+area. we_mid: mean squared difference of the frame and the endpoints warped to it by the true flow, where both are
+visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interp_lib.bench.held_out import world_pairs
+from interp_lib.bench.metrics import moving_pixels, psnr
+from interp_lib.dreammover.attention import replace_self_attention
+from interp_lib.dreammover.classical import block_flow
+from interp_lib.dreammover.ddim import Inversion, invert
+from interp_lib.dreammover.features import estimate_flow, feature_block
+from interp_lib.dreammover.flow import backwarp
+from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
+from interp_lib.dreammover.lora import fit_lora
+from interp_lib.dreammover.sampler import denoise_between
+from interp_lib.models.image_model import ImageModel, up_block_self_attentions
+from interp_lib.types import Pair
+from interp_lib.world.scene import sample_scene
+from interp_lib.world.truth import true_flow
+
+PAIRS, FEW = 8, 3  # the smaller set is for LoRA steps and rank
+UNTIL, PAPER = 14, 30
+PATCH = 8  # pixels
+NONE, FULL = {"steps": 0, "rank": 0}, {"steps": 80, "rank": 16}
+ITEMS = [{"seed": s, **lora} for s in range(PAIRS) for lora in (NONE, FULL)]
+ITEMS += [{"seed": s, "steps": n, "rank": r} for s in range(FEW) for n, r in ((10, 16), (40, 16), (80, 4))]
+Flows = tuple[Tensor, Tensor]
+Frames = dict[str, Tensor]
+
+
+def measure(model: ImageModel, *, seed: int, steps: int, rank: int) -> list[dict]:
+    pair, other = (_pair(model, s) for s in (seed, seed + 1))
+    lora, rows = {"steps": steps, "rank": rank}, []
+    if lora == NONE:
+        rows += [_row(pair, 0, name, frame) for name, frame in _references(model, pair).items()]
+        rows[0] |= {"psnr": None, "psnr_actor": None}  # the truth's are infinite, which JSON cannot say
+    images = torch.cat([pair.image0, pair.image1])
+    without = _flow(model, _inversion(model, pair, UNTIL)) if lora not in (NONE, FULL) else None
+    with fit_lora(model, images, **lora, progress=False) if steps else nullcontext():
+        for until in (UNTIL, PAPER) if lora in (NONE, FULL) else (UNTIL,):
+            inversion = _inversion(model, pair, until)
+            flows = _flow(model, inversion)
+            start = _start(inversion, flows)
+            frames = {"full": denoise(model, inversion, start)}
+            if without:
+                frames["flow without LoRA"] = denoise(model, inversion, _start(inversion, without))
+            else:
+                frames["attention=False"] = denoise(model, inversion, start, blocks=())
+            if lora == NONE:
+                frames |= _attention_variants(model, inversion, _inversion(model, other, until), start)
+                rows += [{"pair": seed, "until": until, **row} for row in _looks(model, pair, inversion, start)]
+            if lora == FULL and until == UNTIL:
+                frames |= _start_variants(model, pair, inversion, flows)
+                theirs = _inversion(model, other, until)
+                frame = model.decode(denoise(model, theirs, _start(theirs, _flow(model, theirs))))
+                rows += [_row(other, until, "other LoRA", frame)]
+            rows += [_row(pair, until, name, model.decode(z)) for name, z in frames.items()]
+    return rows
+
+
+def _pair(model: ImageModel, seed: int) -> Pair:
+    return world_pairs(1, first=seed, size=model.native_size, between=1)[0]
+
+
+def _inversion(model: ImageModel, pair: Pair, until: int) -> Inversion:
+    return invert(model, torch.cat([pair.image0, pair.image1]), until=until, progress=False)
+
+
+def _flow(model: ImageModel, inversion: Inversion) -> Flows:
+    return estimate_flow(model, inversion, block=feature_block(model, model.native_size))
+
+
+def _start(inversion: Inversion, flows: Flows) -> Tensor:
+    """z_T half-way, Eq. 8."""
+    return fuse_two_level(*inversion.clean.split(1), *inversion.noise.split(1), *flows, 0.5, inversion.alpha_bar)[0]
+
+
+def _start_variants(model: ImageModel, pair: Pair, inversion: Inversion, flows: Flows) -> Frames:
+    """Another flow, and one level instead of two: other starts, which share one run."""
+    classical = [
+        block_flow(a, b, factor=model.vae_factor).to(inversion.clean)
+        for a, b in ((pair.image0, pair.image1), (pair.image1, pair.image0))
+    ]
+    starts = {
+        "flow=classical": _start(inversion, (classical[0], classical[1])),
+        "flow=zero": _start(inversion, (torch.zeros_like(flows[0]), torch.zeros_like(flows[1]))),
+        "two_level=False": fuse_direct(*inversion.latents[-1].split(1), *flows, 0.5),
+    }
+    return dict(zip(starts, denoise(model, inversion, torch.cat(list(starts.values()))).split(1), strict=True))
+
+
+def _attention_variants(model: ImageModel, inversion: Inversion, foreign: Inversion, start: Tensor) -> Frames:
+    """The wrong endpoints, and, at the paper's T, one up-block at a time."""
+    frames = {"other K/V": denoise(model, foreign, start)}
+    if len(inversion.timesteps) == PAPER:
+        blocks = [b for b in range(len(model.unet.up_blocks)) if up_block_self_attentions(model.unet, b)]
+        frames |= {f"up-block {b}": denoise(model, inversion, start, blocks=[b]) for b in blocks}
+    return frames
+
+
+@torch.no_grad()
+def _looks(model: ImageModel, pair: Pair, inversion: Inversion, start: Tensor) -> list[dict]:
+    """Where the actor's queries look in every layer, in the first call of the denoising."""
+    t, context, rows = int(inversion.timesteps[-1]), model.embed_text(""), []
+    size, pixel = pair.image0.shape[-1], (pair.actor0 & pair.visible01)[0, 0].nonzero()  # row, column
+    moved = pair.flow01[0, :, pixel[:, 0], pixel[:, 1]].T.flip(1)
+    with replace_self_attention(model.unet) as control:
+        with control.storing():
+            model.predict_noise(inversion.latents[-1], t, context)
+        for number, layer in enumerate(control.names):
+            tokens = control.kept[layer][0].shape[2]
+            side = round(tokens**0.5)
+            with control.recording(layer, range(tokens)) as maps, control.reusing():
+                model.predict_noise(start, t, context)
+            places = [((pixel + 0.5 + d * moved) * side / size).long().clamp(0, side - 1) for d in (0, 0.5, 1)]
+            weight = maps[0][0].mean(0).cpu()[places[1][:, 0] * side + places[1][:, 1]]  # [queries, 2, tokens]
+            both = torch.cat([pair.actor0, pair.actor1], 1).float()
+            actor = F.interpolate(both, (side, side), mode="area")[0].flatten(1)
+            targets = torch.stack([_disc(places[0], side), _disc(places[2], side)], 1)
+            rows.append(
+                {"variant": "map", "layer": number, "block": int(layer.split(".")[1]), "tokens": side}
+                | {"near": float((weight * targets).sum((1, 2)).mean()), "even": float(targets.mean())}
+                | {"elsewhere": float((weight * targets.roll(len(targets) // 2, 0)).sum((1, 2)).mean())}
+                | {"on_actor": float((weight * actor).sum((1, 2)).mean()), "actor": float(actor.mean())}
+            )
+    return rows
+
+
+def _disc(centres: Tensor, side: int) -> Tensor:
+    """[n, side*side]: 1 within a tenth of the side around each (row, column)."""
+    tokens = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()
+    return (torch.cdist(centres.float(), tokens) <= 0.1 * side).float()
+
+
+def denoise(model: ImageModel, inversion: Inversion, middle: Tensor, *, blocks: Sequence[int] | None = None) -> Tensor:
+    """z_0 of middle frames [n,C,h,w] that attend to the endpoints of the inversion in these up-blocks."""
+    *_, latents = denoise_between(model, inversion, middle, blocks=blocks)
+    return latents
+
+
+def _references(model: ImageModel, pair: Pair) -> Frames:
+    truth = pair.frames[1:2]
+    return {
+        "truth": truth,
+        "autoencoder": model.decode(model.encode(truth)),
+        "dissolve": (pair.image0 + pair.image1) / 2,
+    }
+
+
+def _row(pair: Pair, until: int, variant: str, frame: Tensor) -> dict:
+    seed, frame = int(pair.name.split(":")[1]), frame.cpu()
+    truth = pair.frames[1:2]
+    views = [true_flow(sample_scene(seed), 0.5, time, size=truth.shape[-2:]) for time in (0, 1)]
+    actor = views[0][2] >= 0
+    error = []
+    for (flow, visible, _), end in zip(views, (pair.image0, pair.image1), strict=True):
+        visible = visible & (backwarp(torch.ones_like(truth[:, :1]), flow) > 0.999)  # not across the border
+        error.append(float((backwarp(end, flow) - frame).square().mean(1, keepdim=True)[visible].mean()))
+    return {
+        "pair": seed,
+        "until": until,
+        "variant": variant,
+        "psnr": float(psnr(frame, truth, moving_pixels(pair, truth))),
+        "psnr_actor": float(psnr(frame, truth, actor)),
+        "lost": lost_patches(frame, pair),
+        "we_mid": sum(error) / 2,
+    }
+
+
+def lost_patches(frame: Tensor, pair: Pair) -> float:
+    """Completeness of the frame: how far, in colour, the endpoints' actor patches are from their nearest patch in it.
+
+    Source: ours, after the bidirectional similarity of Simakov et al. 2008 (its completeness term). 0 when every patch
+    is there; root mean square over a patch's values, mean over patches. A patch counts when most of it is actor.
+    """
+    here = F.unfold(frame, PATCH)[0].T
+    distances = []
+    for image, actor in ((pair.image0, pair.actor0), (pair.image1, pair.actor1)):
+        patches = F.unfold(image, PATCH, stride=PATCH // 2)[0].T
+        chosen = F.unfold(actor.float(), PATCH, stride=PATCH // 2)[0].mean(0) > 0.5
+        distances.append(torch.cdist(patches[chosen], here).amin(1))
+    return float(torch.cat(distances).mean() / here.shape[1] ** 0.5)

@@ -1,0 +1,54 @@
+"""The study of fusion strategies: its denoising is the pipeline's, and its spectral measure sees what it should."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_lib.bench.studies.fusion import LEVELS, fused_starts, rings
+from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover.sampler import denoise_between
+from interp_lib.images import open_image
+from interp_lib.models.load import load_image_model
+
+CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A tiny model, images [2,3,S,S] and a flow."""
+    model = load_image_model(CONFORMANCE / "tiny_sd", device="cpu")
+    side = 8 * model.vae_factor
+    pair = torch.cat([open_image(CONFORMANCE / f"{k}.png")[0] for k in (0, 1)])
+    middle = slice((pair.shape[-1] - side) // 2, (pair.shape[-1] + side) // 2)
+    images = pair[..., middle, middle].contiguous()
+    return model, images, tuple(torch.randn(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0))
+
+
+def test_all_strategies_in_one_batch_are_those_of_the_pipeline(case):
+    model, images, flow = case
+    inversion = invert(model, images, steps=10, until=3, progress=False)
+    starts, noise = fused_starts(inversion, *flow)
+    *_, made = denoise_between(model, inversion, torch.cat(list(starts.values())))
+    how = {"frames": 1, "steps": 10, "until": 3, "lora": False, "progress": False, "flow": flow}
+    switches = [{"two_level": False}, *({"high": high, "low": low} for high, low in LEVELS)]
+    for latents, switch in zip(made, switches, strict=True):
+        result = interpolate(model, images[:1], images[1:], **how, **switch)
+        assert torch.allclose(result.latents[1], latents, atol=1e-4)
+    assert noise["average/wta"] == noise["wta/wta"] and noise["average/average"] < noise["average/wta"]
+
+
+def test_rings_see_contrast_and_not_position():
+    image = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(rings(image.roll((5, 9), (2, 3))), rings(image), atol=1e-3)
+    assert torch.allclose(rings(image / 2), rings(image) - 20 * torch.tensor(2.0).log10(), atol=1e-3)
+    assert torch.allclose(rings(image + 1), rings(image), atol=1e-3)  # the mean colour is in no ring
+
+
+def test_a_wave_is_in_the_ring_of_its_frequency():
+    powers = []
+    for periods in (2, 20):
+        wave = torch.sin(2 * torch.pi * periods * torch.arange(128) / 128).expand(1, 3, 128, 128)
+        powers.append(rings(wave + 1e-4 * torch.rand(128, 128, generator=torch.Generator().manual_seed(0))).argmax())
+    assert powers == [1, 7]  # of ten rings from 1 to 64 periods: 10 log(2)/log(64) = 1.7, 10 log(20)/log(64) = 7.2
