@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import io
 import json
 import os
 import sys
+import tokenize
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -87,10 +89,11 @@ def fingerprint(study: str) -> dict[str, str]:
 
 
 @cache
-def _inputs_hash() -> str:
+def _inputs_hash(root: Path = ROOT, folders: tuple[str, ...] = INPUTS) -> str:
     digest = hashlib.sha256()
-    for path in sorted(p for folder in INPUTS for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".md"):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    found = (path for folder in folders for path in (root / folder).rglob("*"))
+    for path in sorted(path for path in found if path.is_file() and path.suffix != ".md"):
+        digest.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -117,18 +120,19 @@ def _imported(module: str) -> set[str]:
 
 @cache
 def _meaning(path: Path) -> str:
-    """The code of a file without comments, layout and docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body.pop(0)
-    return ast.dump(tree)
+    """The lines of code of a file, without comments, docstrings, empty lines: the same on any version of Python."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str())) as docstring, *_]:
+                for row in range(docstring.lineno - 1, docstring.end_lineno):
+                    lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _module(study: str) -> Any:
@@ -146,7 +150,9 @@ def compute(
 
     source: what `load_image_model` takes. workers: processes, one thread each, so that their number changes no digit.
     """
-    marks = fingerprint(study) if source == "embedded" else {**fingerprint(study), "weights": source}
+    marks = fingerprint(study)
+    if source != "embedded":  # of a hub id the name is all that is known before it is loaded
+        marks |= {"weights": _inputs_hash(Path(source), (".",)) if Path(source).is_dir() else source}
     done = work / f"{study}-{hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]}"
     done.mkdir(parents=True, exist_ok=True)
     items = _module(study).ITEMS
