@@ -1,21 +1,12 @@
 """The study of flows: its turned pairs turn by what they say, and its rows are about what they name."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
 from interp_lib.bench.metrics import end_point_error, pck
 from interp_lib.bench.studies.flow import estimates, measure, study_pair
-from interp_lib.models.load import load_image_model
-
-TINY = Path(__file__).parents[1] / "conformance" / "dreammover" / "tiny_sd"
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return load_image_model(TINY, device="cpu")
 
 
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0])

@@ -1,7 +1,5 @@
 """The study of frequencies: its paths are the pipeline's, its parts add up, its measure of detail sees detail."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,39 +9,26 @@ from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.fusion import fuse_two_level, fusion_metrics, time_weighted_fusion
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.sampler import denoise_between
-from interp_lib.images import open_image
-from interp_lib.models.load import load_image_model
-
-CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 
 
 @pytest.fixture(scope="module")
-def case():
-    """A tiny model, images [2,3,S,S], a flow, and the inversion."""
-    model = load_image_model(CONFORMANCE / "tiny_sd", device="cpu")
-    side = 8 * model.vae_factor
-    pair = torch.cat([open_image(CONFORMANCE / f"{k}.png")[0] for k in (0, 1)])
-    middle = slice((pair.shape[-1] - side) // 2, (pair.shape[-1] + side) // 2)
-    images = pair[..., middle, middle].contiguous()
-    flow = tuple(torch.randn(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0))
-    return model, images, flow, invert(model, images, steps=10, until=3, progress=False)
+def inversion(tiny, images):
+    return invert(tiny, images, steps=10, until=3, progress=False)
 
 
-def test_the_paths_are_those_of_the_pipeline(case):
-    model, images, flow, inversion = case
-    path = list(denoise_between(model, inversion, starts(inversion, *flow, fused_noise(inversion, *flow)["rescaled"])))
+def test_the_paths_are_those_of_the_pipeline(tiny, images, flow, inversion):
+    path = list(denoise_between(tiny, inversion, starts(inversion, *flow, fused_noise(inversion, *flow)["rescaled"])))
     assert len(path) == 4
     switches = [{"two_level": False}, {}, {"low": "average"}]
     for k, switch in enumerate(switches):
         states = []
         how = {"frames": 1, "steps": 10, "until": 3, "lora": False, "progress": False, "flow": flow}
-        interpolate(model, images[:1], images[1:], on_step=states.append, **how, **switch)
+        interpolate(tiny, images[:1], images[1:], on_step=states.append, **how, **switch)
         for state, latents in zip(states, path, strict=True):
             assert torch.allclose(state.latents[1], latents[k], atol=1e-4)
 
 
-def test_every_start_is_its_clean_and_its_noise_part(case):
-    _, _, flow, inversion = case
+def test_every_start_is_its_clean_and_its_noise_part(flow, inversion):
     noise, a = fused_noise(inversion, *flow), inversion.alpha_bar
     made = dict(zip(noise, starts(inversion, *flow, noise["rescaled"]).split(1), strict=True))
     pair = (*inversion.clean.split(1), *inversion.noise.split(1), *flow, 0.5, a)

@@ -1,40 +1,21 @@
 """The study of fusion strategies: its denoising is the pipeline's, and its spectral measure sees what it should."""
 
-from pathlib import Path
-
-import pytest
 import torch
 
 from interp_lib.bench.studies.fusion import LEVELS, fused_starts, rings
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.sampler import denoise_between
-from interp_lib.images import open_image
-from interp_lib.models.load import load_image_model
-
-CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 
 
-@pytest.fixture(scope="module")
-def case():
-    """A tiny model, images [2,3,S,S] and a flow."""
-    model = load_image_model(CONFORMANCE / "tiny_sd", device="cpu")
-    side = 8 * model.vae_factor
-    pair = torch.cat([open_image(CONFORMANCE / f"{k}.png")[0] for k in (0, 1)])
-    middle = slice((pair.shape[-1] - side) // 2, (pair.shape[-1] + side) // 2)
-    images = pair[..., middle, middle].contiguous()
-    return model, images, tuple(torch.randn(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0))
-
-
-def test_all_strategies_in_one_batch_are_those_of_the_pipeline(case):
-    model, images, flow = case
-    inversion = invert(model, images, steps=10, until=3, progress=False)
+def test_all_strategies_in_one_batch_are_those_of_the_pipeline(tiny, images, flow):
+    inversion = invert(tiny, images, steps=10, until=3, progress=False)
     starts, noise = fused_starts(inversion, *flow)
-    *_, made = denoise_between(model, inversion, torch.cat(list(starts.values())))
+    *_, made = denoise_between(tiny, inversion, torch.cat(list(starts.values())))
     how = {"frames": 1, "steps": 10, "until": 3, "lora": False, "progress": False, "flow": flow}
     switches = [{"two_level": False}, *({"high": high, "low": low} for high, low in LEVELS)]
     for latents, switch in zip(made, switches, strict=True):
-        result = interpolate(model, images[:1], images[1:], **how, **switch)
+        result = interpolate(tiny, images[:1], images[1:], **how, **switch)
         assert torch.allclose(result.latents[1], latents, atol=1e-4)
     assert noise["average/wta"] == noise["wta/wta"] and noise["average/average"] < noise["average/wta"]
 
