@@ -2,5 +2,7 @@
 
 from interp_lib.models.image_model import ImageModel, untrained
 from interp_lib.models.load import load_image_model
+from interp_lib.models.load_video import load_deltas, load_video_model
+from interp_lib.models.video_model import VideoModel
 
-__all__ = ["ImageModel", "load_image_model", "untrained"]
+__all__ = ["ImageModel", "VideoModel", "load_deltas", "load_image_model", "load_video_model", "untrained"]

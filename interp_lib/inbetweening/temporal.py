@@ -1,0 +1,211 @@
+"""Temporal self-attention: its maps recorded, rotated, and two directions of time in one batch (paper section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+TILE = 4096  # pixels whose maps are in memory at a time, in `two_directions`
+
+
+def rotate_map(a: Tensor) -> Tensor:
+    """A'[j,k] = A[N-1-j, N-1-k]: attention maps [..., N, N] turned by 180 degrees.
+
+    Source: section 4.1. Rotating twice is the identity and rows still sum to one; with the same V and O, the rotated
+    map on time-flipped values gives the time-flipped output.
+    """
+    return a.flip(-2, -1)
+
+
+def temporal_attentions(unet: Any) -> dict[str, Any]:
+    """Name -> layer of every temporal self-attention, in execution order: down-blocks, middle, up-blocks.
+
+    Tokens are the frames, the batch is space: `temporal_transformer_blocks[*].attn1`. Raises ValueError where a network
+    has none (an image model, say).
+    """
+    from diffusers.models.attention import TemporalBasicTransformerBlock
+
+    found = {
+        f"{stage}.{name}.attn1": module.attn1
+        for stage in ("down_blocks", "mid_block", "up_blocks")
+        if getattr(unet, stage, None) is not None
+        for name, module in getattr(unet, stage).named_modules()
+        if isinstance(module, TemporalBasicTransformerBlock)
+    }
+    if not found:
+        raise ValueError(f"{type(unet).__name__} has no temporal self-attention: use the U-Net of a video model.")
+    return found
+
+
+@dataclass
+class TemporalMaps:
+    """What `record_temporal_attention` yields: the attention map of each layer in the last call of the U-Net.
+
+    names, count: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
+    [b*h*w + y*w + x] is what pixel (x, y) of the layer's grid attends to over the N frames.
+    """
+
+    names: list[str]
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+
+@contextmanager
+def record_temporal_attention(unet: Any) -> Iterator[TemporalMaps]:
+    """While it lasts, every temporal self-attention keeps its map; what it puts out is not changed by a bit."""
+    layers = temporal_attentions(unet)
+    control = TemporalMaps(list(layers))
+
+    def processor(name: str, plain: Any) -> Any:
+        def record(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            control.maps[name] = _weights(attn.to_q(hidden_states), attn.to_k(hidden_states), attn.heads).detach()
+            return plain(attn, hidden_states, *args, **kwargs)
+
+        return record
+
+    with _processors(layers, processor):
+        yield control
+
+
+@contextmanager
+def rotate_temporal_attention(
+    unet: Any,
+    maps: TemporalMaps | Mapping[str, Tensor],
+    *,
+    blocks: Sequence[str] | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> Iterator[list[str]]:
+    """While it lasts, temporal self-attention uses the recorded maps turned by 180 degrees. Yields the layers' names.
+
+    Source: section 4.1 and Alg. 1. Q and K are never computed. maps: of a call with the same batch, frames and size.
+    blocks: stages that rotate, of "down_blocks", "mid_block", "up_blocks" or as fine as "up_blocks.1"; None is all.
+    deltas: U-Net parameter name -> what is added to that weight while it lasts (Alg. 1's to_v and to_out).
+    Raises ValueError for a layer without a map, a map of another shape (when the layer runs), and unknown blocks.
+    """
+    layers = choose_layers(unet, blocks)
+    kept = maps.maps if isinstance(maps, TemporalMaps) else maps
+    if absent := [name for name in layers if name not in kept]:
+        raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
+    tuned = tuned_weights(layers, deltas)
+
+    def processor(name: str, plain: Any) -> Any:
+        def rotate(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            a, x, own = kept[name], hidden_states, tuned[name]
+            if tuple(a.shape) != (len(x), attn.heads, x.shape[1], x.shape[1]):
+                raise ValueError(
+                    f"the map of {name} has shape {list(a.shape)} and the layer runs on [{len(x)},{attn.heads},"
+                    f"{x.shape[1]},{x.shape[1]}]: record the maps at the same size, batch and number of frames."
+                )
+            return _out(attn, rotate_map(a.to(x)) @ _heads(F.linear(x, own["to_v"]), attn.heads), own["to_out.0"])
+
+        return rotate
+
+    with _processors(layers, processor):
+        yield list(layers)
+
+
+@contextmanager
+def two_directions(
+    unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None, tile: int = TILE
+) -> Iterator[list[str]]:
+    """While it lasts, a batch is read as [forward half, backward half]. Yields the names of the layers that rotate.
+
+    Source: section 4.3, Alg. 2, in one call: the forward half computes its maps A, the backward half, in flipped time,
+    uses rot(A) with its own to_v and to_out (`deltas` added); the maps never leave the layer and no weight is held
+    twice. rotate: blocks that rotate (None all, () none); elsewhere the backward half attends by itself, with deltas of
+    to_q and to_k too where there are any. tile: pixels at a time; it changes memory, not the numbers.
+    """
+    layers = temporal_attentions(unet)
+    rotating = set(choose_layers(unet, rotate)) if rotate is None or len(rotate) else set()
+    tuned = tuned_weights(layers, deltas)
+
+    def processor(name: str, plain: Any) -> Any:
+        def both(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            forward, backward = hidden_states.chunk(2)
+            parts = [
+                _two_ways(attn, f, b, tuned[name], name in rotating)
+                for f, b in zip(forward.split(tile), backward.split(tile), strict=True)
+            ]
+            return torch.cat([f for f, _ in parts] + [b for _, b in parts])
+
+        return both
+
+    with _processors(layers, processor):
+        yield sorted(rotating)
+
+
+def _two_ways(attn: Any, f: Tensor, b: Tensor, own: dict[str, Tensor], rotate: bool) -> tuple[Tensor, Tensor]:
+    """The outputs of both halves, [pixels, N, C] each, for the same pixels."""
+    v_b = _heads(F.linear(b, own["to_v"]), attn.heads)
+    if rotate:
+        a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
+        out_f, out_b = a @ _heads(attn.to_v(f), attn.heads), rotate_map(a) @ v_b
+    else:
+        q, k, v = (_heads(layer(f), attn.heads) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        q_b, k_b = (_heads(F.linear(b, own[name]), attn.heads) for name in ("to_q", "to_k"))
+        out_f, out_b = F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q_b, k_b, v_b)
+    return _out(attn, out_f, attn.to_out[0].weight), _out(attn, out_b, own["to_out.0"])
+
+
+def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
+    """The temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
+    layers = temporal_attentions(unet)
+    if blocks is None:
+        return layers
+    for block in [blocks] if isinstance(blocks, str) else blocks:
+        if not any(name.startswith(f"{block}.") for name in layers):
+            stages = sorted({".".join(name.split(".")[: 1 if name.startswith("mid") else 2]) for name in layers})
+            raise ValueError(f"block {block!r} has no temporal self-attention: the blocks are {', '.join(stages)}.")
+    starts = (blocks,) if isinstance(blocks, str) else tuple(blocks)
+    return {name: attn for name, attn in layers.items() if name.startswith(tuple(f"{start}." for start in starts))}
+
+
+def tuned_weights(layers: Mapping[str, Any], deltas: Mapping[str, Tensor] | None) -> dict[str, dict[str, Tensor]]:
+    """Layer -> projection -> weight with its delta added; differentiable in the deltas."""
+    deltas = deltas or {}
+    tuned = {}
+    for name, attn in layers.items():
+        weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
+        tuned[name] = {
+            p: w + deltas[f"{name}.{p}.weight"].to(w) if f"{name}.{p}.weight" in deltas else w
+            for p, w in weights.items()
+        }
+    return tuned
+
+
+@contextmanager
+def _processors(layers: Mapping[str, Any], make: Any) -> Iterator[None]:
+    before = {name: attn.processor for name, attn in layers.items()}
+    try:
+        for name, attn in layers.items():
+            attn.set_processor(make(name, before[name]))
+        yield
+    finally:
+        for name, attn in layers.items():
+            attn.set_processor(before[name])
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """[B, N, heads*d] -> [B, heads, N, d]"""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _weights(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """A = softmax(Q K^T / sqrt d) [B, heads, N, N], its statistics in float32."""
+    q, k = _heads(q, heads), _heads(k, heads)
+    return (q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1).to(q.dtype)
+
+
+def _out(attn: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """Heads joined and projected with `weight` and the layer's own bias."""
+    return F.linear(x.transpose(1, 2).flatten(2), weight, attn.to_out[0].bias) / attn.rescale_output_factor

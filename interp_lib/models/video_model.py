@@ -1,0 +1,127 @@
+"""One image-to-video diffusion model: keyframes to conditioning, latents to frames, and the v-prediction of SVD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.images import as_images
+
+MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
+VAE_CHUNK = 8  # frames per VAE call; bounds the memory
+CLIP_SIZE = 224
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class VideoModel:
+    """The networks of a Stable-Video-Diffusion-like model and what the methods ask of them.
+
+    unet_calls counts the calls of `predict_v`, one batched call counted once. Latents `[1,T,C,h,w]` are float32 outside
+    the networks. reverse: backward-motion deltas, U-Net parameter name -> what is added to it, or None. frames: how
+    many the model was made for, max_frames: how many it takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        image_encoder: Any,
+        scheduler: Any,
+        reverse: dict[str, Tensor] | None = None,
+        unrotated: dict[str, Tensor] | None = None,
+        normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD),
+        name: str = "",
+        notes: Sequence[str] = (),
+    ):
+        self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
+        self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
+        self.name, self.notes, self.unet_calls = name, list(notes), 0
+        self.latent_channels: int = vae.config.latent_channels
+        self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        # image sides are multiples of this: the U-Net halves the latents once a level and cannot pad
+        self.multiple = self.vae_factor * 2 ** (len(unet.config.block_out_channels) - 1)
+        self.frames: int = unet.config.num_frames
+        self.max_frames = max(MAX_FRAMES, self.frames)
+        self.native_size: int = unet.config.sample_size * self.vae_factor
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def __repr__(self) -> str:
+        what = "with" if self.reverse else "without"
+        return f"VideoModel({self.name!r}, {self.frames} frames, {what} backward motion, {self.device}, {self.dtype})"
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames [T,3,H,W] in [0,1] -> latents [1,T,C,H/f,W/f] float32, f = `.vae_factor`: the scaled VAE mode."""
+        frames = as_images(frames, name="frames")
+        return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [1,T,C,h,w] -> frames [T,3,f*h,f*w] float32 in [0,1], in chunks of consecutive frames."""
+        z = (latents[0].to(self.device).float() / self.vae.config.scaling_factor).to(self.vae.dtype)
+        parts = [self.vae.decode(x, num_frames=len(x)).sample.float() for x in z.split(VAE_CHUNK)]
+        return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def condition(self, image: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+        """What the U-Net is told of a keyframe: (image latent [1,C,h,w], image embedding [1,1,D]), both float32.
+
+        Source: METHODS as of SVD: noise of `strength` is added in [-1,1] before the VAE, whose mode is taken unscaled;
+        the embedding sees the image without noise. image: [1,3,H,W] in [0,1]; noise: [1,3,H,W], unit variance.
+        """
+        pixels = image.to(self.device) * 2 - 1
+        latent = self._encode(pixels + strength * noise.to(self.device))
+        embedding = self.image_encoder(clip_input(pixels, *self.normalise).to(self.dtype)).image_embeds
+        return latent, embedding[:, None].float()
+
+    def predict_v(self, scaled: Tensor, timestep: Tensor, context: Tensor, micro: Tensor) -> Tensor:
+        """v [B,T,C,h,w] float32: one counted call of the U-Net.
+
+        scaled: [B,T,2C,h,w], scaled noisy latents and image latents. context: [B,1,D]. micro: [B,3] as of
+        `micro_conditioning`.
+        """
+        self.unet_calls += 1
+        out = self.unet(
+            scaled.to(self.device, self.dtype),
+            timestep.to(self.device),
+            encoder_hidden_states=context.to(self.device, self.dtype),
+            added_time_ids=micro.to(self.device, self.dtype),
+        )
+        return out.sample.float()
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        parts = (x.to(self.device, self.vae.dtype) for x in pixels.split(VAE_CHUNK))
+        return torch.cat([self.vae.encode(x).latent_dist.mode().float() for x in parts])
+
+
+def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
+    """Images [N,3,H,W] in [-1,1] -> CLIP's input [N,3,224,224], resized as diffusers' SVD pipeline does."""
+    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+
+    small = (_resize_with_antialiasing(pixels.float(), (CLIP_SIZE, CLIP_SIZE)) + 1) / 2
+    mean, std = (torch.tensor(x, device=small.device).view(1, 3, 1, 1) for x in (mean, std))
+    return (small - mean) / std
+
+
+def micro_conditioning(fps: Tensor | float, bucket: Tensor | float, noise: Tensor | float) -> Tensor:
+    """SVD's three numbers [B,3] (fps - 1, motion bucket, strength of the noise on the keyframe) from numbers or [B]."""
+    columns = [torch.as_tensor(x, dtype=torch.float32).cpu().reshape(-1) for x in (fps, bucket, noise)]
+    fps, bucket, noise = torch.broadcast_tensors(*columns)
+    return torch.stack([fps - 1, bucket, noise], 1)
+
+
+def check_video_model(model: object) -> None:
+    """ValueError unless it is a VideoModel (a name, say)."""
+    if not isinstance(model, VideoModel):
+        raise ValueError(f"model is a {type(model).__name__}: give load_video_model(...), 'embedded' or another.")

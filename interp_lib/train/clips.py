@@ -1,0 +1,68 @@
+"""The training clips: calm scenes with one large actor that moves the way it faces, or a ball that rolls either way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp_lib import world
+from interp_lib.train.data import FIRST_SEED, world_hash
+from interp_lib.train.loop import save
+from interp_lib.world.rig import KINDS
+from interp_lib.world.scene import Scene
+
+SIZE = 64
+CHUNK = 64  # clips a file
+BALLS = 0.25  # share of clips in which nothing tells the direction beforehand
+LONG = {14: (0.15, 0.4), 25: (0.15, 0.55)}  # frames -> travelled distance, in sides
+
+
+def calm_scene(seed: int, *, travel: tuple[float, float] = LONG[14], ball: bool = False) -> Scene:
+    """One calm scene of a single actor; its start is independent of where it faces.
+
+    ball: the actor becomes a ball of the same colours, which rolls to the right or to the left.
+    """
+    scene = world.sample_scene(seed, calm=True, start=True, displacement=travel)
+    scene = replace(scene, **{name: getattr(scene, name)[:, :1] for name in ("actors", "fall", "parts", "patterns")})
+    if ball:
+        slots = {part.slot: index for index, part in reversed(list(enumerate(KINDS["walker"])))}
+        scene.parts[0, 0, :, 11] = 0.0
+        for row, part in enumerate(KINDS["ball"]):
+            scene.parts[0, 0, row] = torch.tensor(
+                [*part.half, *part.joint, *part.centre, part.angle, part.swing, 0.0, 1.0, 0.0, 1.0]
+            )
+            scene.patterns[0, 0, row] = scene.patterns[0, 0, min(slots[part.slot], 6)]
+        scene = replace(scene, captions=["a ball, on" + scene.captions[0].split(", on")[-1]])
+    return scene
+
+
+def render_clips(folder: Path, clips: int, frames: int) -> tuple[Tensor, Tensor]:
+    """`[clips,frames,3,64,64]` uint8 and the distance travelled a frame `[clips]`, in sides; rendered once and kept.
+
+    Raises ValueError unless `clips` is a multiple of 64.
+    """
+    if clips < CHUNK or clips % CHUNK:
+        raise ValueError(f"clips={clips}: give a multiple of {CHUNK}, the number of clips a file holds.")
+    paths = [folder / world_hash() / f"{frames}-{first:06d}.pt" for first in range(0, clips, CHUNK)]
+    for index, path in enumerate(paths):
+        if not path.exists():
+            save(_chunk(index * CHUNK, frames), path)
+            if index % 10 == 9:
+                print(f"clips of {frames} frames: {(index + 1) * CHUNK} of {clips}", flush=True)
+    parts = [torch.load(path, weights_only=True) for path in paths]
+    return torch.cat([p["frames"] for p in parts]), torch.cat([p["speed"] for p in parts])
+
+
+def _chunk(first: int, frames: int) -> dict[str, Tensor]:
+    seeds = [FIRST_SEED + frames * 1_000_000 + k for k in range(first, first + CHUNK)]
+    balls = np.random.default_rng([first, frames]).random(CHUNK) < BALLS
+    scene = world.stack(
+        [calm_scene(seed, travel=LONG[frames], ball=bool(ball)) for seed, ball in zip(seeds, balls, strict=True)]
+    )
+    times = torch.linspace(0, 1, frames).tolist()
+    pictures = torch.stack([world.render(scene, time, size=SIZE) for time in times], 1)
+    return {"frames": (pictures * 255).round().to(torch.uint8), "speed": scene.actors[:, 0, 5] / (frames - 1)}

@@ -1,0 +1,135 @@
+"""The video U-Net: Stable Video Diffusion's classes at 8x8 latents, trained together with its image encoder.
+
+Motion must live in the temporal attention, because that is what the second paper turns: the temporal convolutions are
+held at the identity (their last layer is zero and does not learn), so attention is the only way from frame to frame.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
+from diffusers.models.resnet import TemporalResnetBlock
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from interp_lib.models.video_model import clip_input, micro_conditioning
+from interp_lib.train.loop import fit
+from interp_lib.train.video_autoencoder import LATENT_CHANNELS
+
+WIDTH = 96
+MEAN_SPEED = 0.275 / 13  # sides a frame, of the training clips of 14 frames
+BUCKET, FPS = 127, 7  # SVD's defaults; here they mean MEAN_SPEED
+SIGMA_MEAN, SIGMA_STD = 0.7, 1.6  # of log sigma, as SVD was trained and as the second paper's Alg. 1 draws
+
+
+def build_video_unet() -> UNetSpatioTemporalConditionModel:
+    """SVD's four levels at a fifth to a thirteenth of its width, one layer a block, heads of 16 channels."""
+    unet = UNetSpatioTemporalConditionModel(
+        sample_size=8,
+        in_channels=2 * LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 96, 96, 64),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        num_attention_heads=(4, 6, 6, 4),
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=96,
+        num_frames=14,
+    )
+    for block in unet.modules():
+        if isinstance(block, TemporalResnetBlock):
+            block.requires_grad_(False)
+            nn.init.zeros_(block.conv2.weight), nn.init.zeros_(block.conv2.bias)
+    return unet
+
+
+def build_image_encoder() -> CLIPVisionModelWithProjection:
+    """CLIP's vision tower in two layers of width 96 on 7x7 patches of a 224 px image."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            projection_dim=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=224,
+            patch_size=32,
+        )
+    )
+
+
+def build_video_scheduler() -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's: EDM sigmas of Karras, v-prediction, continuous timesteps."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        interpolation_type="linear",
+        prediction_type="v_prediction",
+        sigma_max=700.0,
+        sigma_min=0.002,
+        steps_offset=1,
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+    )
+
+
+def motion_bucket(speed: Tensor, fps: Tensor) -> Tensor:
+    """The bucket of a clip whose actor travels `speed` sides a frame, shown at `fps`: it grows with the speed a
+    second."""
+    return BUCKET * speed * fps / (MEAN_SPEED * FPS)
+
+
+def train_video_denoiser(
+    clips: dict[int, tuple[Tensor, Tensor, Tensor]],
+    vae: AutoencoderKLTemporalDecoder,
+    folder: Path,
+    *,
+    steps: int,
+    batch: int,
+    device: str,
+    minutes: float | None = None,
+) -> nn.ModuleDict:
+    """v-MSE at lognormal sigmas, 15 % of the clips without their image. Returns the EMA `unet` and `image_encoder`.
+
+    clips: frames a clip -> (pixels `[N,T,3,64,64]` uint8, scaled latents `[N,T,16,8,8]` half, speed `[N]`). Every
+    eighth step is on the longer clips.
+    """
+    torch.manual_seed(2)
+    networks = nn.ModuleDict({"unet": build_video_unet(), "image_encoder": build_image_encoder()}).to(device)
+    for block in networks.modules():
+        if isinstance(block, TemporalResnetBlock):
+            block.forward = lambda hidden, temb: hidden  # what it computes while its last layer is zero
+    vae = vae.to(device).eval()
+
+    def loss(networks: nn.ModuleDict, step: int, generator: torch.Generator) -> Tensor:
+        length = 25 if step % 8 == 7 else 14
+        pixels, latents, speed = clips[length]
+        count = batch * 14 // length
+        picks = torch.randint(len(latents), (count,), generator=generator)
+        clean, image = latents[picks].float().to(device), pixels[picks, 0].float().to(device) / 127.5 - 1
+        draws = {"generator": generator}
+        noise = torch.randn(clean.shape, **draws).to(device)
+        sigma = (SIGMA_MEAN + SIGMA_STD * torch.randn(count, **draws)).exp().to(device)
+        augmentation = (-3 + 0.5 * torch.randn(count, **draws)).exp().to(device)
+        fps = torch.randint(5, 11, (count,), **draws) if length == 14 else torch.randint(5, 15, (count,), **draws)
+        keep = (torch.rand(count, **draws) > 0.15).float().to(device)
+        image = image + augmentation.view(-1, 1, 1, 1) * torch.randn(image.shape, **draws).to(device)
+        micro = micro_conditioning(fps, motion_bucket(speed[picks], fps), augmentation)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            with torch.no_grad():
+                first = vae.encode(image).latent_dist.mode().float()
+            context = networks["image_encoder"](clip_input(image)).image_embeds[:, None] * keep.view(-1, 1, 1)
+            first = (first * keep.view(-1, 1, 1, 1))[:, None].expand(-1, length, -1, -1, -1)
+            level = sigma.view(-1, 1, 1, 1, 1)
+            noisy = clean + level * noise
+            model_input = torch.cat([noisy / (level**2 + 1).sqrt(), first], 2)
+            predicted = networks["unet"](model_input, 0.25 * sigma.log(), context, micro.to(device)).sample
+        target = (noisy / (level**2 + 1) - clean) * (level**2 + 1).sqrt() / level
+        return F.mse_loss(predicted.float(), target)
+
+    return fit("video_unet", networks, loss, steps=steps, lr=7e-4, folder=folder, warmup=300, minutes=minutes)
