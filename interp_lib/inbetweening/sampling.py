@@ -1,4 +1,4 @@
-"""The EDM Euler sampler of Stable Video Diffusion and the ways two directions of time meet in it (paper section 4.3)."""
+"""SVD's EDM Euler sampler and the ways in which two directions of time meet in it (paper section 4.3)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma
 
 
 def ramps(guidance: tuple[float, float], frames: int, *, constant: bool) -> Tensor:
-    """Guidance per frame [1,N,1,1,1], rising away from the keyframe; constant: averaged with its own flip (released)."""
+    """Guidance per frame [1,N,1,1,1], rising away from the keyframe; constant: averaged with its flip (released)."""
     ramp = torch.linspace(*guidance, frames)
     return ((ramp + ramp.flip(0)) / 2 if constant else ramp).view(1, -1, 1, 1, 1)
 
@@ -141,7 +141,7 @@ def sweep(
         for repeat in range(1 + recurrence * (i < early)):
             if repeat:
                 z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
-            with _directions(model, method, rotate, deltas):
+            with directions(model, method, rotate, deltas):
                 pairs = guided(model, [z, z.flip(1)][: len(keys)], keys, sigma, timestep)
             v = [without + guidance * (image - without) for without, image in pairs]
             ways = [denoised(z, v[0], sigma)]
@@ -192,7 +192,7 @@ def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=generator.device).to(x)
 
 
-def _directions(model: VideoModel, method: str, rotate: Any, deltas: Any) -> Any:
+def directions(model: VideoModel, method: str, rotate: Any, deltas: Any) -> Any:
     if method in ("trf", "forward"):
         return nullcontext()
     return two_directions(model.unet, rotate=rotate, deltas=deltas)

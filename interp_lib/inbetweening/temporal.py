@@ -115,6 +115,22 @@ def rotate_temporal_attention(
 
 
 @contextmanager
+def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """While it lasts, temporal self-attention works by itself with `deltas` added to its weights (no rotation)."""
+    layers = temporal_attentions(unet)
+    tuned = tuned_weights(layers, deltas)
+
+    def processor(name: str, plain: Any) -> Any:
+        def tune(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return _alone(attn, hidden_states, tuned[name])
+
+        return tune
+
+    with _processors(layers, processor):
+        yield list(layers)
+
+
+@contextmanager
 def two_directions(
     unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None, tile: int = TILE
 ) -> Iterator[list[str]]:
@@ -146,15 +162,18 @@ def two_directions(
 
 def _two_ways(attn: Any, f: Tensor, b: Tensor, own: dict[str, Tensor], rotate: bool) -> tuple[Tensor, Tensor]:
     """The outputs of both halves, [pixels, N, C] each, for the same pixels."""
-    v_b = _heads(F.linear(b, own["to_v"]), attn.heads)
-    if rotate:
-        a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
-        out_f, out_b = a @ _heads(attn.to_v(f), attn.heads), rotate_map(a) @ v_b
-    else:
-        q, k, v = (_heads(layer(f), attn.heads) for layer in (attn.to_q, attn.to_k, attn.to_v))
-        q_b, k_b = (_heads(F.linear(b, own[name]), attn.heads) for name in ("to_q", "to_k"))
-        out_f, out_b = F.scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q_b, k_b, v_b)
-    return _out(attn, out_f, attn.to_out[0].weight), _out(attn, out_b, own["to_out.0"])
+    plain = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
+    if not rotate:
+        return _alone(attn, f, plain), _alone(attn, b, own)
+    a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
+    v_f, v_b = (_heads(F.linear(x, w["to_v"]), attn.heads) for x, w in ((f, plain), (b, own)))
+    return _out(attn, a @ v_f, plain["to_out.0"]), _out(attn, rotate_map(a) @ v_b, own["to_out.0"])
+
+
+def _alone(attn: Any, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+    """Ordinary self-attention over the frames with these weights."""
+    q, k, v = (_heads(F.linear(x, own[p]), attn.heads) for p in PROJECTIONS[:3])
+    return _out(attn, F.scaled_dot_product_attention(q, k, v), own["to_out.0"])
 
 
 def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:

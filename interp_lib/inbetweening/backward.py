@@ -1,0 +1,226 @@
+"""The backward-motion fine-tune: V and O of the temporal self-attention learn to live with rotated maps (Alg. 1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from interp_lib.checks import check_int
+from interp_lib.files import whole
+from interp_lib.images import as_images
+from interp_lib.inbetweening.sampling import v_target
+from interp_lib.inbetweening.temporal import (
+    PROJECTIONS,
+    record_temporal_attention,
+    rotate_temporal_attention,
+    temporal_attentions,
+    tune_temporal_attention,
+)
+from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
+
+SIGMA_MEAN, SIGMA_STD = 0.7, 1.6  # of log sigma, as SVD was trained
+
+
+@dataclass
+class BackwardMotion:
+    """What the fine-tune learned. deltas: U-Net parameter name -> what is added to it, float32. losses: one a step."""
+
+    deltas: dict[str, Tensor]
+    losses: list[float] = field(default_factory=list)
+
+    def save(self, path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Path:
+        """Write the deltas, and nothing else, as safetensors, whole or not at all."""
+        from safetensors.torch import save_file
+
+        with whole(Path(path)) as partial:
+            save_file({name: value.to("cpu", dtype).contiguous() for name, value in self.deltas.items()}, partial)
+        return Path(path)
+
+
+def fit_backward_motion(
+    model: VideoModel,
+    clips: Tensor | Sequence[Tensor],
+    *,
+    steps: int,
+    lr: float = 1e-4,
+    rotate: bool = True,
+    seed: int = 0,
+    batch: int = 1,
+    fps: float = 7,
+    motion_bucket: float | Sequence[float] = 127,
+    noise_augmentation: float = 0.02,
+    checkpoint: str | os.PathLike | None = None,
+    save_every: int = 50,
+    gradient_checkpointing: bool = False,
+    progress: bool = True,
+) -> BackwardMotion:
+    """Teach the model to animate an image backwards in time.
+
+    Source: section 4.2, Alg. 1. Each step takes a clip z, a noise level and noise: the frozen model sees the noisy clip
+    and its first frame, and its temporal attention maps A are kept; then the model with trainable to_v and to_out.0
+    sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
+    rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
+    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket: one,
+    or one a clip. lr: AdamW, weight decay 0.01, gradients clipped at 1. batch: clips a step.
+    checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
+    of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
+    Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.
+    The model is left as it was: `model.reverse = fit_backward_motion(...).deltas` puts the result to use.
+    Raises ValueError for clips that do not fit the model or each other, and a checkpoint of another run.
+    """
+    check_video_model(model)
+    steps, batch = check_int("steps", steps, 1), check_int("batch", batch, 1)
+    frames = _clips(model, clips)
+    buckets = torch.as_tensor(motion_bucket, dtype=torch.float32).expand(len(frames))
+    settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "clips": len(frames)}
+    base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
+    masters = {name: value.clone().requires_grad_() for name, value in base.items()}
+    optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
+    first, losses = _resume(checkpoint, masters, optimizer, settings)
+    latents = torch.cat([model.encode(clip) for clip in frames])
+    rank, world = _processes()
+    was = model.unet.is_gradient_checkpointing
+    try:
+        if gradient_checkpointing:
+            model.unet.enable_gradient_checkpointing()
+        for step in tqdm(range(first, steps), initial=first, total=steps, desc="backward motion", disable=not progress):
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + rank)
+            picks = torch.randint(len(frames), (batch,), generator=generator).tolist()
+            ends = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
+            told = (fps, buckets[picks], noise_augmentation)
+            deltas = {name: masters[name] - base[name] for name in masters}
+            loss = backward_loss(model, latents[picks], ends, told, deltas, generator, rotate=rotate)
+            _descend(loss, list(masters.values()), optimizer, world)
+            losses.append(float(loss.detach()))
+            if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
+                _save(checkpoint, step + 1, masters, optimizer, losses, settings)
+    finally:
+        if gradient_checkpointing and not was:
+            model.unet.disable_gradient_checkpointing()
+    return BackwardMotion({name: (masters[name] - base[name]).detach() for name in masters}, losses)
+
+
+def backward_loss(
+    model: VideoModel,
+    clean: Tensor,
+    ends: Sequence[Tensor],
+    told: tuple[float, Tensor, float],
+    deltas: Mapping[str, Tensor],
+    generator: torch.Generator,
+    *,
+    rotate: bool = True,
+) -> Tensor:
+    """Alg. 1, lines 3 to 8: the error of the backward prediction, differentiable in the deltas.
+
+    clean: [B,N,C,h,w] scaled latents of clips. ends: their first and last frames [B,3,H,W] in [0,1]. told: (fps, motion
+    bucket [B], strength of the noise on the keyframe).
+    """
+    fps, bucket, strength = told
+    draws = {"generator": generator}
+    noise = torch.randn(clean.shape, **draws).to(clean)
+    sigma = (SIGMA_MEAN + SIGMA_STD * torch.randn(len(clean), **draws)).exp().to(clean)
+    on_image = torch.randn(ends[0].shape, **draws)
+    micro = micro_conditioning(fps, bucket, strength)
+    level = sigma.view(-1, 1, 1, 1, 1)
+    noisy = clean + level * noise
+
+    def predict(z: Tensor, image: Tensor) -> Tensor:
+        latent, context = model.condition(image, on_image, strength)
+        latent = latent[:, None].expand(-1, z.shape[1], -1, -1, -1)
+        return model.predict_v(torch.cat([z / (level**2 + 1).sqrt(), latent], 2), 0.25 * sigma.log(), context, micro)
+
+    flipped = noisy.flip(1)
+    if rotate:
+        with torch.no_grad(), record_temporal_attention(model.unet) as maps:
+            predict(noisy, ends[0])
+        with rotate_temporal_attention(model.unet, maps, deltas=deltas):
+            v = predict(flipped, ends[1])
+    else:
+        with tune_temporal_attention(model.unet, deltas):
+            v = predict(flipped, ends[1])
+    return F.mse_loss(v, v_target(clean.flip(1), flipped, level))
+
+
+def draw_clips(model: VideoModel, images: Tensor, *, frames: int | None = None, seed: int = 0, **how: Any) -> Tensor:
+    """Training clips [K,N,3,H,W] that the model itself makes of K images [K,3,H,W], as the paper does (section 5)."""
+    from interp_lib.inbetweening.animate import animate
+
+    images = as_images(images, name="images")
+    videos = (animate(model, image, frames=frames, seed=seed + k, **how).frames for k, image in enumerate(images))
+    return torch.stack(list(videos))
+
+
+def _trained(unet: Any, rotate: bool) -> dict[str, Tensor]:
+    """The weights that learn, by parameter name: to_v and to_out.0, without rotation to_q and to_k as well."""
+    chosen = PROJECTIONS[2:] if rotate else PROJECTIONS
+    layers = temporal_attentions(unet).items()
+    return {f"{name}.{p}.weight": attn.get_submodule(p).weight for name, attn in layers for p in chosen}
+
+
+def _clips(model: VideoModel, clips: Any) -> list[Tensor]:
+    if not isinstance(clips, (Tensor, Sequence)) or isinstance(clips, str) or len(clips) == 0:
+        raise ValueError("clips: give tensors [N,3,H,W] in [0,1], as load_clips returns from a folder of videos.")
+    listed = [as_images(clip, name=f"clips[{k}]") for k, clip in enumerate(clips)]
+    for k, clip in enumerate(listed):
+        if clip.shape != listed[0].shape:
+            raise ValueError(
+                f"clips[{k}] has shape {list(clip.shape)} and clips[0] {list(listed[0].shape)}: bring all to one size "
+                "and length, as load_clips(..., frames=, size=) does."
+            )
+    check_int("the number of frames of a clip", len(listed[0]), 2, model.max_frames, "the most this model takes")
+    height, width = listed[0].shape[-2:]
+    if height % model.multiple or width % model.multiple:
+        raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {model.multiple}.")
+    return listed
+
+
+def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if world > 1:
+        for master in masters:
+            torch.distributed.all_reduce(master.grad)
+            master.grad /= world
+    torch.nn.utils.clip_grad_norm_(masters, 1.0)
+    optimizer.step()
+
+
+def _processes() -> tuple[int, int]:
+    """(rank, number of processes) of a run under `accelerate launch`, (0, 1) otherwise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def _resume(path: Any, masters: dict[str, Tensor], optimizer: Any, settings: dict[str, Any]) -> tuple[int, list[float]]:
+    """Step and losses to go on from, the weights and the optimiser put back."""
+    if path is None or not Path(path).exists():
+        return 0, []
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved["settings"] != settings or saved["masters"].keys() != masters.keys():
+        raise ValueError(f"{path} is the checkpoint of another fine-tune ({saved['settings']}): remove or rename it.")
+    with torch.no_grad():
+        for name, value in saved["masters"].items():
+            masters[name].copy_(value)
+    optimizer.load_state_dict(saved["optimizer"])
+    return saved["step"], saved["losses"]
+
+
+def _save(
+    path: Any, step: int, masters: dict[str, Tensor], optimizer: Any, losses: list[float], settings: dict[str, Any]
+) -> None:
+    weights = {name: value.detach() for name, value in masters.items()}
+    state = {"step": step, "masters": weights, "optimizer": optimizer.state_dict()}
+    with whole(Path(path)) as partial:
+        torch.save(state | {"losses": losses, "settings": settings}, partial)
