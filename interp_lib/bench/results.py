@@ -28,11 +28,13 @@ from interp_lib.files import whole
 
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel
+    from interp_lib.models.video_model import VideoModel
 
 LIBRARY = Path(__file__).resolve().parents[1]
 ROOT = LIBRARY.parent
 TABLES = ROOT / "data" / "results"
-INPUTS = ("data/models/image", "data/photographs")  # the weights, and what the world's grounds are cut from
+# the weights of the model a study is about (its MODEL, "image" where it names none), and what grounds are cut from
+INPUTS = {kind: (f"data/models/{kind}", "data/photographs") for kind in ("image", "video")}
 Row = dict[str, Any]
 
 
@@ -70,7 +72,7 @@ def load_results(study: str, *, folder: Path = TABLES) -> Results:
     return Results(table["about"], [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]])
 
 
-def recompute(study: str, model: ImageModel, **item: Any) -> list[Row]:
+def recompute(study: str, model: ImageModel | VideoModel, **item: Any) -> list[Row]:
     """The rows of one item, measured now: what a notebook spot-checks its table with."""
     return [_plain({**item, **row}) for row in _module(study).measure(model, **item)]
 
@@ -85,11 +87,11 @@ def fingerprint(study: str) -> dict[str, str]:
     code = hashlib.sha256()
     for name in sorted(_imported(f"interp_lib.bench.studies.{study}")):
         code.update(f"{name}\0{_meaning(_file(name))}\0".encode())
-    return {"code": code.hexdigest()[:16], "weights": _inputs_hash()}
+    return {"code": code.hexdigest()[:16], "weights": _inputs_hash(ROOT, INPUTS[_kind(study)])}
 
 
 @cache
-def _inputs_hash(root: Path = ROOT, folders: tuple[str, ...] = INPUTS) -> str:
+def _inputs_hash(root: Path, folders: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     found = (path for folder in folders for path in (root / folder).rglob("*"))
     for path in sorted(path for path in found if path.is_file() and path.suffix != ".md"):
@@ -139,6 +141,10 @@ def _module(study: str) -> Any:
     return import_module(f"interp_lib.bench.studies.{study}")
 
 
+def _kind(study: str) -> str:
+    return getattr(_module(study), "MODEL", "image")
+
+
 def _plain(row: Row) -> Row:
     return {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in row.items()}
 
@@ -148,7 +154,8 @@ def compute(
 ) -> Path:
     """Measure all items of a study with a model and write its table; items that a former run has done are kept.
 
-    source: what `load_image_model` takes. workers: processes, one thread each, so that their number changes no digit.
+    source: what `load_image_model` or, for a study of the video model, `load_video_model` takes. workers: processes,
+    one thread each, so that their number changes no digit.
     """
     marks = fingerprint(study)
     if source != "embedded":  # of a hub id the name is all that is known before it is loaded
@@ -158,7 +165,8 @@ def compute(
     items = _module(study).ITEMS
     missing = [k for k in range(len(items)) if not (done / f"{k}.json").exists()]
     context = get_context("spawn")
-    with ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=_prepare, initargs=(source,)) as pool:
+    load = {"initializer": _prepare, "initargs": (source, _kind(study))}
+    with ProcessPoolExecutor(max(1, workers), mp_context=context, **load) as pool:
         from tqdm.auto import tqdm
 
         jobs = pool.map(_measure, [study] * len(missing), missing, [done] * len(missing))
@@ -178,14 +186,14 @@ def compute(
 _model: Any = None  # of a worker process
 
 
-def _prepare(source: str) -> None:
+def _prepare(source: str, kind: str) -> None:
     global _model
     import torch
 
-    from interp_lib.models import load_image_model
+    from interp_lib.models import load_image_model, load_video_model
 
     torch.set_num_threads(1)
-    _model = load_image_model(source)
+    _model = (load_video_model if kind == "video" else load_image_model)(source)
 
 
 def _measure(study: str, index: int, done: Path) -> None:

@@ -58,12 +58,12 @@ def load_video_model(
     if dtype == torch.float16 and read_json(folder / "vae" / "config.json", "model folder").get("force_upcast"):
         vae_dtype = torch.float32
         notes.append("vae: kept in float32, because it overflows in float16 (force_upcast)")
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from transformers import CLIPVisionModelWithProjection
 
-    unet_class, vae_class = _networks()
     model = VideoModel(
-        unet=load_part(unet_class, folder, "unet", dtype, device),
-        vae=load_part(vae_class, folder, "vae", vae_dtype, device),
+        unet=load_part(UNetSpatioTemporalConditionModel, folder, "unet", dtype, device),
+        vae=load_part(AutoencoderKLTemporalDecoder, folder, "vae", vae_dtype, device),
         image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype, device),
         scheduler=scheduler,
         normalise=normalise,
@@ -100,22 +100,6 @@ def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
     if bad := [name for name, value in deltas.items() if not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{path} has NaN or infinite values in {bad[0]}: use another copy of the deltas.")
     return {name: value.float().to(unet.device) for name, value in deltas.items()}
-
-
-def _networks() -> tuple[Any, Any]:
-    """U-Net and VAE classes whose `to` drops the 2-D memory layout that `load_part` asks for: theirs are 3-D kernels
-    too."""
-    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-
-    class Unet(UNetSpatioTemporalConditionModel):
-        def to(self, *args: Any, memory_format: Any = None, **kwargs: Any) -> Any:
-            return super().to(*args, **kwargs)
-
-    class Vae(AutoencoderKLTemporalDecoder):
-        def to(self, *args: Any, memory_format: Any = None, **kwargs: Any) -> Any:
-            return super().to(*args, **kwargs)
-
-    return Unet, Vae
 
 
 def _scheduler(folder: Path) -> Any:

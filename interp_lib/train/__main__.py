@@ -1,5 +1,5 @@
 """`python -m interp_lib.train`: render, train the autoencoder, encode, train the U-Net, write the diffusers folder,
-measure it.
+measure it; first the image model, then the video model, which starts from its autoencoder.
 
 Every stage resumes: finished ones are skipped, an interrupted one goes on from its last checkpoint. Without arguments
 everything is made from scratch with the recipe of the device at hand (a GPU gets more steps and larger batches).
@@ -17,13 +17,19 @@ from torch import Tensor
 from interp_lib.train.autoencoder import encode_frames, train_autoencoder
 from interp_lib.train.data import SIZE, Photographs, render_frames, world_hash
 from interp_lib.train.denoiser import build_scheduler, train_denoiser
-from interp_lib.train.export import write_model
+from interp_lib.train.export import IMAGE, write_model
 from interp_lib.train.loop import Unfinished, save
 from interp_lib.train.text import build_tokenizer
 
 RECIPES = {
     "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 3600, "unet_batch": 12},
     "cuda": {"scenes": 9984, "vae_steps": 8000, "vae_batch": 32, "unet_steps": 20000, "unet_batch": 48},
+}
+VIDEO_RECIPES = {
+    "cpu": {"clips": 6016, "video_vae_steps": 2000, "video_vae_batch": 20, "video_unet_steps": 1900}
+    | {"video_unet_batch": 16, "reverse_steps": 400, "reverse_batch": 8},
+    "cuda": {"clips": 12032, "video_vae_steps": 10000, "video_vae_batch": 40, "video_unet_steps": 15000}
+    | {"video_unet_batch": 64, "reverse_steps": 2000, "reverse_batch": 16},
 }
 
 
@@ -33,38 +39,63 @@ STAGES = ("frames", "vae", "unet", "card")
 def main(argv: list[str] | None = None) -> None:
     """Run the stages that are not finished yet."""
     args = _arguments(argv)
-    recipe = {name: getattr(args, name) or value for name, value in RECIPES[args.device].items()}
-    last = STAGES.index(args.stage)
     try:
-        frames, captions = render_frames(args.work / "frames", recipe["scenes"])
-        if last >= 1:
-            how = {"device": args.device, "minutes": args.minutes}
-            vae = train_autoencoder(frames, args.work, steps=recipe["vae_steps"], batch=recipe["vae_batch"], **how)
-        if last >= 2:
-            _make_model(args, recipe, vae, frames, captions)
-        if last >= 3:
-            from interp_lib.models import load_image_model
-            from interp_lib.train.card import write_card
-            from interp_lib.train.quality import measure_flow, measure_rest
-
-            model = load_image_model(args.out, device=args.device)
-            write_card(args.out.parent, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
+        if args.model != "video":
+            _image(args)
+        if args.model != "image" and args.stage in STAGES[2:]:
+            _video(args)
     except Unfinished as pause:
         print(pause)
+
+
+def _image(args: argparse.Namespace) -> None:
+    recipe, last = _recipe(args, RECIPES), STAGES.index(args.stage)
+    frames, captions = render_frames(args.work / "frames", recipe["scenes"])
+    if last >= 1:
+        how = {"device": args.device, "minutes": args.minutes}
+        vae = train_autoencoder(frames, args.work, steps=recipe["vae_steps"], batch=recipe["vae_batch"], **how)
+    if last >= 2:
+        _make_model(args, recipe, vae, frames, captions)
+    if last >= 3:
+        from interp_lib.models import load_image_model
+        from interp_lib.train.card import IMAGE_CARD, write_card
+        from interp_lib.train.quality import measure_flow, measure_rest
+
+        model = load_image_model(args.out / "image", device=args.device)
+        write_card(args.out, IMAGE_CARD, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
+
+
+def _video(args: argparse.Namespace) -> None:
+    from interp_lib.train.video import make_video_model
+
+    recipe = _recipe(args, VIDEO_RECIPES)
+    how = {"device": args.device, "minutes": args.minutes}
+    make_video_model(args.work, args.out / "image", args.out / "video", recipe, **how)
+    if args.stage == "card":
+        from interp_lib.train.card import VIDEO_CARD, write_card
+        from interp_lib.train.video_quality import measure_video
+
+        write_card(args.out, VIDEO_CARD, measure_video(args.out / "video"), recipe=recipe, logs=args.work)
+
+
+def _recipe(args: argparse.Namespace, recipes: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {name: getattr(args, name) or value for name, value in recipes[args.device].items()}
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m interp_lib.train", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
-    parser.add_argument("--out", type=Path, default=Path("data/models/image"), help="the diffusers folder to write")
+    parser.add_argument("--out", type=Path, default=Path("data/models"), help="where the folders image, video are put")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--model", default="both", choices=("image", "video", "both"))
     parser.add_argument(
         "--stage", default="card", choices=STAGES, help="the last stage to run (the card needs scikit-image and peft)"
     )
     parser.add_argument("--minutes", type=float, help="stop a training stage after this long, to be resumed")
-    for name, value in RECIPES["cpu"].items():
-        shown = f"default {value} on a CPU, {RECIPES['cuda'][name]} on a GPU"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=shown)
+    for recipes in (RECIPES, VIDEO_RECIPES):
+        for name, value in recipes["cpu"].items():
+            shown = f"default {value} on a CPU, {recipes['cuda'][name]} on a GPU"
+            parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=shown)
     return parser.parse_args(argv)
 
 
@@ -86,7 +117,7 @@ def _make_model(
         device=args.device,
         minutes=args.minutes,
     )
-    write_model(args.out, vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
+    write_model(args.out / "image", IMAGE, vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
 
 
 def _latents(vae: AutoencoderKL, frames: Tensor, size: int, args: argparse.Namespace) -> Tensor:

@@ -4,65 +4,110 @@ written by hand."""
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from interp_lib.files import whole
 
-STAGES = {"vae": "autoencoder", "unet": "U-Net"}
-BEGIN, END = "<!-- measured by interp_lib.train.card -->", "<!-- end of the measured part -->"
-# row: the least that is asked, None where the number is there for comparison; and its unit
-ROWS: dict[str, tuple[float | None, str]] = {
-    "autoencoder PSNR, world": (30.0, "dB"),
-    "autoencoder PSNR, photographs": (24.0, "dB"),
-    "round trip, world": (40.0, "dB"),
-    "round trip, photographs": (None, "dB"),
-    "round trip, motorcycle with LoRA": (30.0, "dB"),
-    "PCK@0.1 hard, trained": (70.0, "%"),
-    "PCK@0.1 hard, untrained": (None, "%"),
-    "PCK@0.1 hard, raw patches": (None, "%"),
-    "trained above untrained": (20.0, "points"),
-    "trained above raw patches": (20.0, "points"),
-    "PCK@0.1 hard, third up-block": (None, "%"),
-    "PCK@0.1 hard, trained, 256 px": (None, "%"),
-    "PCK@0.1 easy, trained": (85.0, "%"),
-    "PCK@0.1 easy, untrained": (None, "%"),
-    "PCK@0.1 easy, raw patches": (None, "%"),
-    "two-level above direct": (95.0, "%"),
-    "median EPE motorcycle, trained": (None, "px"),
-    "median EPE motorcycle, third up-block": (None, "px"),
-    "median EPE motorcycle, raw patches": (None, "px"),
-    "median EPE motorcycle, zero flow": (None, "px"),
-    "eps error, right caption": (None, ""),
-    "eps error, wrong caption": (None, ""),
-    "pairs of the hard flow rows": (None, ""),
-    "pairs of the other rows": (None, ""),
-}
+Rows = dict[str, tuple[float | None, str]]  # the least that is asked, None where it is there for comparison; its unit
 
 
-def write_card(folder: Path, measured: dict[str, float], *, recipe: dict, logs: Path) -> None:
-    """Renew `README.md`, `quality.json` and `curves.png` in `folder` from what interp_lib.train.quality measured."""
+@dataclass(frozen=True)
+class Card:
+    """One model's part of data/models/README.md. stages: log of a training stage -> its name in the picture."""
+
+    name: str
+    rows: Rows
+    stages: dict[str, str]
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        return (
+            f"<!-- {self.name} model, measured by interp_lib.train.card -->",
+            f"<!-- end of the {self.name} model -->",
+        )
+
+
+IMAGE_CARD = Card(
+    "image",
+    {
+        "autoencoder PSNR, world": (30.0, "dB"),
+        "autoencoder PSNR, photographs": (24.0, "dB"),
+        "round trip, world": (40.0, "dB"),
+        "round trip, photographs": (None, "dB"),
+        "round trip, motorcycle with LoRA": (30.0, "dB"),
+        "PCK@0.1 hard, trained": (70.0, "%"),
+        "PCK@0.1 hard, untrained": (None, "%"),
+        "PCK@0.1 hard, raw patches": (None, "%"),
+        "trained above untrained": (20.0, "points"),
+        "trained above raw patches": (20.0, "points"),
+        "PCK@0.1 hard, third up-block": (None, "%"),
+        "PCK@0.1 hard, trained, 256 px": (None, "%"),
+        "PCK@0.1 easy, trained": (85.0, "%"),
+        "PCK@0.1 easy, untrained": (None, "%"),
+        "PCK@0.1 easy, raw patches": (None, "%"),
+        "two-level above direct": (95.0, "%"),
+        "median EPE motorcycle, trained": (None, "px"),
+        "median EPE motorcycle, third up-block": (None, "px"),
+        "median EPE motorcycle, raw patches": (None, "px"),
+        "median EPE motorcycle, zero flow": (None, "px"),
+        "eps error, right caption": (None, ""),
+        "eps error, wrong caption": (None, ""),
+        "pairs of the hard flow rows": (None, ""),
+        "pairs of the other rows": (None, ""),
+    },
+    {"vae": "autoencoder", "unet": "U-Net"},
+)
+VIDEO_CARD = Card(
+    "video",
+    {
+        "autoencoder PSNR, clips": (30.0, "dB"),
+        "autoencoder PSNR, photographs": (24.0, "dB"),
+        "forward: the actor goes where it faces": (90.0, "%"),
+        "backward: the actor comes from where it faces not": (90.0, "%"),
+        "the same, rotated maps without the fine-tune": (None, "%"),
+        "the same, the forward model played backwards": (None, "%"),
+        "given image in its video, forward": (None, "dB"),
+        "given image in its video, backward": (None, "dB"),
+        "first keyframe reached": (None, "dB"),
+        "last keyframe reached": (None, "dB"),
+        "keyframes as the autoencoder returns them": (None, "dB"),
+        "first frame against last frame": (None, "dB"),
+        "speed asked for and made, correlation": (None, ""),
+        "balls: maps of another clip decide the way": (None, "%"),
+        "clips of these rows": (None, ""),
+    },
+    {"video_vae": "autoencoder", "video_unet": "U-Net"},
+)
+
+
+def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: dict, logs: Path) -> None:
+    """Renew a model's part of `README.md`, its `*_quality.json` and its `*_curves.png` in `folder`."""
     measured = {row: round(value, 3) for row, value in measured.items()}
     content = json.dumps({"recipe": recipe, "measured": measured}, indent=2) + "\n"
-    with whole(folder / "quality.json") as path:
+    with whole(folder / f"{card.name}_quality.json") as path:
         path.write_text(content)
-    if all((logs / f"{name}.jsonl").exists() for name in STAGES):
-        with whole(folder / "curves.png") as path:
-            _curves(path, logs)
-    card = folder / "README.md"
-    text = card.read_text() if card.exists() else f"# Embedded models\n\n{BEGIN}\n{END}\n"
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
+    if all((logs / f"{name}.jsonl").exists() for name in card.stages):
+        with whole(folder / f"{card.name}_curves.png") as path:
+            _curves(path, card, logs)
+    begin, end = card.marks
+    readme = folder / "README.md"
+    text = readme.read_text() if readme.exists() else "# Embedded models\n"
+    if begin not in text:
+        text += f"\n{begin}\n{end}\n"
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
     steps = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
-    body = f"\nRecipe: {steps}.\n\n{table(measured)}\n\n"
-    body += "![Loss of the autoencoder and of the U-Net over training steps, both falling.](curves.png)\n"
-    with whole(card) as path:
-        path.write_text(head + BEGIN + body + END + tail)
+    body = f"\nRecipe: {steps}.\n\n{table(card, measured)}\n\n"
+    body += f"![Loss of autoencoder and U-Net over training steps, both falling.]({card.name}_curves.png)\n"
+    with whole(readme) as path:
+        path.write_text(head + begin + body + end + tail)
 
 
-def table(measured: dict[str, float]) -> str:
+def table(card: Card, measured: dict[str, float]) -> str:
     """The quality table in Markdown."""
     lines = ["| quality | at least | reached | |", "|---|---|---|---|"]
-    for row, (floor, unit) in ROWS.items():
+    for row, (floor, unit) in card.rows.items():
         value = measured[row]
         digits = 1 if unit not in ("", "px") else 2 if unit else 0 if value == int(value) else 4
         asked = "" if floor is None else f"{floor:g} {unit}"
@@ -71,11 +116,11 @@ def table(measured: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def _curves(path: Path, logs: Path) -> None:
+def _curves(path: Path, card: Card, logs: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.6), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(1, 2), STAGES.items(), strict=True):
+    for axes, (name, title) in zip(figure.subplots(1, 2), card.stages.items(), strict=True):
         lines = {
             line["step"]: line["loss"] for line in map(json.loads, (logs / f"{name}.jsonl").read_text().splitlines())
         }

@@ -1,5 +1,5 @@
-"""Write the trained networks as a diffusers folder that `StableDiffusionPipeline.from_pretrained` can load: fp16,
-safetensors."""
+"""Write the trained networks as a diffusers folder that `StableDiffusionPipeline.from_pretrained` (or the video
+pipeline's) can load: fp16, safetensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import diffusers
 import torch
 from torch import nn
 
-PARTS = {
+IMAGE = {
+    "_class_name": "StableDiffusionPipeline",
+    "requires_safety_checker": False,
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
     "text_encoder": ["transformers", "CLIPTextModel"],
@@ -22,11 +24,18 @@ PARTS = {
     "safety_checker": [None, None],
     "feature_extractor": [None, None],
 }
+VIDEO = {
+    "_class_name": "StableVideoDiffusionPipeline",
+    "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
+    "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+}
 
 
-def write_model(folder: Path, **parts) -> None:
-    """parts: unet, vae, text_encoder, tokenizer, scheduler. The folder is replaced as a whole; a README in it
-    survives."""
+def write_model(folder: Path, index: dict, **parts) -> None:
+    """index: IMAGE or VIDEO, what model_index.json says. parts: what it names. The folder is replaced as a whole."""
     fresh = folder.with_name(folder.name + ".partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -34,8 +43,7 @@ def write_model(folder: Path, **parts) -> None:
         if isinstance(part, nn.Module):
             part = deepcopy(part).to("cpu", torch.float16)
         part.save_pretrained(fresh / name)
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__}
-    index |= {"requires_safety_checker": False} | PARTS
+    index = {"_class_name": index["_class_name"], "_diffusers_version": diffusers.__version__} | index
     (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -10,7 +10,7 @@ from interp_lib import load_image_model
 from interp_lib.train import card, data
 from interp_lib.train.autoencoder import encode_frames, train_autoencoder
 from interp_lib.train.denoiser import build_scheduler, train_denoiser
-from interp_lib.train.export import write_model
+from interp_lib.train.export import IMAGE, write_model
 from interp_lib.train.loop import Unfinished, fit, save
 from interp_lib.train.text import LENGTH, build_tokenizer, token_ids
 from interp_lib.world import sample_scene
@@ -88,7 +88,7 @@ def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
     latents = {size: encode_frames(vae, frames[:8], size=size, device="cpu") for size in (64, 128)}
     tokenizer = build_tokenizer(captions)
     networks = train_denoiser(latents, captions[:8], tokenizer, tmp_path, steps=3, batch=2, device="cpu")
-    write_model(tmp_path / "model", vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
+    write_model(tmp_path / "model", IMAGE, vae=vae, tokenizer=tokenizer, scheduler=build_scheduler(), **networks)
     model = load_image_model(tmp_path / "model")
     assert (model.native_size, model.vae_factor, model.latent_channels) == (128, 4, 6)
     images = frames[:2].float() / 255
@@ -108,10 +108,11 @@ def test_frames_come_in_whole_files(tmp_path):
 
 
 def test_the_card_says_which_rows_are_met():
-    measured = {row: (floor or 1.0) for row, (floor, _) in card.ROWS.items()}
-    assert "not met" not in card.table(measured)
+    image = card.IMAGE_CARD
+    measured = {row: (floor or 1.0) for row, (floor, _) in image.rows.items()}
+    assert "not met" not in card.table(image, measured)
     measured["round trip, world"] = 39.94
-    lines = [line for line in card.table(measured).splitlines() if "not met" in line]
+    lines = [line for line in card.table(image, measured).splitlines() if "not met" in line]
     assert lines == ["| round trip, world | 40 dB | 39.9 dB | not met |"]
 
 

@@ -1,0 +1,90 @@
+"""Which way things move: the actor's track in a clip of the calm world, its direction, and how much of it is back and
+forth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from interp_lib.world.render import render
+from interp_lib.world.scene import Scene
+from interp_lib.world.truth import Clip, render_clip
+
+THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count as actor
+
+
+def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
+    """Held-out calm clips (seeds `first`, ...; training starts at a million): one actor that moves the way it faces."""
+    return [render_clip(seed, frames=frames, size=size, calm=True) for seed in range(first, first + count)]
+
+
+def empty_scene(clip: Clip) -> Tensor:
+    """The ground [1,3,H,W] of a calm clip, without its actor; it does not move."""
+    return world_ground(clip.scene, clip.size)
+
+
+def world_ground(scene: Scene, size: int | tuple[int, int]) -> Tensor:
+    """What a calm scene looks like without its actors, [1,3,H,W]."""
+    parts = scene.parts.clone()
+    parts[..., 11] = 0
+    return render(replace(scene, parts=parts), 0.0, size=size)
+
+
+def actor_track(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
+    """Where the actor is, [T,2] (x, y) in pixels, NaN in a frame that shows none.
+
+    The centre of what differs from the ground by more than the threshold. frames: [T,3,H,W] in [0,1]. ground:
+    [1,3,H,W], see `empty_scene`.
+    """
+    weight, total = _actor_weight(frames, ground, threshold)
+    x = weight.sum(1) @ torch.arange(weight.shape[2], dtype=weight.dtype) / total
+    y = weight.sum(2) @ torch.arange(weight.shape[1], dtype=weight.dtype) / total
+    return torch.stack([x, y], 1).masked_fill((total < 1e-3)[:, None], torch.nan)
+
+
+def actor_spread(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
+    """How wide what differs from the ground is, [T]: its standard deviation along x in pixels, NaN where nothing is.
+
+    Two ghosts of one actor, as a cross-dissolve makes them, have a centre that moves like the actor's; their spread
+    gives them away.
+    """
+    weight, total = _actor_weight(frames, ground, threshold)
+    columns, position = weight.sum(1), torch.arange(weight.shape[-1], dtype=weight.dtype)
+    mean = (columns @ position / total)[:, None]
+    return ((columns * (position - mean).square()).sum(1) / total).sqrt().masked_fill(total < 1e-3, torch.nan)
+
+
+def _actor_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """[T,H,W]: 0 below the threshold, 1 from 0.1 above it, whatever the colours; and its sum per frame."""
+    weight = (((frames - ground).abs().amax(1) - threshold) / 0.1).clamp(0, 1)
+    return weight, weight.sum((1, 2))
+
+
+def steps_along(track: Tensor, direction: float) -> Tensor:
+    """Signed displacement a frame [T-1] in pixels along `direction` (+1 right, -1 left); NaN without a track."""
+    return (track[1:, 0] - track[:-1, 0]) * direction
+
+
+def direction_accuracy(track: Tensor, direction: float) -> float:
+    """Share of the frame-to-frame steps that go the right way; 1/2 for an actor that trembles, NaN without a track."""
+    steps = steps_along(track, direction)
+    known = steps[~steps.isnan()]
+    return float((known > 0).float().mean()) if len(known) else float("nan")
+
+
+def net_displacement(track: Tensor, direction: float) -> float:
+    """How far the actor gets along `direction`, in pixels: the sum of all known steps."""
+    return float(steps_along(track, direction).nansum())
+
+
+def back_and_forth(track: Tensor) -> float:
+    """1 - |net displacement| / path length, horizontally: 0 for one way, 1 for a return to the start; NaN if nothing
+    moves.
+
+    Source: METHODS, section 5; the paper's complaint about fused forward paths (section 5.2).
+    """
+    steps = steps_along(track, 1.0)
+    path = float(steps.abs().nansum())
+    return 1 - abs(float(steps.nansum())) / path if path > 0 else float("nan")
