@@ -8,7 +8,10 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
+
+from interp_lib import cli_video
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
 
@@ -72,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(command.add_argument_group("model"))
     _add_method_options(command.add_argument_group("method"))
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bars, print only errors")
+    types = SimpleNamespace(count=_count, rate=_rate, size=_size, check_output=_check_output)
+    cli_video.add_commands(commands, types)
+    cli_video.add_fit(commands, types)
     return parser
 
 

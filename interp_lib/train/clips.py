@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +11,12 @@ from torch import Tensor
 from interp_lib import world
 from interp_lib.train.data import FIRST_SEED, world_hash
 from interp_lib.train.loop import save
-from interp_lib.world.rig import KINDS
-from interp_lib.world.scene import Scene
+from interp_lib.world.clips import calm_scene
 
 SIZE = 64
 CHUNK = 64  # clips a file
 BALLS = 0.25  # share of clips in which nothing tells the direction beforehand
 LONG = {14: (0.15, 0.4), 25: (0.15, 0.55)}  # frames -> travelled distance, in sides
-
-
-def calm_scene(seed: int, *, travel: tuple[float, float] = LONG[14], ball: bool = False) -> Scene:
-    """One calm scene of a single actor; its start is independent of where it faces.
-
-    ball: the actor becomes a ball of the same colours, which rolls to the right or to the left.
-    """
-    scene = world.sample_scene(seed, calm=True, start=True, displacement=travel)
-    scene = replace(scene, **{name: getattr(scene, name)[:, :1] for name in ("actors", "fall", "parts", "patterns")})
-    if ball:
-        slots = {part.slot: index for index, part in reversed(list(enumerate(KINDS["walker"])))}
-        scene.parts[0, 0, :, 11] = 0.0
-        for row, part in enumerate(KINDS["ball"]):
-            scene.parts[0, 0, row] = torch.tensor(
-                [*part.half, *part.joint, *part.centre, part.angle, part.swing, 0.0, 1.0, 0.0, 1.0]
-            )
-            scene.patterns[0, 0, row] = scene.patterns[0, 0, min(slots[part.slot], 6)]
-        scene = replace(scene, captions=["a ball, on" + scene.captions[0].split(", on")[-1]])
-    return scene
 
 
 def render_clips(folder: Path, clips: int, frames: int) -> tuple[Tensor, Tensor]:

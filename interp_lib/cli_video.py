@@ -1,0 +1,127 @@
+"""The commands of the video half: `inbetween` makes a video between keyframes, `fit-backward` the deltas it needs."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid (plain)", "forward")
+
+
+def add_commands(commands: Any, types: Any) -> None:
+    """types: the argument parsers of interp_lib.cli (count, rate, size, check_output)."""
+    command = commands.add_parser(
+        "inbetween",
+        help="make a video between two keyframes",
+        description="Make a video between two keyframes (Generative Inbetweening) and save it.",
+        epilog="example: inbetween first.png last.png -o out.mp4 --model stabilityai/stable-video-diffusion-img2vid-xt "
+        "--reverse deltas.safetensors --size 1024x576",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.set_defaults(run=lambda args: _inbetween(args, types.check_output))
+    command.add_argument("input", nargs="+", help="two image files, or one folder, or one bundled pair")
+    command.add_argument("-o", "--output", required=True, type=Path, help="video to write: .mp4 .gif .webp")
+    command.add_argument("--method", choices=METHODS, default="dual")
+    command.add_argument("--preset", choices=("paper", "released"), default="paper")
+    command.add_argument("--frames", type=types.count(2), metavar="N", help="frames in all (default: the model's own)")
+    command.add_argument("--steps", type=types.count(1), default=50, metavar="N", help="steps of the noise schedule")
+    command.add_argument("--recurrence", type=types.count(0), default=5, metavar="N", help="repeats of an early step")
+    command.add_argument("--motion-bucket", type=float, default=127, metavar="X", help="how much motion")
+    command.add_argument("--fps", type=types.rate, default=7.0, help="frames per second of the video")
+    _add_model(command, types)
+
+
+def add_fit(commands: Any, types: Any) -> None:
+    command = commands.add_parser(
+        "fit-backward",
+        help="teach a video model to go backwards in time",
+        description="Fit the backward-motion deltas (Alg. 1) on a folder of videos or of folders of frames; resumes. "
+        "Several devices: accelerate launch -m interp_lib fit-backward ...",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.set_defaults(run=_fit)
+    command.add_argument("clips", type=Path, help="a folder of videos, or of folders that hold frames")
+    command.add_argument("-o", "--output", required=True, type=Path, help="safetensors file for the deltas")
+    command.add_argument("--frames", type=types.count(2), metavar="N", help="frames a clip (default: the model's own)")
+    command.add_argument("--stride", type=types.count(1), default=2, metavar="N", help="every how manieth frame")
+    command.add_argument("--windows", type=types.count(1), default=1, metavar="N", help="clips a video at most")
+    command.add_argument("--steps", type=types.count(1), default=1000, metavar="N", help="training steps")
+    command.add_argument("--lr", type=float, default=1e-4, help="learning rate")
+    command.add_argument("--batch", type=types.count(1), default=1, metavar="N", help="clips a step and device")
+    command.add_argument("--no-rotation", action="store_true", help="all four projections, no maps (the ablation)")
+    command.add_argument("--gradient-checkpointing", action="store_true", help="less memory, the same result")
+    _add_model(command, types, reverse=False)
+
+
+def _add_model(command: Any, types: Any, *, reverse: bool = True) -> None:
+    group = command.add_argument_group("model")
+    group.add_argument("--model", default="embedded", help='"embedded", a diffusers folder, or a hub name')
+    if reverse:
+        group.add_argument("--reverse", default="auto", help="backward-motion deltas, a file of fit-backward")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    group.add_argument("--size", type=types.size, metavar="N|WxH", help="pixels (default: about the model's own area)")
+    group.add_argument("--seed", type=types.count(0), default=0, metavar="N", help="same seed, same result")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress bars, print only errors")
+
+
+def _inbetween(args: argparse.Namespace, check_output: Any) -> int:
+    check_output(args.output)
+    if len(args.input) > 2:
+        raise ValueError(f"{len(args.input)} inputs were given: name two images, or one folder or bundled pair.")
+    from interp_lib.pairs import load_pair
+
+    pair = load_pair(args.input[0] if len(args.input) == 1 else tuple(args.input), size=args.size)
+    from interp_lib import inbetween, load_video_model, save_video
+    from interp_lib.images import area_size
+
+    start = time.perf_counter()
+    model = load_video_model(args.model, device=args.device, reverse=args.reverse)
+    own = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
+    names = ("method", "preset", "frames", "steps", "recurrence", "motion_bucket", "fps", "seed")
+    how = {name: getattr(args, name) for name in names}
+    size = args.size or own
+    result = inbetween(model, pair.image0, pair.image1, size=size, progress=not args.quiet, **how)
+    video = save_video(result.frames, args.output, fps=args.fps)
+    if not args.quiet:
+        for note in dict.fromkeys([*pair.notes, *result.notes, *video.notes]):
+            print(f"note: {note}")
+        count, _, height, width = result.frames.shape
+        print(
+            f"{args.output}: {count} frames of {width}x{height} pixels at {args.fps:g} fps, {result.unet_calls} U-Net "
+            f"calls, {time.perf_counter() - start:.1f} s"
+        )
+    return 0
+
+
+def _fit(args: argparse.Namespace) -> int:
+    if args.output.suffix != ".safetensors":
+        raise ValueError(f"{args.output} is no name for deltas: let it end in .safetensors.")
+    if not args.output.parent.is_dir():
+        raise FileNotFoundError(f"the folder {args.output.parent} does not exist: create it, or give another --output.")
+    from interp_lib import fit_backward_motion, load_clips, load_video_model
+
+    model = load_video_model(args.model, device=args.device, reverse=None)
+    size = args.size or model.native_size
+    frames = args.frames or model.frames
+    clips, notes = load_clips(args.clips, frames=frames, stride=args.stride, size=size, windows=args.windows)
+    motion = fit_backward_motion(
+        model,
+        clips,
+        steps=args.steps,
+        lr=args.lr,
+        rotate=not args.no_rotation,
+        seed=args.seed,
+        batch=args.batch,
+        checkpoint=args.output.with_suffix(".checkpoint"),
+        gradient_checkpointing=args.gradient_checkpointing,
+        progress=not args.quiet,
+    )
+    motion.save(args.output)
+    if not args.quiet:
+        for note in notes:
+            print(f"note: {note}")
+        early, late = (sum(part) / len(part) for part in (motion.losses[:50], motion.losses[-50:]))
+        print(f"{args.output}: {len(clips)} clips, {args.steps} steps, loss {early:.4f} at first, {late:.4f} at last")
+    return 0
