@@ -26,7 +26,7 @@ from interp_lib.inbetweening.temporal import (
 )
 from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
 
-SIGMA_MEAN, SIGMA_STD = 0.7, 1.6  # of log sigma, as SVD was trained
+LOG_SIGMA = (0.7, 1.6)  # mean and standard deviation of log sigma, as SVD was trained
 
 
 @dataclass
@@ -57,6 +57,7 @@ def fit_backward_motion(
     fps: float = 7,
     motion_bucket: float | Sequence[float] = 127,
     noise_augmentation: float = 0.02,
+    log_sigma: tuple[float, float] = LOG_SIGMA,
     checkpoint: str | os.PathLike | None = None,
     save_every: int = 50,
     gradient_checkpointing: bool = False,
@@ -69,7 +70,7 @@ def fit_backward_motion(
     sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
     rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
     clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket: one,
-    or one a clip. lr: AdamW, weight decay 0.01, gradients clipped at 1. batch: clips a step.
+    or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay 0.01, gradients clipped at 1. batch: clips a step.
     checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
     of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
     Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.
@@ -81,6 +82,7 @@ def fit_backward_motion(
     frames = _clips(model, clips)
     buckets = torch.as_tensor(motion_bucket, dtype=torch.float32).expand(len(frames))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "clips": len(frames)}
+    settings["log_sigma"] = list(log_sigma)
     base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
@@ -97,7 +99,7 @@ def fit_backward_motion(
             ends = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
             told = (fps, buckets[picks], noise_augmentation)
             deltas = {name: masters[name] - base[name] for name in masters}
-            loss = backward_loss(model, latents[picks], ends, told, deltas, generator, rotate=rotate)
+            loss = backward_loss(model, latents[picks], ends, told, deltas, generator, log_sigma, rotate=rotate)
             _descend(loss, list(masters.values()), optimizer, world)
             losses.append(float(loss.detach()))
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
@@ -115,6 +117,7 @@ def backward_loss(
     told: tuple[float, Tensor, float],
     deltas: Mapping[str, Tensor],
     generator: torch.Generator,
+    log_sigma: tuple[float, float] = LOG_SIGMA,
     *,
     rotate: bool = True,
 ) -> Tensor:
@@ -126,7 +129,7 @@ def backward_loss(
     fps, bucket, strength = told
     draws = {"generator": generator}
     noise = torch.randn(clean.shape, **draws).to(clean)
-    sigma = (SIGMA_MEAN + SIGMA_STD * torch.randn(len(clean), **draws)).exp().to(clean)
+    sigma = (log_sigma[0] + log_sigma[1] * torch.randn(len(clean), **draws)).exp().to(clean)
     on_image = torch.randn(ends[0].shape, **draws)
     micro = micro_conditioning(fps, bucket, strength)
     level = sigma.view(-1, 1, 1, 1, 1)

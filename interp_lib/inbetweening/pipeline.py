@@ -91,7 +91,8 @@ def inbetween(
     start = starting_noise(model, latents, frames, first, generator) * plan.start
     noise, told = noise_like(first, generator), (fps, motion_bucket, noise_augmentation)
     keys = [tell(model, image, noise, told) for image in (first, last)[: 1 if method == "forward" else 2]]
-    constant = preset == "released" and fuse == "average" and method in ("dual", "no-rotation", "no-finetune")
+    linear = isinstance(fuse, str) and fuse == "linear"
+    constant = preset == "released" and not linear and method in ("dual", "no-rotation", "no-finetune")
     ramp = ramps(guidance, frames, constant=constant)
     if method.startswith("vibid"):
         states = vibid(model, start, keys, plan, plain=method != "vibid", guidance=ramp.to(start), generator=generator)

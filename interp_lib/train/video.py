@@ -17,7 +17,13 @@ from interp_lib.train.data import world_hash
 from interp_lib.train.export import VIDEO, write_model
 from interp_lib.train.loop import save
 from interp_lib.train.video_autoencoder import train_video_autoencoder
-from interp_lib.train.video_denoiser import build_video_scheduler, motion_bucket, train_video_denoiser
+from interp_lib.train.video_denoiser import (
+    SIGMA_MEAN,
+    SIGMA_STD,
+    build_video_scheduler,
+    motion_bucket,
+    train_video_denoiser,
+)
 
 FIRST_REVERSE = 4096  # clips of 14 frames from here on teach the backward motion
 FPS = 7
@@ -69,6 +75,7 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
                 batch=batch,
                 fps=FPS,
                 motion_bucket=buckets,
+                log_sigma=(SIGMA_MEAN, SIGMA_STD),
                 checkpoint=work / f"{Path(name).stem}.pt",
             )
         motion.save(folder / name, dtype=torch.float16)
