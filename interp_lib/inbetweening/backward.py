@@ -70,7 +70,8 @@ def fit_backward_motion(
     sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
     rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
     clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket: one,
-    or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay 0.01, gradients clipped at 1. batch: clips a step.
+    or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay 0.01,
+    gradients clipped at 1. batch: clips a step.
     checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
     of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
     Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.
