@@ -8,16 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from interp_lib.world.clips import calm_scene
 from interp_lib.world.render import render
 from interp_lib.world.scene import Scene
-from interp_lib.world.truth import Clip, render_clip
+from interp_lib.world.truth import Clip
 
 THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count as actor
 
 
 def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
     """Held-out calm clips (seeds `first`, ...; training starts at a million): one actor that moves the way it faces."""
-    return [render_clip(seed, frames=frames, size=size, calm=True) for seed in range(first, first + count)]
+    return [Clip(calm_scene(seed), frames=frames, size=size) for seed in range(first, first + count)]
 
 
 def empty_scene(clip: Clip) -> Tensor:

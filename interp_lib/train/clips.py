@@ -15,7 +15,7 @@ from interp_lib.world.clips import calm_scene
 
 SIZE = 64
 CHUNK = 64  # clips a file
-BALLS = 0.25  # share of clips in which nothing tells the direction beforehand
+BALLS = 0.1  # share of clips in which nothing tells the direction beforehand
 LONG = {14: (0.15, 0.4), 25: (0.15, 0.55)}  # frames -> travelled distance, in sides
 
 

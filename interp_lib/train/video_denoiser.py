@@ -24,7 +24,7 @@ MEAN_SPEED = 0.275 / 13  # sides a frame, of the training clips of 14 frames
 BUCKET, FPS = 127, 7  # SVD's defaults; here they mean MEAN_SPEED
 # Of log sigma. SVD has 0.7 and 1.6; in 14 small pictures of one thing so little noise hides nothing, and which way it
 # will go is only asked, and learnt, above that.
-SIGMA_MEAN, SIGMA_STD = 2.0, 1.5
+SIGMA_MEAN, SIGMA_STD = 2.3, 1.5
 
 
 def build_video_unet() -> UNetSpatioTemporalConditionModel:
