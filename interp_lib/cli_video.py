@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,13 @@ def _fit(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.output} is no name for deltas: let it end in .safetensors.")
     if not args.output.parent.is_dir():
         raise FileNotFoundError(f"the folder {args.output.parent} does not exist: create it, or give another --output.")
+    import torch
+
     from interp_lib import fit_backward_motion, load_clips, load_video_model
 
-    model = load_video_model(args.model, device=args.device, reverse=None)
+    rank = os.environ.get("LOCAL_RANK")  # set by `accelerate launch`: one process a device
+    device = f"cuda:{rank}" if rank and args.device in ("auto", "cuda") and torch.cuda.is_available() else args.device
+    model = load_video_model(args.model, device=device, reverse=None)
     size = args.size or model.native_size
     frames = args.frames or model.frames
     clips, notes = load_clips(args.clips, frames=frames, stride=args.stride, size=size, windows=args.windows)
@@ -118,6 +123,8 @@ def _fit(args: argparse.Namespace) -> int:
         gradient_checkpointing=args.gradient_checkpointing,
         progress=not args.quiet,
     )
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     motion.save(args.output)
     if not args.quiet:
         for note in notes:

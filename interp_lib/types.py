@@ -38,7 +38,8 @@ class Pair:
 class Interpolation:
     """What an interpolation returns.
 
-    frames: [T,3,H,W] in [0,1], both ends included. latents: [T,C,h,w] after the last denoising step.
+    frames: [T,3,H,W] in [0,1], both ends included. latents: [T,C,h,w] after the last denoising step,
+    of a video model [1,T,C,h,w].
     flow01, flow10: [1,2,h,w] in latent pixels. fused_clean: [n,C,h,w], the high level of Eq. 7 for the n middle frames.
     unet_calls: calls of the U-Net, one batched call counted once, LoRA fitting excluded.
     notes: what was adapted on the way (sizes, colour modes), one sentence each.

@@ -89,7 +89,7 @@ def fit_backward_motion(
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
     first, losses = _resume(checkpoint, masters, optimizer, settings)
     latents = torch.cat([model.encode(clip) for clip in frames])
-    rank, world = _processes()
+    rank, world = _processes(model.device)
     was = model.unet.is_gradient_checkpointing
     try:
         if gradient_checkpointing:
@@ -197,13 +197,13 @@ def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) ->
     optimizer.step()
 
 
-def _processes() -> tuple[int, int]:
+def _processes(device: torch.device) -> tuple[int, int]:
     """(rank, number of processes) of a run under `accelerate launch`, (0, 1) otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=device.type == "cpu")  # without it, processes on the CPU do not find each other
     return state.process_index, state.num_processes
 
 

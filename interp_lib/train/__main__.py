@@ -26,7 +26,7 @@ RECIPES = {
     "cuda": {"scenes": 9984, "vae_steps": 8000, "vae_batch": 32, "unet_steps": 20000, "unet_batch": 48},
 }
 VIDEO_RECIPES = {
-    "cpu": {"clips": 6016, "video_vae_steps": 2000, "video_vae_batch": 20, "video_unet_steps": 1750}
+    "cpu": {"clips": 9024, "video_vae_steps": 2000, "video_vae_batch": 20, "video_unet_steps": 5000}
     | {"video_unet_batch": 16, "reverse_steps": 400, "reverse_batch": 8},
     "cuda": {"clips": 12032, "video_vae_steps": 10000, "video_vae_batch": 40, "video_unet_steps": 15000}
     | {"video_unet_batch": 64, "reverse_steps": 2000, "reverse_batch": 16},

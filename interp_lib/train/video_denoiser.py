@@ -134,4 +134,4 @@ def train_video_denoiser(
         target = (noisy / (level**2 + 1) - clean) * (level**2 + 1).sqrt() / level
         return F.mse_loss(predicted.float(), target)
 
-    return fit("video_unet", networks, loss, steps=steps, lr=1e-3, folder=folder, warmup=300, minutes=minutes)
+    return fit("video_unet", networks, loss, steps=steps, lr=8e-4, folder=folder, warmup=300, minutes=minutes)
