@@ -1,0 +1,296 @@
+"""`inbetween` and `animate` whole: seeds, switches, sizes, the order of time, and what they refuse."""
+
+import pytest
+import torch
+from PIL import Image
+
+from interp_lib import animate, inbetween
+from interp_lib.images import to_pil
+
+SHORT = {"frames": 3, "steps": 2, "recurrence": 0, "progress": False}
+NAN = float("nan")
+
+
+def run(model, images, **options):
+    return inbetween(model, *images, **{**SHORT, **options})
+
+
+def unit_noise(frames=3, seed=7, height=8, width=8):
+    return torch.randn(1, frames, 4, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def far(a, b):
+    """Largest difference in standard deviations of b."""
+    return float((a - b).abs().max() / b.std())
+
+
+# seeds
+
+
+def test_same_seed_same_bits(tiny, keyframes):
+    state = torch.get_rng_state()
+    one, two, other = (run(tiny, keyframes, recurrence=1, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.latents, two.latents) and torch.equal(one.frames, two.frames)
+    assert far(other.latents, one.latents) > 0.1
+    by_generator = run(tiny, keyframes, recurrence=1, seed=torch.Generator().manual_seed(1))
+    assert torch.equal(by_generator.latents, one.latents)
+    assert torch.equal(torch.get_rng_state(), state)  # no draw from elsewhere
+
+
+def test_recurrence_draws_from_the_seed(tiny, keyframes):
+    """With the start given and no noise on the keyframes, what recurrence puts back is all that a seed can change."""
+    fixed = {"latents": unit_noise(), "noise_augmentation": 0.0}
+    once = [run(tiny, keyframes, seed=seed, **fixed).latents for seed in (1, 2)]
+    assert torch.equal(*once)
+    again = [run(tiny, keyframes, seed=seed, recurrence=1, **fixed).latents for seed in (1, 1, 2)]
+    assert torch.equal(again[0], again[1])
+    assert far(again[2], again[0]) > 1e-2 and far(again[0], once[0]) > 1e-2
+
+
+def test_the_state_of_every_step_is_handed_out(tiny, keyframes):
+    seen = []
+    result = run(tiny, keyframes, steps=3, recurrence=2, on_step=seen.append)
+    assert [(s.index, s.repeat) for s in seen] == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]
+    assert [s.sigma for s in seen] == sorted((s.sigma for s in seen), reverse=True) and seen[0].sigma > 600
+    assert torch.equal(seen[-1].latents, result.latents)
+    assert torch.allclose(seen[-1].denoised, result.latents, atol=1e-5)  # the last step goes down to sigma 0
+    for s in seen:
+        assert torch.allclose(s.denoised, (s.forward + s.backward) / 2, atol=1e-5)
+    assert torch.equal(tiny.decode(result.latents), result.frames)
+
+
+# switches
+
+
+def test_presets_differ_in_the_guidance_of_the_average(tiny, keyframes):
+    paper, released = (run(tiny, keyframes, preset=preset).latents for preset in ("paper", "released"))
+    assert far(released, paper) > 1e-2
+    constant = run(tiny, keyframes, guidance=(2, 2)).latents  # the mean of the ramp from 1 to 3 and its flip
+    assert torch.equal(released, constant)
+    assert torch.equal(run(tiny, keyframes, fuse=0.5, preset="released").latents, constant)
+    linear = [run(tiny, keyframes, preset=preset, fuse="linear").latents for preset in ("paper", "released")]
+    assert torch.equal(*linear) and far(linear[0], paper) > 1e-2
+
+
+def test_fuse_is_the_forward_directions_weight(tiny, keyframes):
+    average, linear = (run(tiny, keyframes, fuse=fuse).latents for fuse in ("average", "linear"))
+    assert torch.equal(run(tiny, keyframes, fuse=0.5).latents, average)
+    assert torch.equal(run(tiny, keyframes, fuse=torch.tensor([1.0, 0.5, 0.0])).latents, linear)
+    whole, forward = run(tiny, keyframes, fuse=1), run(tiny, keyframes, method="forward")
+    assert far(whole.latents, forward.latents) < 1e-2  # rounding of another batch, which this network multiplies
+    assert far(average, forward.latents) > 0.1
+
+
+def test_no_weight_on_forward_is_the_last_frame_backward(tiny, variant, keyframes):
+    """With zero deltas and no maps the backward direction is the model itself, from the last frame, in flipped time."""
+    zero = {name: torch.zeros_like(x) for name, x in tiny.reverse.items()}
+    start, noise = unit_noise(), {"noise_augmentation": 0.0}
+    plain = variant(reverse=zero, unrotated=zero)
+    back = run(plain, keyframes, method="no-rotation", fuse=0.0, latents=start, **noise)
+    forward = run(tiny, keyframes.flip(0), method="forward", latents=start.flip(1), **noise)
+    assert far(back.latents, forward.latents.flip(1)) < 1e-2
+    assert far(back.latents, forward.latents) > 0.1
+
+
+def test_trf_is_symmetric_in_time(tiny, keyframes):
+    start, options = unit_noise(), {"method": "trf", "noise_augmentation": 0.0}
+    there = run(tiny, keyframes, latents=start, **options).latents
+    back = run(tiny, keyframes.flip(0), latents=start.flip(1), **options).latents
+    assert far(back.flip(1), there) < 1e-2 and far(back, there) > 0.1
+
+
+def test_rotating_blocks_are_a_choice(tiny, keyframes):
+    every, up, one = (
+        run(tiny, keyframes, steps=1, rotate=blocks).latents for blocks in (None, "up_blocks", ["mid_block"])
+    )
+    assert far(up, every) > 1e-3 and far(one, every) > 1e-3 and far(one, up) > 1e-3
+    both = run(tiny, keyframes, steps=1, rotate=["down_blocks", "mid_block", "up_blocks"]).latents
+    assert torch.equal(both, every)
+    by_method = run(tiny, keyframes, steps=1, method="no-finetune").latents
+    assert torch.equal(run(tiny, keyframes, steps=1, method="no-finetune", rotate="up_blocks").latents, by_method)
+    assert far(by_method, up) > 1e-3  # no deltas
+
+
+@pytest.mark.parametrize(
+    "name, values", [("fps", (7, 30)), ("motion_bucket", (127, 10)), ("noise_augmentation", (0, 1))]
+)
+def test_the_model_is_told(tiny, keyframes, name, values):
+    made = [run(tiny, keyframes, steps=1, frames=2, latents=unit_noise(2), **{name: value}).latents for value in values]
+    assert far(*made) > 1e-3
+
+
+# frames and sizes
+
+
+@pytest.mark.parametrize("frames", [None, 2, 9, 25])
+def test_any_number_of_frames(tiny, keyframes, frames):
+    result = run(tiny, keyframes, frames=frames, steps=1)
+    count = frames or 14
+    assert result.frames.shape == (count, 3, 64, 64) and result.latents.shape == (1, count, 4, 8, 8)
+    assert float(result.frames.min()) >= 0 and float(result.frames.max()) <= 1 and result.notes == []
+
+
+def test_a_size_that_is_not_square(tiny, keyframes):
+    wide = torch.cat([keyframes, keyframes.flip(-1)], -1)
+    result = run(tiny, wide, steps=1, frames=2)
+    assert result.frames.shape == (2, 3, 64, 128) and result.latents.shape == (1, 2, 4, 8, 16) and result.notes == []
+
+
+def test_sizes_are_adapted_aloud(tiny, keyframes):
+    odd = torch.nn.functional.interpolate(keyframes, (70, 90))
+    result = run(tiny, odd, steps=1, frames=2)
+    assert result.frames.shape == (2, 3, 64, 64)
+    assert any("resized from 90x70" in note for note in result.notes)
+    assert any("to 64x64" in note for note in result.notes)
+    asked = run(tiny, odd, steps=1, frames=2, size=(64, 130))
+    assert asked.frames.shape == (2, 3, 64, 128) and any("brought down to 128x64" in note for note in asked.notes)
+
+
+def test_pil_images(tiny, keyframes):
+    pictures = [to_pil(x) for x in keyframes]
+    by_tensor = run(tiny, [torch.round(x * 255) / 255 for x in keyframes], steps=1, frames=2)
+    assert torch.equal(run(tiny, pictures, steps=1, frames=2).frames, by_tensor.frames)
+    clear = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    assert any("transparency" in note for note in run(tiny, [pictures[0], clear], steps=1, frames=2).notes)
+
+
+def test_plain_vibid_says_what_it_leaves_out(tiny, keyframes):
+    result = run(tiny, keyframes, method="vibid (plain)", steps=1, frames=2)
+    assert any("without CFG++" in note for note in result.notes)
+
+
+# animate
+
+
+def test_animation_is_the_forward_model(tiny, keyframes):
+    seen = []
+    video = animate(tiny, keyframes[0], frames=3, steps=2, seed=4, progress=False, on_step=seen.append)
+    expected = run(tiny, keyframes, method="forward", seed=4)
+    assert torch.equal(video.latents, expected.latents) and torch.equal(video.frames, expected.frames)
+    assert video.unet_calls == len(seen) == 2 and seen[-1].backward is None
+
+
+def test_a_reversed_video_ends_at_the_image(tiny, variant, keyframes):
+    """Zero deltas and no maps make the backward video the forward one, so its true order of time is the flipped one."""
+    zero = {name: torch.zeros_like(x) for name, x in tiny.reverse.items()}
+    options, seen = {"frames": 3, "steps": 2, "seed": 4, "progress": False}, []
+    forward = animate(tiny, keyframes[0], **options)
+    back = animate(
+        variant(unrotated=zero), keyframes[0], reverse=True, method="no-rotation", on_step=seen.append, **options
+    )
+    assert back.unet_calls == len(seen) == 2
+    assert far(back.latents, forward.latents.flip(1)) < 1e-2
+    assert far(back.latents, forward.latents) > 0.1
+    assert far(seen[-1].forward, forward.latents) < 1e-2 and torch.equal(seen[-1].backward, seen[-1].denoised)
+
+
+def test_reversed_animation_of_every_method(tiny, variant, unrotated, keyframes):
+    model = variant(reverse=tiny.reverse, unrotated=unrotated)
+    made = {
+        method: animate(model, keyframes[0], reverse=True, method=method, frames=3, steps=1, progress=False)
+        for method in ("dual", "no-rotation", "no-finetune")
+    }
+    assert all(video.unet_calls == 1 and video.frames.shape == (3, 3, 64, 64) for video in made.values())
+    assert far(made["dual"].latents, made["no-finetune"].latents) > 1e-3
+    assert far(made["dual"].latents, made["no-rotation"].latents) > 1e-3
+
+
+# what is refused
+
+
+def refused(model, word, work):
+    before = getattr(model, "unet_calls", 0)
+    with pytest.raises(ValueError, match=word) as caught:
+        work()
+    assert getattr(model, "unet_calls", 0) == before
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+SHARED = [
+    ({"frames": 1}, "frames=1 is out of range"),
+    ({"frames": 26}, "frames=26 .* at most the most this model makes = 25"),
+    ({"frames": 3.0}, "frames=3.0"),
+    ({"method": "rife"}, "method='rife' is unknown: .*'dual'"),
+    ({"steps": 0}, "steps=0"),
+    ({"guidance": 3}, "guidance=3: give two numbers"),
+    ({"guidance": (1, 2, 3)}, "guidance=.*two numbers"),
+    ({"guidance": (1, NAN)}, "guidance=.*two numbers"),
+    ({"fps": NAN}, "fps=nan"),
+    ({"motion_bucket": NAN}, "motion_bucket=nan"),
+    ({"motion_bucket": "fast"}, "motion_bucket='fast'"),
+    ({"noise_augmentation": NAN}, "noise_augmentation=nan"),
+    ({"noise_augmentation": -0.1}, "noise_augmentation=-0.1"),
+    ({"seed": -1}, "seed=-1"),
+    ({"seed": "x"}, "seed='x'"),
+    ({"latents": torch.zeros(1, 3, 4, 8, 9)}, r"latents: \[1, 3, 4, 8, 9\] given, .* \[1, 3, 4, 8, 8\]"),
+    ({"latents": torch.full((1, 3, 4, 8, 8), NAN)}, "latents: .* finite"),
+    ({"latents": 3}, "latents: int given"),
+    ({"rotate": "up_blocks.0"}, "'up_blocks.0' has no temporal self-attention: the blocks are"),
+    ({"size": 0}, "size=0"),
+]
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        *SHARED,
+        ({"preset": "fast"}, "preset='fast'"),
+        ({"recurrence": -1}, "recurrence=-1"),
+        ({"fuse": "mean"}, "fuse='mean' is unknown: give 'average', 'linear'"),
+        ({"fuse": 1.5}, "fuse has weights outside 0 to 1"),
+        ({"fuse": NAN}, "fuse has weights outside 0 to 1"),
+        ({"fuse": torch.ones(4)}, "does not fit 3 frames"),
+        ({"fuse": None}, "does not fit 3 frames"),
+        ({"method": "trf", "rotate": "up_blocks"}, "rotate='up_blocks': method='trf' rotates no maps"),
+        ({"method": "forward", "rotate": ["mid_block"]}, "rotates no maps"),
+        ({"method": "no-rotation"}, "'no-rotation' needs backward-motion deltas.*model.unrotated.*rotate=False"),
+    ],
+)
+def test_wrong_arguments_before_any_call(tiny, keyframes, options, word):
+    refused(tiny, word, lambda: run(tiny, keyframes, **options))
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        *SHARED,
+        ({"method": "trf"}, "method='trf' is unknown"),
+        ({"reverse": True, "method": "no-rotation"}, "needs backward-motion deltas.*rotate=False"),
+        ({"method": "no-rotation", "rotate": "up_blocks"}, "rotates no maps"),
+    ],
+)
+def test_wrong_arguments_of_an_animation(tiny, keyframes, options, word):
+    options = {"frames": 3, "steps": 1, "progress": False, **options}
+    refused(tiny, word, lambda: animate(tiny, keyframes[0], **options))
+
+
+def test_wrong_images_before_any_call(tiny, keyframes):
+    a, b = keyframes
+    for images, word in [
+        ((a, a.clone()), "identical"),
+        ((keyframes, b), "frame0 is a batch of 2: give one image"),
+        ((a, keyframes), "frame1 is a batch of 2"),
+        ((a, b[..., :32]), "frame0 is 64x64 and frame1 32x64 pixels: bring both to one size"),
+        ((a, b * NAN), "frame1 contains NaN"),
+        ((a, b[:1]), "frame1 has shape"),
+        (("a.png", b), "frame0 is of type str"),
+    ]:
+        refused(tiny, word, lambda images=images: run(tiny, images))
+    refused(tiny, "image is a batch of 2", lambda: animate(tiny, keyframes, progress=False))
+
+
+def test_dual_without_deltas_names_the_fit(variant, keyframes):
+    model = variant()
+    for work in (
+        lambda: run(model, keyframes),
+        lambda: animate(model, keyframes[0], reverse=True, frames=3, steps=1, progress=False),
+    ):
+        refused(model, "method='dual' needs .*model.reverse = fit_backward_motion", work)
+    assert animate(model, keyframes[0], frames=2, steps=1, progress=False).unet_calls == 1  # forward needs none
+
+
+def test_what_is_no_video_model(image_model, keyframes):
+    for model in ("embedded", None, image_model):
+        name = type(model).__name__
+        refused(model, f"model is a {name}: give load_video_model", lambda model=model: run(model, keyframes))
+        refused(model, "give load_video_model", lambda model=model: animate(model, keyframes[0]))

@@ -1,0 +1,314 @@
+"""Loading a video model: what the networks are told, and one clear sentence for every folder that will not do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from transformers import CLIPImageProcessor
+
+from interp_lib.images import open_image, to_pil
+from interp_lib.models import folder as folder_module
+from interp_lib.models.load_video import load_deltas, load_video_model
+from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
+
+CONFORMANCE = Path(__file__).parents[1] / "conformance"
+SVD = CONFORMANCE / "inbetween" / "tiny_svd"
+DELTAS = CONFORMANCE / "inbetween" / "deltas.safetensors"
+UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def video():
+    return load_video_model(SVD, device="cpu", reverse=DELTAS)
+
+
+@pytest.fixture
+def video_copy(tmp_path):
+    shutil.copytree(SVD, tmp_path / "video", copy_function=shutil.copyfile)
+    for path in (tmp_path / "video").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return tmp_path / "video"
+
+
+@pytest.fixture(scope="module")
+def keyframe():
+    return open_image(CONFORMANCE / "inbetween" / "0.png")[0]
+
+
+@pytest.fixture(scope="module")
+def pipeline(video):
+    return StableVideoDiffusionPipeline(
+        vae=video.vae,
+        image_encoder=video.image_encoder,
+        unet=video.unet,
+        scheduler=EulerDiscreteScheduler.from_config(video.scheduler.config),
+        feature_extractor=CLIPImageProcessor.from_pretrained(SVD / "feature_extractor"),
+    )
+
+
+def test_everything_is_float32_frozen_and_in_eval_mode(video):
+    assert isinstance(video, VideoModel) and video.device.type == "cpu" and video.dtype == torch.float32
+    for part in (video.unet, video.vae, video.image_encoder):
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in part.parameters())
+        assert not part.training
+    assert (video.latent_channels, video.vae_factor, video.multiple) == (4, 8, 64)
+    assert (video.frames, video.max_frames, video.native_size) == (14, 25, 128)
+    assert video.unet_calls == 0 and video.notes == []
+    state = load_file(SVD / UNET_FILE)
+    assert all(torch.equal(value, state[name].float()) for name, value in video.unet.state_dict().items())
+
+
+# what the networks are told
+
+
+def test_encode_and_decode(video, keyframe):
+    frames = torch.cat([keyframe, 1 - keyframe, keyframe.flip(-1)] * 3)[..., :32, :]  # more than one chunk
+    latents = video.encode(frames)
+    assert latents.shape == (1, 9, 4, 4, 8) and latents.dtype == torch.float32
+    with torch.no_grad():
+        mode = video.vae.encode(frames[4:5] * 2 - 1).latent_dist.mode()
+    assert torch.allclose(latents[0, 4:5], mode * video.vae.config.scaling_factor, atol=1e-5)
+    back = video.decode(latents)
+    assert back.shape == frames.shape and back.dtype == torch.float32
+    assert float(back.min()) >= 0 and float(back.max()) <= 1
+
+
+def test_decode_is_diffusers_own_in_chunks(video, pipeline):
+    z = torch.randn(1, 9, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = pipeline.decode_latents(z, 9, decode_chunk_size=8)[0].transpose(0, 1)
+    assert torch.allclose(video.decode(z), (theirs / 2 + 0.5).clamp(0, 1), atol=1e-5)
+
+
+@torch.no_grad()
+def test_condition_is_what_diffusers_computes(video, pipeline, keyframe):
+    """The image latent is the unscaled mode of the noised image, the embedding that of the clean one."""
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    latent, embedding = video.condition(keyframe, noise, 0.3)
+    noised = pipeline._encode_vae_image(keyframe * 2 - 1 + 0.3 * noise, "cpu", 1, False)
+    assert latent.shape == (1, 4, 8, 8) and torch.allclose(latent, noised, atol=1e-5)
+    clean = pipeline._encode_vae_image(keyframe * 2 - 1, "cpu", 1, False)
+    assert not torch.allclose(latent, clean, atol=1e-2)
+    theirs = pipeline._encode_image(to_pil(keyframe), "cpu", 1, False)
+    assert embedding.shape == (1, 1, 32) and torch.allclose(embedding, theirs, atol=1e-5)
+    other = pipeline._encode_image(to_pil(1 - keyframe), "cpu", 1, False)
+    assert not torch.allclose(embedding, other, atol=1e-3)
+    silent = video.condition(keyframe, noise, 0.0)
+    assert torch.allclose(silent[0], clean, atol=1e-5) and torch.equal(silent[1], embedding)
+
+
+def test_the_folder_says_how_to_normalise(video_copy, keyframe):
+    edit(video_copy / "feature_extractor" / "preprocessor_config.json", image_mean=[0, 0, 0], image_std=[1, 1, 1])
+    other = load_video_model(video_copy, device="cpu")
+    assert other.normalise == ([0, 0, 0], [1, 1, 1])
+    pixels = clip_input(keyframe * 2 - 1, *other.normalise)
+    assert pixels.shape == (1, 3, 224, 224) and float((pixels.mean() - keyframe.mean()).abs()) < 0.01
+    with torch.no_grad():
+        expected = other.image_encoder(pixels).image_embeds
+    assert torch.equal(other.condition(keyframe, torch.zeros_like(keyframe), 0.0)[1][:, 0], expected)
+    (video_copy / "feature_extractor" / "preprocessor_config.json").unlink()
+    assert load_video_model(video_copy, device="cpu").normalise[0][0] == pytest.approx(0.48145466)
+
+
+def test_micro_conditioning_is_diffusers_own(pipeline):
+    theirs = pipeline._get_add_time_ids(7 - 1, 127, 0.02, torch.float32, 1, 1, False)
+    assert torch.equal(micro_conditioning(7, 127, 0.02), theirs)
+    batch = micro_conditioning(7, torch.tensor([10.0, 200.0]), torch.tensor([0.0, 0.1]))
+    assert batch.tolist() == [[6, 10, 0], [6, 200, pytest.approx(0.1)]]
+
+
+def test_a_call_is_counted_and_float32(video):
+    g, before = torch.Generator().manual_seed(0), video.unet_calls
+    with torch.no_grad():
+        v = video.predict_v(
+            torch.randn(2, 3, 8, 8, 8, generator=g),
+            torch.tensor(0.5),
+            torch.randn(2, 1, 32, generator=g),
+            micro_conditioning(7, 127, torch.tensor([0.0, 0.1])),
+        )
+    assert v.shape == (2, 3, 4, 8, 8) and v.dtype == torch.float32 and video.unet_calls == before + 1
+
+
+# deltas, precision
+
+
+def test_deltas_beside_the_model_and_elsewhere(video, video_copy):
+    stored = load_file(DELTAS)
+    assert video.unrotated is None and set(video.reverse) == set(stored)
+    assert all(torch.equal(value, stored[name].float()) for name, value in video.reverse.items())
+    assert load_video_model(video_copy, device="cpu").reverse is None  # "auto", and none there
+    shutil.copyfile(DELTAS, video_copy / "reverse.safetensors")
+    save_file({k.replace("to_v", "to_q"): v for k, v in stored.items()}, video_copy / "unrotated.safetensors")
+    found = load_video_model(video_copy, device="cpu")
+    assert set(found.reverse) == set(stored) and any(".to_q." in name for name in found.unrotated)
+    none = load_video_model(video_copy, device="cpu", reverse=None)
+    assert none.reverse is None and none.unrotated is None
+    by_path = load_video_model(video_copy, device="cpu", reverse=video_copy / "unrotated.safetensors")
+    assert by_path.reverse is None and set(by_path.unrotated) == set(found.unrotated)
+
+
+def other_architecture(state):
+    return {f"up_blocks.9.{name}": value for name, value in state.items()}
+
+
+def other_width(state):
+    return {name: value[:8].clone() for name, value in state.items()}
+
+
+def not_finite(state):
+    return {name: value * float("nan") for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (other_architecture, "another architecture"),
+        (other_width, "another architecture"),
+        (lambda state: {}, "is empty: the deltas belong to another architecture"),
+        (not_finite, "NaN or infinite values in"),
+    ],
+)
+def test_deltas_that_do_not_fit(video, tmp_path, change, word):
+    save_file(change(load_file(DELTAS)), tmp_path / "d.safetensors")
+    with pytest.raises(ValueError, match=word) as caught:
+        load_deltas(tmp_path / "d.safetensors", video.unet)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_deltas_that_cannot_be_read(video, tmp_path):
+    (tmp_path / "cut.safetensors").write_bytes(DELTAS.read_bytes()[:1000])
+    (tmp_path / "pickled.bin").write_bytes(b"\x80\x04K\x01.")
+    for name in ("cut.safetensors", "pickled.bin"):
+        with pytest.raises(ValueError, match="cannot be read as safetensors"):
+            load_deltas(tmp_path / name, video.unet)
+        with pytest.raises(ValueError, match="cannot be read as safetensors"):
+            load_video_model(SVD, device="cpu", reverse=tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="deltas .* do not exist: .*fit_backward_motion"):
+        load_video_model(SVD, device="cpu", reverse=tmp_path / "none.safetensors")
+
+
+def test_half_precision_keeps_the_vae_that_overflows(video_copy, keyframe):
+    half = load_video_model(video_copy, device="cpu", dtype=torch.float16)
+    assert half.dtype == torch.float16 and {p.dtype for p in half.image_encoder.parameters()} == {torch.float16}
+    assert {p.dtype for p in half.vae.parameters()} == {torch.float32}
+    assert half.notes == ["vae: kept in float32, because it overflows in float16 (force_upcast)"]
+    latent, embedding = half.condition(keyframe, torch.zeros_like(keyframe), 0.0)
+    z = half.encode(keyframe)
+    assert {x.dtype for x in (latent, embedding, z, half.decode(z))} == {torch.float32}
+    edit(video_copy / "vae" / "config.json", force_upcast=False)
+    other = load_video_model(video_copy, device="cpu", dtype=torch.float16)
+    assert {p.dtype for p in other.vae.parameters()} == {torch.float16} and other.notes == []
+
+
+def test_fp16_variant_alone_is_taken(video, video_copy):
+    for path in list(video_copy.rglob("*.safetensors")):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    other = load_video_model(video_copy, device="cpu")
+    assert other.dtype == torch.float32 and len(other.notes) == 3
+    assert all(torch.equal(a, b) for a, b in zip(other.unet.parameters(), video.unet.parameters(), strict=True))
+
+
+# folders that will not do
+
+
+def edit(path, **changes):
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps(config))
+
+
+def index(**changes):
+    return lambda folder: edit(folder / "model_index.json", **changes)
+
+
+NAMES = {"scheduler": "scheduler_config.json", "feature_extractor": "preprocessor_config.json"}
+
+
+def config(part, **changes):
+    return lambda folder: edit(folder / part / NAMES.get(part, "config.json"), **changes)
+
+
+def text(path, content):
+    return lambda folder: (folder / path).write_text(content)
+
+
+def pickled(folder):
+    for path in list(folder.rglob("*.safetensors")):
+        path.rename(path.with_suffix(".bin"))
+
+
+def cut_short(folder):
+    data = (folder / UNET_FILE).read_bytes()
+    (folder / UNET_FILE).write_bytes(data[: len(data) // 2])
+
+
+def nan_weights(folder):
+    state = load_file(folder / UNET_FILE)
+    save_file({**state, "conv_in.bias": state["conv_in.bias"] * float("nan")}, folder / UNET_FILE)
+
+
+@pytest.mark.parametrize(
+    "spoil, word",
+    [
+        (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
+        (text("model_index.json", "{"), "cannot be read as JSON"),
+        (text("model_index.json", "[]"), "holds a JSON list"),
+        (text("unet/config.json", "[]"), "config.json holds a JSON list"),
+        (index(unet=["diffusers", "UNet2DConditionModel"]), "image model .*load_image_model"),
+        (index(unet=["diffusers", "UNet3DConditionModel"]), "unet is a UNetSpatioTemporalConditionModel"),
+        (index(vae=["diffusers", "AutoencoderKL"]), "vae is a AutoencoderKLTemporalDecoder"),
+        (index(image_encoder=[None, None]), "image_encoder is a CLIPVisionModelWithProjection"),
+        (lambda f: shutil.rmtree(f / "vae"), "no folder vae"),
+        (lambda f: shutil.rmtree(f / "image_encoder"), "no folder image_encoder"),
+        (lambda f: shutil.rmtree(f / "scheduler"), "no folder scheduler"),
+        (lambda f: (f / UNET_FILE).unlink(), "no weights"),
+        (pickled, "only pickled weights"),
+        (cut_short, "damaged"),
+        (nan_weights, "NaN or infinite weights in conv_in.bias"),
+        (config("unet", in_channels=4), "takes 4 channels, not twice the VAE's 4"),
+        (config("vae", latent_channels=8), "takes 8 channels, not twice the VAE's 8"),
+        (config("unet", cross_attention_dim=64), "does not fit its image encoder"),
+        (config("scheduler", prediction_type="epsilon"), "predicts 'epsilon': a video model that predicts v"),
+        (config("scheduler", beta_schedule="cubic"), "scheduler_config.json gives no noise schedule"),
+        (text("feature_extractor/preprocessor_config.json", "{"), "cannot be read as JSON"),
+        (text("feature_extractor/preprocessor_config.json", "[]"), "holds a JSON list"),
+        (config("feature_extractor", image_mean=[0.5]), "no three numbers in image_mean and image_std"),
+        (config("feature_extractor", image_std="a"), "no three numbers"),
+    ],
+)
+def test_one_sentence_for_a_wrong_folder(video_copy, spoil, word):
+    spoil(video_copy)
+    with pytest.raises(ValueError, match=word) as caught:
+        load_video_model(video_copy, device="cpu")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert str(video_copy) in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback above it
+
+
+def test_an_image_models_folder():
+    with pytest.raises(ValueError, match="holds an image model .*: load it with load_image_model"):
+        load_video_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu")
+
+
+def test_missing_folders(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_video_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is a file"):
+        load_video_model(DELTAS)
+    with pytest.raises(ValueError, match="give 'embedded'"):
+        load_video_model(None)
+    monkeypatch.setattr(folder_module, "EMBEDDED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="data/models/video: make it with `make models`"):
+        load_video_model()
+
+
+@pytest.mark.parametrize(
+    "options, word", [({"device": "gpu"}, "device="), ({"dtype": torch.int8}, "dtype="), ({"dtype": "half"}, "dtype=")]
+)
+def test_wrong_device_or_dtype(options, word):
+    with pytest.raises(ValueError, match=word):
+        load_video_model(SVD, **options)
