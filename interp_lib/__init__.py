@@ -55,7 +55,7 @@ _HOME = {
     "inbetween": "inbetweening.pipeline",
     "animate": "inbetweening.animate",
     "fit_backward_motion": "inbetweening.backward",
-    "draw_clips": "inbetweening.backward",
+    "draw_clips": "inbetweening.clips",
     "block_flow": "dreammover.classical",
     "patch_features": "dreammover.classical",
     "pca_colours": "bench.layout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.files import whole
-from interp_lib.images import as_images
+from interp_lib.inbetweening.clips import check_clips, digest
+from interp_lib.inbetweening.prepare import check_numbers
 from interp_lib.inbetweening.sampling import v_target
 from interp_lib.inbetweening.temporal import (
     PROJECTIONS,
@@ -80,10 +82,13 @@ def fit_backward_motion(
     """
     check_video_model(model)
     steps, batch = check_int("steps", steps, 1), check_int("batch", batch, 1)
-    frames = _clips(model, clips)
-    buckets = torch.as_tensor(motion_bucket, dtype=torch.float32).expand(len(frames))
-    settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "clips": len(frames)}
-    settings["log_sigma"] = list(log_sigma)
+    frames = check_clips(model, clips)
+    buckets = _buckets(motion_bucket, len(frames))
+    check_numbers((1.0, 1.0), noise_augmentation, fps, 0.0)
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
+        raise ValueError(f"lr={lr!r} is out of range: give a learning rate above 0, such as 1e-4.")
+    settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
+    settings |= {"noise": noise_augmentation, "buckets": buckets.tolist(), "clips": digest(frames)}
     base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
@@ -101,8 +106,10 @@ def fit_backward_motion(
             told = (fps, buckets[picks], noise_augmentation)
             deltas = {name: masters[name] - base[name] for name in masters}
             loss = backward_loss(model, latents[picks], ends, told, deltas, generator, log_sigma, rotate=rotate)
-            _descend(loss, list(masters.values()), optimizer, world)
             losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
+            _descend(loss, list(masters.values()), optimizer, world)
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
                 _save(checkpoint, step + 1, masters, optimizer, losses, settings)
     finally:
@@ -153,15 +160,6 @@ def backward_loss(
     return F.mse_loss(v, v_target(clean.flip(1), flipped, level))
 
 
-def draw_clips(model: VideoModel, images: Tensor, *, frames: int | None = None, seed: int = 0, **how: Any) -> Tensor:
-    """Training clips [K,N,3,H,W] that the model itself makes of K images [K,3,H,W], as the paper does (section 5)."""
-    from interp_lib.inbetweening.animate import animate
-
-    images = as_images(images, name="images")
-    videos = (animate(model, image, frames=frames, seed=seed + k, **how).frames for k, image in enumerate(images))
-    return torch.stack(list(videos))
-
-
 def _trained(unet: Any, rotate: bool) -> dict[str, Tensor]:
     """The weights that learn, by parameter name: to_v and to_out.0, without rotation to_q and to_k as well."""
     chosen = PROJECTIONS[2:] if rotate else PROJECTIONS
@@ -169,21 +167,11 @@ def _trained(unet: Any, rotate: bool) -> dict[str, Tensor]:
     return {f"{name}.{p}.weight": attn.get_submodule(p).weight for name, attn in layers for p in chosen}
 
 
-def _clips(model: VideoModel, clips: Any) -> list[Tensor]:
-    if not isinstance(clips, (Tensor, Sequence)) or isinstance(clips, str) or len(clips) == 0:
-        raise ValueError("clips: give tensors [N,3,H,W] in [0,1], as load_clips returns from a folder of videos.")
-    listed = [as_images(clip, name=f"clips[{k}]") for k, clip in enumerate(clips)]
-    for k, clip in enumerate(listed):
-        if clip.shape != listed[0].shape:
-            raise ValueError(
-                f"clips[{k}] has shape {list(clip.shape)} and clips[0] {list(listed[0].shape)}: bring all to one size "
-                "and length, as load_clips(..., frames=, size=) does."
-            )
-    check_int("the number of frames of a clip", len(listed[0]), 2, model.max_frames, "the most this model takes")
-    height, width = listed[0].shape[-2:]
-    if height % model.multiple or width % model.multiple:
-        raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {model.multiple}.")
-    return listed
+def _buckets(given: Any, count: int) -> Tensor:
+    try:
+        return torch.as_tensor(given, dtype=torch.float32).expand(count)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"motion_bucket: give one number, or one for each of the {count} clips.") from None
 
 
 def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) -> None:
@@ -211,9 +199,15 @@ def _resume(path: Any, masters: dict[str, Tensor], optimizer: Any, settings: dic
     """Step and losses to go on from, the weights and the optimiser put back."""
     if path is None or not Path(path).exists():
         return 0, []
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["settings"] != settings or saved["masters"].keys() != masters.keys():
-        raise ValueError(f"{path} is the checkpoint of another fine-tune ({saved['settings']}): remove or rename it.")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        other = [name for name, value in settings.items() if saved["settings"].get(name) != value]
+        known = saved["masters"].keys() == masters.keys()
+    except Exception as error:  # what a damaged file sets off is not foreseeable
+        raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): remove it.") from None
+    if other or not known:
+        what = ", ".join(other) or "other layers"
+        raise ValueError(f"{path} is the checkpoint of another fine-tune ({what} differ): remove or rename it.")
     with torch.no_grad():
         for name, value in saved["masters"].items():
             masters[name].copy_(value)

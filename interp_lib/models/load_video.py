@@ -141,6 +141,10 @@ def _check_video_folder(folder: Path) -> None:
         if not (folder / part).is_dir():
             raise ValueError(f"{folder} has no folder {part}: copy the whole model folder.")
     unet, vae, tower = (read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS)
+    for name in ("sample_size", "num_frames"):
+        value = unet.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{folder / 'unet' / 'config.json'} has {name}={value!r}: one whole number is needed.")
     if unet.get("in_channels", 8) != 2 * vae.get("latent_channels", 4):
         raise ValueError(
             f"{folder / 'unet'} takes {unet.get('in_channels', 8)} channels, not twice the VAE's "

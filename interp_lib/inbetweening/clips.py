@@ -1,0 +1,48 @@
+"""The clips that backward motion is learnt from: checked, known by their content, or drawn from the model itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.checks import check_int
+from interp_lib.images import as_images
+from interp_lib.inbetweening.animate import animate
+from interp_lib.models.video_model import VideoModel
+
+
+def draw_clips(model: VideoModel, images: Tensor, *, frames: int | None = None, seed: int = 0, **how: Any) -> Tensor:
+    """Training clips [K,N,3,H,W] that the model itself makes of K images [K,3,H,W], as the paper does (section 5)."""
+    images = as_images(images, name="images")
+    videos = (animate(model, image, frames=frames, seed=seed + k, **how).frames for k, image in enumerate(images))
+    return torch.stack(list(videos))
+
+
+def check_clips(model: VideoModel, clips: Any) -> list[Tensor]:
+    """Clips [N,3,H,W] of one shape that the model takes; ValueError for others."""
+    if not isinstance(clips, (Tensor, Sequence)) or isinstance(clips, str) or len(clips) == 0:
+        raise ValueError("clips: give tensors [N,3,H,W] in [0,1], as load_clips returns from a folder of videos.")
+    listed = [as_images(clip, name=f"clips[{k}]") for k, clip in enumerate(clips)]
+    for k, clip in enumerate(listed):
+        if clip.shape != listed[0].shape:
+            raise ValueError(
+                f"clips[{k}] has shape {list(clip.shape)} and clips[0] {list(listed[0].shape)}: bring all to one size "
+                "and length, as load_clips(..., frames=, size=) does."
+            )
+    check_int("the number of frames of a clip", len(listed[0]), 2, model.max_frames, "the most this model takes")
+    height, width = listed[0].shape[-2:]
+    if height % model.multiple or width % model.multiple:
+        raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {model.multiple}.")
+    return listed
+
+
+def digest(frames: list[Tensor]) -> str:
+    """Of the clips' content, so that no run goes on from the checkpoint of another one."""
+    digest = hashlib.sha256()
+    for clip in frames:
+        digest.update((clip * 255).round().byte().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
