@@ -49,7 +49,7 @@ def test_deltas_are_fitted_on_a_folder_and_used(tmp_path, capsys):
         (["inbetween", "a.png", "b.png", "-o", "out.gif"], "a.png does not exist"),
         (["inbetween", "a.png", "b.png", "-o", "out.gif", "--method", "magic"], "invalid choice"),
         (["inbetween", "world:1", "-o", "out.gif", "--model", str(FOLDER / "tiny_svd")], "needs backward-motion"),
-        (["inbetween", "world:1", "-o", "out.gif", "--reverse", "no.safetensors", *TINY], "no.safetensors do not exist"),
+        (["inbetween", "world:1", "-o", "out.gif", "--reverse", "no.safetensors", *TINY], "no.safetensors do not"),
         (["fit-backward", "none", "-o", "deltas.pt"], "end in .safetensors"),
         (["fit-backward", "none", "-o", "deltas.safetensors", *TINY], "none is no folder"),
     ],
