@@ -98,7 +98,7 @@ def load_part(cls: Any, folder: Path, part: str, dtype: torch.dtype, device: tor
     keyword = "dtype" if cls.__module__.startswith("transformers") else "torch_dtype"
     options = {keyword: dtype, "variant": weight_variant(folder, part), "use_safetensors": True}
     try:
-        with _quiet():
+        with quiet():
             network, info = cls.from_pretrained(
                 str(folder), subfolder=part, local_files_only=True, output_loading_info=True, **options
             )
@@ -201,7 +201,7 @@ def _weights_of(name: str, files: list[str], part: str) -> list[str]:
 
 
 @contextmanager
-def _quiet():
+def quiet():
     """No progress bars and no warnings on unused weights while a network is read."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

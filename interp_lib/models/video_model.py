@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
+from interp_lib.models.folder import quiet
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per VAE call; bounds the memory
@@ -107,7 +108,8 @@ class VideoModel:
 
 def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
     """Images [N,3,H,W] in [-1,1] -> CLIP's input [N,3,224,224], resized as diffusers' SVD pipeline does."""
-    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+    with quiet():  # it says that torchvision is absent, which nothing here needs
+        from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 
     small = (_resize_with_antialiasing(pixels.float(), (CLIP_SIZE, CLIP_SIZE)) + 1) / 2
     mean, std = (torch.tensor(x, device=small.device).view(1, 3, 1, 1) for x in (mean, std))

@@ -25,7 +25,7 @@ from interp_lib.train.video_denoiser import (
     train_video_denoiser,
 )
 
-FIRST_REVERSE = 4096  # clips of 14 frames from here on teach the backward motion
+REVERSE_CLIPS = 512  # the last clips of 14 frames teach the backward motion
 FPS = 7
 REVERSE_LR = 1e-3  # a network of a tenth of SVD's width takes larger steps than its 1e-4
 
@@ -61,9 +61,8 @@ def make_video_model(
 def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps: int, batch: int, device: str) -> None:
     """Fit backward motion with and without rotation on clips of the training set; write both files beside the parts."""
     model = load_video_model(folder, device=device, dtype=torch.float32, reverse=None)
-    first = FIRST_REVERSE if len(pixels) > FIRST_REVERSE else 0
-    chosen = pixels[first:].float() / 255
-    buckets = motion_bucket(speed[first:], torch.tensor(FPS)).tolist()
+    chosen = pixels[-REVERSE_CLIPS:].float() / 255
+    buckets = motion_bucket(speed[-REVERSE_CLIPS:], torch.tensor(FPS)).tolist()
     for name, rotate in ((REVERSE, True), (UNROTATED, False)):
         with torch.autocast(device, dtype=torch.bfloat16):
             motion = fit_backward_motion(
