@@ -1,0 +1,93 @@
+"""Every method of the benchmark by name. To add one: a file in `baselines/` (cross_dissolve.py is a short one to start
+from) and a line here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from interp_lib.types import Interpolation
+
+# name -> (file in interp_lib/bench/baselines, options of its make())
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "truth": ("controls", {"way": "truth"}),
+    "shuffled": ("controls", {"way": "shuffled"}),
+    "cross-dissolve": ("cross_dissolve", {}),
+    "classical flow": ("classical_flow", {}),
+    "latent lerp": ("latent_mix", {"way": "lerp"}),
+    "latent slerp": ("latent_mix", {"way": "slerp"}),
+    "direct fusion": ("dreammover", {"two_level": False, "attention": False, "lora": False}),
+    "DiffInterp": ("diffinterp", {}),
+    "DiffMorpher": ("diffmorpher", {}),
+    "DreamMover": ("dreammover", {}),
+    "DreamMover w/o our estimator": ("dreammover", {"flow": "classical"}),
+    "DreamMover w/o two-level fusion": ("dreammover", {"two_level": False}),
+    "DreamMover w/o replace attention": ("dreammover", {"attention": False}),
+    "DreamMover w/o lora": ("dreammover", {"lora": False}),
+    "dual": ("generative_inbetweening", {"method": "dual"}),
+    "no-rotation": ("generative_inbetweening", {"method": "no-rotation"}),
+    "no-finetune": ("generative_inbetweening", {"method": "no-finetune"}),
+    "trf": ("generative_inbetweening", {"method": "trf"}),
+    "vibid": ("generative_inbetweening", {"method": "vibid"}),
+    "forward": ("generative_inbetweening", {"method": "forward"}),
+    "FILM": ("film", {}),
+    "RIFE": ("rife", {}),
+    "LDMVFI": ("ldmvfi", {}),
+    "DynamiCrafter": ("dynamicrafter", {}),
+    "DreamMover with RAFT": ("raft", {}),
+    "Wan FLF2V": ("wan", {}),
+}
+EXTERNAL = "external:"  # external:FOLDER scores frames that another tool has written
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method ready to be called: `run(model, pair, frames=, seed=)`, where model is of the kind `kind`.
+
+    module: the dotted name of its code. options: what its `make` gets besides.
+    """
+
+    name: str
+    module: str
+    kind: str | None
+    make: Callable[..., Interpolation]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def takes(self) -> set[str]:
+        """Names of the options that its `make` has, besides `frames` and `seed`."""
+        named = [p.name for p in inspect.signature(self.make).parameters.values() if p.kind == p.KEYWORD_ONLY]
+        return set(named) - {"frames", "seed"}
+
+    def brings(self, case: str) -> list[Path]:
+        """The user's own files that it reads for a case (weights, frames of another tool); none that are not there."""
+        try:
+            if self.module.endswith(".external"):
+                return import_module(self.module).find_frames(self.options["folder"], case)
+            needs = getattr(import_module(self.module), "NEEDS", ())
+            return [import_module(f"{__package__}.baselines._weights").find(need) for need in needs]
+        except (ValueError, OSError):  # said when the item is made
+            return []
+
+    def run(self, model: Any, pair: Any, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
+        """`make` with its own options and those of the settings that it takes."""
+        shared = {name: value for name, value in settings.items() if name in self.takes()}
+        return self.make(model, pair, frames=frames, seed=seed, **(shared | self.options))
+
+
+def find_method(name: str) -> Method:
+    """A method by its name, or `external:FOLDER`; ValueError, with all names, for an unknown one."""
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no name of a method: there are {', '.join(METHODS)}, and {EXTERNAL}FOLDER.")
+    if name.startswith(EXTERNAL):
+        file, options = "external", {"folder": name.removeprefix(EXTERNAL)}
+    elif name in METHODS:
+        file, options = METHODS[name]
+    else:
+        raise ValueError(f"there is no method {name!r}: there are {', '.join(METHODS)}, and {EXTERNAL}FOLDER.")
+    module = f"{__package__}.baselines.{file}"
+    code = import_module(module)
+    return Method(name, module, code.MODEL, code.make, options)

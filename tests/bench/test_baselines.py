@@ -1,0 +1,121 @@
+"""Every method that needs no foreign weights, on the tiny random model: the interface, and what each one promises."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from interp_lib.bench.baselines import classical_flow, controls, cross_dissolve, diffinterp, diffmorpher, latent_mix
+from interp_lib.bench.methods import METHODS, find_method
+from interp_lib.dreammover.ddim import invert
+from interp_lib.models.image_model import up_block_self_attentions
+from interp_lib.types import Pair
+
+FAST = {"steps": 4, "until": 2, "lora_steps": 2}
+OWN = [name for name, (file, _) in METHODS.items() if file in ("latent_mix", "diffinterp", "diffmorpher", "dreammover")]
+
+
+@pytest.fixture(scope="module")
+def pair(images):
+    return Pair("here", images[:1], images[1:], caption="a cat")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_methods_on_an_image_model(tiny, pair, name):
+    method = find_method(name)
+    if method.module.endswith("dreammover"):
+        method = replace(method, options=method.options | {"lora": False})  # the fit is tested elsewhere
+    before = {k: v.clone() for k, v in tiny.unet.state_dict().items()}
+    made, again = (method.run(tiny, pair, frames=3, seed=1, settings=FAST) for _ in range(2))
+    assert made.frames.shape == (5, *pair.image0.shape[1:]) and made.frames.dtype == torch.float32
+    assert torch.equal(made.frames[:1], pair.image0) and torch.equal(made.frames[-1:], pair.image1)
+    assert torch.equal(made.frames, again.frames)
+    assert 0 <= float(made.frames.min()) and float(made.frames.max()) <= 1
+    after = tiny.unet.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_cross_dissolve_is_the_time_weighted_mean(pair):
+    frames = cross_dissolve.make(None, pair, frames=3, seed=0).frames
+    assert torch.allclose(frames[1:2], 0.75 * pair.image0 + 0.25 * pair.image1, atol=1e-6)
+
+
+def test_classical_flow_moves_what_a_cross_dissolve_doubles():
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    blob = torch.exp(-((torch.arange(64) - 24.0) ** 2)[None] / 60 - ((torch.arange(64) - 32.0) ** 2)[:, None] / 60)
+    images = [0.3 * ramp + 0.6 * blob.roll(shift, 1) for shift in (0, 3, 6)]
+    pair = Pair("blob", images[0], images[2])
+    error = [
+        float((m.make(None, pair, frames=1, seed=0).frames[1] - images[1]).square().mean())
+        for m in (classical_flow, cross_dissolve)
+    ]
+    assert error[0] < 0.5 * error[1]
+
+
+def test_slerp_keeps_the_length_and_the_angle():
+    a, b = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
+    third = latent_mix.slerp(a, b, torch.tensor([1 / 3]).view(1, 1, 1, 1)).flatten()
+    assert torch.allclose(third, 2 * torch.tensor([math.cos(math.pi / 6), math.sin(math.pi / 6)]))
+    ends = latent_mix.slerp(a, b, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    assert torch.allclose(ends, torch.cat([a, b]), atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 7, 12])
+def test_diffinterp_makes_every_frame_once_between_frames_that_are_there(frames):
+    there = {0, frames + 1}
+    for generation in diffinterp.generations(frames):
+        for low, k, high in generation:
+            assert low in there and high in there and low < k < high and k not in there
+        there |= {k for _, k, _ in generation}
+    assert there == set(range(frames + 2))
+
+
+def test_diffmorpher_at_an_end_is_that_end_inverted_and_denoised(tiny, images):
+    """With strengths of 0 the LoRAs are off, and at d = 0 everything that is mixed is the first image's."""
+
+    class Off:
+        def scale(self, strength):
+            pass
+
+    clean, words = tiny.encode(images), tiny.embed_text(["", ""])
+    mix = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
+        z = invert(tiny, images[:1], steps=4, until=4, progress=False).latents[-1]
+        for t, below in ((751, 501), (501, 251), (251, 1), (1, 0)):
+            z = diffmorpher.ddim_step(z, tiny.predict_noise(z, t, words[:1]), tiny.alpha_bar(t), tiny.alpha_bar(below))
+    assert torch.allclose(made, z, atol=2e-3 * float(z.std()))
+
+
+def test_diffmorpher_restores_the_attention_when_its_body_raises(tiny):
+    processors = [attn.processor for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
+    with pytest.raises(RuntimeError), diffmorpher.mixed_attention(tiny):
+        raise RuntimeError
+    assert processors and processors == [
+        attn.processor for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)
+    ]
+
+
+def test_adain_gives_the_interpolated_mean_and_deviation():
+    first, last, z = torch.randn(3, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    made = diffmorpher.adain(z, first, 3 * last + 1, 0.25)
+    for f in (lambda x: x.mean((2, 3)), lambda x: x.std((2, 3))):
+        assert torch.allclose(f(made), 0.75 * f(first) + 0.25 * f(3 * last + 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_shuffled_control_leaves_no_frame_in_its_place(frames, seed):
+    truth = torch.rand(frames + 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    pair = Pair("x", truth[:1], truth[-1:], frames=truth)
+    assert torch.equal(controls.make(None, pair, frames=frames, seed=seed).frames, truth)
+    mixed = controls.make(None, pair, frames=frames, seed=seed, way="shuffled").frames
+    assert torch.equal(mixed[[0, -1]], truth[[0, -1]])
+    assert not any(torch.equal(a, b) for a, b in zip(mixed[1:-1], truth[1:-1], strict=True))
+    assert sorted(mixed.flatten(1).sum(1).tolist()) == sorted(truth.flatten(1).sum(1).tolist())
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="no method 'film'.*FILM.*external:FOLDER"):
+        find_method("film")
