@@ -49,10 +49,10 @@ PYTHON ?= python3
 PY ?= .venv/bin/python
 READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
 
-.PHONY: help figures test unit nbval notebooks results models lab bench lint clean lock promises FORCE
+.PHONY: help figures test unit nbval notebooks results models lab bench bench-tables lint clean lock promises FORCE
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...'; settings: PY=, JOBS=, THREADS=, LAB="
 
 .venv/.installed: requirements.lock
@@ -97,6 +97,9 @@ nbval-%: notebooks/%.ipynb $(READY) FORCE
 
 results: $(READY) ## renew the stale tables under data/results that notebooks read (half an hour, resumes)
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
+
+bench-tables: $(READY) ## both papers' tables on data with ground truth: build/tables (hours on two cores, resumes)
+	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
 
 models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train

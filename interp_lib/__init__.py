@@ -63,6 +63,8 @@ _HOME = {
     "part_agreement": "bench.layout",
     "load_results": "bench.results",
     "recompute": "bench.results",
+    "evaluate": "bench.evaluate",
+    "benchmark": "bench.runner",
     "psnr": "bench.metrics",
     "moving_pixels": "bench.metrics",
     "pck": "bench.metrics",

@@ -84,10 +84,22 @@ def studies() -> list[str]:
 
 def fingerprint(study: str) -> dict[str, str]:
     """What a table depends on, as two hashes: its code (comments and docstrings apart) and its weights."""
+    return {"code": code_hash(f"interp_lib.bench.studies.{study}"), "weights": weights_hash(_kind(study))}
+
+
+def code_hash(module: str) -> str:
+    """Of a module and of all modules of this library that it imports, directly or not."""
     code = hashlib.sha256()
-    for name in sorted(_imported(f"interp_lib.bench.studies.{study}")):
+    for name in sorted(_imported(module)):
         code.update(f"{name}\0{_meaning(_file(name))}\0".encode())
-    return {"code": code.hexdigest()[:16], "weights": _inputs_hash(ROOT, INPUTS[_kind(study)])}
+    return code.hexdigest()[:16]
+
+
+def weights_hash(kind: str, source: str = "embedded") -> str:
+    """Of the embedded "image" or "video" model and the photographs; of another folder; a hub id stands for itself."""
+    if source != "embedded":
+        return _inputs_hash(Path(source), (".",)) if Path(source).is_dir() else source
+    return _inputs_hash(ROOT, INPUTS[kind])
 
 
 @cache
@@ -158,8 +170,7 @@ def compute(
     one thread each, so that their number changes no digit.
     """
     marks = fingerprint(study)
-    if source != "embedded":  # of a hub id the name is all that is known before it is loaded
-        marks |= {"weights": _inputs_hash(Path(source), (".",)) if Path(source).is_dir() else source}
+    marks |= {"weights": weights_hash(_kind(study), source)}
     done = work / f"{study}-{hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]}"
     done.mkdir(parents=True, exist_ok=True)
     items = _module(study).ITEMS

@@ -1,0 +1,171 @@
+"""Methods x cases x seeds, every result on disk as soon as it is made: interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp_lib.bench.cases import Case
+from interp_lib.bench.datasets import list_cases
+from interp_lib.bench.methods import Method, find_method
+from interp_lib.bench.results import Results, code_hash, weights_hash
+from interp_lib.bench.work import Item, Settings, run_items
+from interp_lib.checks import check_int
+from interp_lib.files import whole
+from interp_lib.types import Pair
+
+# code that every result depends on
+MEASURING = (
+    "interp_lib.bench.evaluate",
+    *(f"interp_lib.bench.datasets.{file}" for file in ("world", "clips", "folders")),
+)
+FIRST = ("method", "case", "seed", "status", "reason")  # columns of the table, before the measures
+
+
+def benchmark(
+    methods: str | Sequence[str],
+    pairs: str | Pair | Case | Sequence[str | Pair | Case],
+    out: str | os.PathLike,
+    *,
+    workers: int | None = None,
+    seeds: int | Sequence[int] = 1,
+    frames: int = 7,
+    size: int | tuple[int, int] | None = None,
+    model: str = "embedded",
+    video_model: str = "embedded",
+    device: str = "auto",
+    settings: dict[str, Any] | None = None,
+    metrics: str | Sequence[str] = "auto",
+    save_frames: bool = True,
+    retry: bool = False,
+    ray: str | None = None,
+    progress: bool = True,
+) -> Results:
+    """Run every method on every case with every seed, measure the frames, and write `out`/table.csv.
+
+    methods: names of `interp_lib.bench.methods.METHODS`, or external:FOLDER. pairs: names of cases or of data sets
+    ("world-bench:50", "calm-bench", "clip-bench", "pairs:FOLDER"; see `interp_lib.bench.datasets`), or pairs you have
+    loaded. frames: between the ends. size: in px, None is the data set's own. settings: options for all methods that
+    take them, such as {"steps": 20, "until": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
+    item, side by side, in `out`/frames. workers: processes on this machine, None is one per core on the CPU and one on
+    a GPU. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU there.
+    An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
+    settings, weights and code. An item that is there is not made again, whoever made it; a failed one keeps its reason
+    and is only tried again with `retry`. The number and kind of workers change no digit of the table.
+    Returns the table. Raises ValueError, before any work, for a name or a number that does not fit.
+    """
+    chosen = [find_method(name) for name in ([methods] if isinstance(methods, str) else methods)]
+    cases = _cases(pairs)
+    frames, numbers = check_int("frames", frames, 1), _seeds(seeds)
+    shared = dict(settings or {})
+    known = set().union(*(method.takes() for method in chosen))
+    if unknown := sorted(set(shared) - known):
+        raise ValueError(f"settings has {unknown[0]!r}, which none of these methods takes: they take {sorted(known)}.")
+    if not chosen or not cases:
+        raise ValueError("there is nothing to do: name one method and one pair at least.")
+    how = Settings(frames, size, {"image": model, "video": video_model}, device, shared, metrics, save_frames)
+    code = {name: code_hash(name) for name in {*MEASURING, *(method.module for method in chosen)}}
+    items = [_item(method, case, seed, how, code) for method in chosen for case in cases for seed in numbers]
+    folder = Path(out)
+    store = _Store(folder)
+    waiting = [item for item in {x.digest: x for x in items}.values() if not store.has(item, retry=retry)]
+    for item, row, strip in run_items(waiting, how, workers=workers, ray=ray, progress=progress):
+        store.keep(item, row, strip)
+    return _write_table(folder, [store.row(item) for item in items], how)
+
+
+def _cases(pairs: Any) -> list[str | Pair | Case]:
+    listed = [pairs] if isinstance(pairs, (str, Pair, Case)) else list(pairs)
+    names: list[str | Pair | Case] = []
+    for entry in listed:
+        if not isinstance(entry, (str, Pair, Case)):
+            raise ValueError(f"{entry!r} is no case: give the name of one or of a data set, or a Pair.")
+        names += list_cases(entry) if isinstance(entry, str) else [entry]
+    return names
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, int):
+        return list(range(check_int("seeds", seeds, 1)))
+    return [check_int("seeds", seed, 0, 2**63 - 1) for seed in seeds]
+
+
+def _item(method: Method, case: str | Pair | Case, seed: int, how: Settings, code: dict[str, str]) -> Item:
+    """What to make, and the name of its result, which depends on everything that the result depends on."""
+    taken = {name: value for name, value in how.shared.items() if name in method.takes()} | method.options
+    weights = weights_hash(method.kind, how.models[method.kind]) if method.kind else ""
+    brought = [_file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name)]
+    parts = [method.name, _mark(case), seed, how.frames, how.size, taken, weights, brought, how.metrics]
+    parts += [code[name] for name in (method.module, *MEASURING)]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Item(method.name, case, seed, digest)
+
+
+def _mark(case: str | Pair | Case) -> str:
+    """A name for a case given by name; for a pair in memory its pixels too."""
+    if isinstance(case, str):
+        return case
+    pair, digest = _pair(case), hashlib.sha256()
+    for x in (pair.image0, pair.image1, pair.frames):
+        digest.update(b"-" if x is None else x.detach().cpu().float().numpy().tobytes())
+    return f"{pair.name} {digest.hexdigest()[:16]}"
+
+
+def _pair(case: Pair | Case) -> Pair:
+    return case.pair if isinstance(case, Case) else case
+
+
+def _file_mark(path: Path) -> tuple[str, int, int]:
+    about = path.stat()
+    return str(path), about.st_size, about.st_mtime_ns
+
+
+@dataclass
+class _Store:
+    """Results on disk, one JSON file an item, written whole or not at all."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        for name in ("items", "frames"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def path(self, item: Item) -> Path:
+        return self.folder / "items" / f"{item.digest}.json"
+
+    def has(self, item: Item, *, retry: bool) -> bool:
+        return self.path(item).is_file() and not (retry and self.row(item)["status"] == "failed")
+
+    def row(self, item: Item) -> dict[str, Any]:
+        return json.loads(self.path(item).read_text(encoding="utf-8"))
+
+    def keep(self, item: Item, row: dict[str, Any], strip: bytes | None) -> None:
+        if strip is not None:  # first, so that an item that is there has its frames
+            with whole(self.folder / "frames" / f"{item.digest}.png") as temporary:
+                temporary.write_bytes(strip)
+        with whole(self.path(item)) as temporary:
+            temporary.write_text(json.dumps(row, indent=1), encoding="utf-8")
+
+
+def _write_table(folder: Path, rows: list[dict[str, Any]], how: Settings) -> Results:
+    """table.csv with the measures, cost.csv with the seconds, which no two runs share, and settings.json."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cost = [name for name in names if name in ("seconds", "peak_mib", "file")]
+    columns = [*FIRST, *(name for name in names if name not in (*FIRST, *cost))]
+    for name, chosen in (("table.csv", columns), ("cost.csv", [*FIRST[:3], *cost])):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, chosen, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        with whole(folder / name) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+    with whole(folder / "settings.json") as temporary:
+        temporary.write_text(json.dumps(how.about(), indent=1, default=str) + "\n", encoding="utf-8")
+    return Results(f"{len(rows)} items, {how.frames} frames between", rows)

@@ -1,0 +1,209 @@
+"""The work behind one item of a benchmark, and who does it: this process, several, or a Ray cluster. Same digits."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from interp_lib.bench.cases import Case
+from interp_lib.bench.datasets import load_case
+from interp_lib.bench.evaluate import evaluate
+from interp_lib.bench.methods import find_method
+from interp_lib.types import Pair
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One method on one case with one seed; digest: the name of its result."""
+
+    method: str
+    case: str | Pair | Case
+    seed: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return self.case if isinstance(self.case, str) else self.case.name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all items of a run share. models: the source of each kind. shared: options of the methods."""
+
+    frames: int
+    size: int | tuple[int, int] | None
+    models: dict[str, str]
+    device: str
+    shared: dict[str, Any]
+    metrics: Any
+    save_frames: bool
+
+    def about(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Done = tuple[Item, Row, bytes | None]
+
+
+def run_items(
+    items: list[Item], how: Settings, *, workers: int | None, ray: str | None, progress: bool
+) -> Iterator[Done]:
+    """Yield (item, row, PNG of its frames) as they come; items of one method run one after the other where possible."""
+    if not items:
+        return
+    count = workers if workers is not None else _default_workers(how)
+    if ray is not None:
+        done = _by_ray(items, how, ray)
+    elif min(count, len(items)) > 1:
+        done = _by_processes(items, how, min(count, len(items)))
+    else:
+        done = _here(items, how)
+    yield from tqdm(done, total=len(items), desc="benchmark", disable=not progress)
+
+
+def _default_workers(how: Settings) -> int:
+    on_cpu = how.device == "cpu" or (how.device == "auto" and not torch.cuda.is_available())
+    return (os.cpu_count() or 1) if on_cpu else 1
+
+
+def _here(items: list[Item], how: Settings) -> Iterator[Done]:
+    worker, threads = Worker(how), torch.get_num_threads()
+    for item in items:
+        torch.set_num_threads(1)  # as in every other worker: the order of sums is the same
+        try:
+            done = worker.do(item)
+        finally:
+            torch.set_num_threads(threads)
+        yield done
+
+
+_worker: Worker | None = None  # of a process of the pool
+
+
+def _start(how: Settings) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = Worker(how)
+
+
+def _do(item: Item) -> Done:
+    return _worker.do(item)
+
+
+def _by_processes(items: list[Item], how: Settings, count: int) -> Iterator[Done]:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(how,)) as pool:
+        jobs = [pool.submit(_do, item) for item in items]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _by_ray(items: list[Item], how: Settings, address: str) -> Iterator[Done]:
+    """One actor a GPU of the cluster, or a core where there is none, each with models of its own that it loads once."""
+    try:
+        ray = import_module("ray")
+    except ImportError:
+        raise ValueError("ray is not installed: pip install 'interp_lib[ray]', or leave ray= away.") from None
+    if not ray.is_initialized():
+        ray.init(**({} if address == "local" else {"address": address}), log_to_driver=False)
+    gpus = 0 if how.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+    count = min(gpus or int(ray.cluster_resources()["CPU"]), len(items))
+
+    class Actor(Worker):
+        def __init__(self, how: Settings):
+            torch.set_num_threads(1)
+            super().__init__(how)
+
+    remote = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1)(Actor)
+    pool = import_module("ray.util").ActorPool([remote.remote(how) for _ in range(count)])
+    yield from pool.map_unordered(lambda actor, item: actor.do.remote(item), items)
+
+
+@dataclass
+class Worker:
+    """Makes items, keeping the models and the last case that it has loaded."""
+
+    how: Settings
+    models: dict[str, Any] = field(default_factory=dict)
+    loaded: tuple[Any, Case] | None = None
+
+    def do(self, item: Item) -> Done:
+        """The row of an item, failed or not, and its frames as a PNG."""
+        row: Row = {"method": item.method, "case": item.name, "seed": item.seed, "status": "ok", "reason": ""}
+        start = time.perf_counter()
+        try:
+            case = self.case(item.case)
+            made, values = self.make(item, case)
+        except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return item, row | {"status": "failed", "reason": reason}, None
+        row |= {name: x for name, x in case.tags.items()} | values
+        row |= {"seconds": time.perf_counter() - start}
+        return item, row, _strip(made) if self.how.save_frames else None
+
+    def make(self, item: Item, case: Case) -> tuple[Tensor, Row]:
+        """The frames [T,3,H,W] of an item and what was measured on them."""
+        how, method = self.how, find_method(item.method)
+        made = method.run(self.model(method.kind), case.pair, frames=how.frames, seed=item.seed, settings=how.shared)
+        frames = made.frames.float().cpu()
+        if len(frames) != how.frames + 2 or not bool(torch.isfinite(frames).all()):
+            raise ValueError(f"{item.method} returned {len(frames)} frames or values that are not finite.")
+        truth = case.pair.frames if case.pair.frames is not None and len(case.pair.frames) == len(frames) else None
+        values = evaluate(
+            frames,
+            reference=truth,
+            endpoints=torch.cat([case.pair.image0, case.pair.image1]),
+            flow=case.flow,
+            moving=case.moving,
+            ground=case.ground,
+            facing=case.facing,
+            metrics=how.metrics,
+        )
+        rounded = {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in values.items()}
+        return frames, rounded | {"unet_calls": made.unet_calls}
+
+    def model(self, kind: str | None) -> Any:
+        """The model of a kind, loaded once."""
+        if kind is None:
+            return None
+        if kind not in self.models:
+            from interp_lib.models import load_image_model, load_video_model
+
+            load = load_video_model if kind == "video" else load_image_model
+            self.models[kind] = load(self.how.models[kind], device=self.how.device)
+        return self.models[kind]
+
+    def case(self, case: str | Pair | Case) -> Case:
+        if isinstance(case, Case):
+            return case
+        if isinstance(case, Pair):
+            return Case(case)
+        if self.loaded is None or self.loaded[0] != case:
+            self.loaded = case, load_case(case, frames=self.how.frames, size=self.how.size)
+        return self.loaded[1]
+
+
+def _strip(frames: Tensor) -> bytes:
+    """Frames side by side as a PNG, 8 bits: what a picture or a set measure needs later."""
+    from PIL import Image
+
+    pixels = torch.cat(list(frames), dim=2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(file, "png")
+    return file.getvalue()

@@ -1,0 +1,133 @@
+"""The benchmark's plumbing: resumable, deterministic, honest about what failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from interp_lib.bench.runner import benchmark
+from interp_lib.types import Pair
+
+CHEAP = ["truth", "cross-dissolve", "shuffled"]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Two pairs with 3 true frames between, and one without any."""
+    generator = torch.Generator().manual_seed(0)
+    clips = [torch.rand(5, 3, 32, 32, generator=generator) for _ in range(3)]
+    known = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips[:2])]
+    return [*known, Pair("bare", clips[2][:1], clips[2][-1:])]
+
+
+def run(methods, pairs, out, **how):
+    return benchmark(methods, pairs, out, frames=3, progress=False, **({"workers": 1} | how))
+
+
+def test_every_result_is_a_row_and_a_failure_keeps_its_reason(pairs, tmp_path):
+    table = run(CHEAP, pairs, tmp_path)
+    assert len(table.rows) == 9
+    assert table.column("status", method="cross-dissolve") == ["ok"] * 3
+    (failed,) = table.where(method="truth", case="bare")
+    assert failed["status"] == "failed" and "has none true frames" in failed["reason"]
+    assert all(row["psnr"] == float("inf") or row["psnr"] > 100 for row in table.where(method="truth", status="ok"))
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(lines) == 10 and lines[0].startswith("method,case,seed,status,reason,")
+    strip = np.asarray(Image.open(next((tmp_path / "frames").iterdir())))
+    assert strip.shape == (32, 5 * 32, 3)
+
+
+def test_what_is_there_is_not_made_again(pairs, tmp_path):
+    run(CHEAP, pairs, tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "items").iterdir()}
+    before = (tmp_path / "table.csv").read_bytes()
+    run([*CHEAP], pairs, tmp_path)
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "items").iterdir()}
+    assert before == (tmp_path / "table.csv").read_bytes()
+    run(CHEAP, pairs, tmp_path, seeds=2)
+    assert len(list((tmp_path / "items").iterdir())) == 2 * len(files)
+
+
+def test_a_failed_item_is_tried_again_when_asked(pairs, tmp_path):
+    run(["truth"], pairs[2], tmp_path)
+    (path,) = (tmp_path / "items").iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reason": "old"}))
+    assert run(["truth"], pairs[2], tmp_path).rows[0]["reason"] == "old"
+    assert run(["truth"], pairs[2], tmp_path, retry=True).rows[0]["reason"] != "old"
+
+
+def test_two_workers_write_the_same_table(pairs, tmp_path):
+    for name, workers in (("serial", 1), ("parallel", 2)):
+        run(CHEAP, ["world:0", *pairs], tmp_path / name, workers=workers)
+    assert (tmp_path / "serial" / "table.csv").read_bytes() == (tmp_path / "parallel" / "table.csv").read_bytes()
+    assert len((tmp_path / "serial" / "table.csv").read_text().splitlines()) == 13
+
+
+SCRIPT = """
+import sys
+from interp_lib.bench.runner import benchmark
+benchmark(["truth", "cross-dissolve", "shuffled"], "world-bench:6", sys.argv[1], frames=3, workers=1, progress=False)
+"""
+
+
+def test_killed_in_the_middle_it_goes_on_without_loss_or_repetition(tmp_path):
+    start = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed")]
+    process = subprocess.Popen(start, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    items, deadline = tmp_path / "killed" / "items", time.monotonic() + 120
+    while not (items.is_dir() and len(list(items.glob("[!.]*.json"))) >= 4):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in items.glob("[!.]*.json")}
+    assert 4 <= len(kept) < 18
+    assert all(json.loads(path.read_text())["status"] == "ok" for path in kept)
+    for name in ("killed", "whole"):
+        benchmark(CHEAP_ON_WORLD[0], CHEAP_ON_WORLD[1], tmp_path / name, frames=3, workers=1, progress=False)
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    assert len(list(items.glob("[!.]*.json"))) == 18
+    assert (tmp_path / "killed" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
+
+
+CHEAP_ON_WORLD = (CHEAP[:2] + ["shuffled"], "world-bench:6")
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"methods": ["nothing"]}, "there is no method 'nothing'"),
+        ({"methods": []}, "there is nothing to do"),
+        ({"pairs": []}, "there is nothing to do"),
+        ({"pairs": [3]}, "3 is no case"),
+        ({"pairs": "nowhere"}, "nowhere"),
+        ({"frames": 0}, "frames=0 is out of range"),
+        ({"seeds": 0}, "seeds=0 is out of range"),
+        ({"seeds": [-1]}, "seeds=-1 is out of range"),
+        ({"settings": {"until": 3}}, "settings has 'until', which none of these methods takes"),
+    ],
+)
+def test_wrong_input_is_one_sentence_before_any_work(pairs, tmp_path, change, sentence):
+    how = {"methods": ["cross-dissolve"], "pairs": pairs, "out": tmp_path / "out", "workers": 1} | change
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        benchmark(**how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_writes_the_same_table(pairs, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'interp_lib[ray]'")
+    run(CHEAP, ["world:0", *pairs], tmp_path / "serial")
+    run(CHEAP, ["world:0", *pairs], tmp_path / "ray", ray="local")
+    assert (tmp_path / "serial" / "table.csv").read_bytes() == (tmp_path / "ray" / "table.csv").read_bytes()
+
+
+def test_a_method_of_your_own_is_a_short_file():
+    root = Path(__file__).resolve().parents[2] / "interp_lib" / "bench" / "baselines"
+    assert len((root / "cross_dissolve.py").read_text().splitlines()) < 30
