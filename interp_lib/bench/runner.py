@@ -61,6 +61,32 @@ def benchmark(
     and is only tried again with `retry`. The number and kind of workers change no digit of the table.
     Returns the table. Raises ValueError, before any work, for a name or a number that does not fit.
     """
+    how = {"seeds": seeds, "frames": frames, "size": size, "model": model, "video_model": video_model}
+    how |= {"device": device, "settings": settings, "metrics": metrics, "save_frames": save_frames}
+    items, told = plan(methods, pairs, **how)
+    folder = Path(out)
+    store = _Store(folder)
+    waiting = [item for item in {x.digest: x for x in items}.values() if not store.has(item, retry=retry)]
+    for item, row, strip in run_items(waiting, told, workers=workers, ray=ray, progress=progress):
+        store.keep(item, row, strip)
+    return _write_table(folder, [store.row(item) for item in items], told)
+
+
+def plan(
+    methods: str | Sequence[str],
+    pairs: str | Pair | Case | Sequence[str | Pair | Case],
+    *,
+    seeds: int | Sequence[int] = 1,
+    frames: int = 7,
+    size: int | tuple[int, int] | None = None,
+    model: str = "embedded",
+    video_model: str = "embedded",
+    device: str = "auto",
+    settings: dict[str, Any] | None = None,
+    metrics: str | Sequence[str] = "auto",
+    save_frames: bool = True,
+) -> tuple[list[Item], Settings]:
+    """What `benchmark` would do with these arguments: the items, in the order of the table, and what they share."""
     chosen = [find_method(name) for name in ([methods] if isinstance(methods, str) else methods)]
     cases = _cases(pairs)
     frames, numbers = check_int("frames", frames, 1), _seeds(seeds)
@@ -72,13 +98,7 @@ def benchmark(
         raise ValueError("there is nothing to do: name one method and one pair at least.")
     how = Settings(frames, size, {"image": model, "video": video_model}, device, shared, metrics, save_frames)
     code = {name: code_hash(name) for name in {*MEASURING, *(method.module for method in chosen)}}
-    items = [_item(method, case, seed, how, code) for method in chosen for case in cases for seed in numbers]
-    folder = Path(out)
-    store = _Store(folder)
-    waiting = [item for item in {x.digest: x for x in items}.values() if not store.has(item, retry=retry)]
-    for item, row, strip in run_items(waiting, how, workers=workers, ray=ray, progress=progress):
-        store.keep(item, row, strip)
-    return _write_table(folder, [store.row(item) for item in items], how)
+    return [_item(method, case, seed, how, code) for method in chosen for case in cases for seed in numbers], how
 
 
 def _cases(pairs: Any) -> list[str | Pair | Case]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp_lib.bench.methods import METHODS
-from interp_lib.bench.runner import benchmark
+from interp_lib.bench.methods import METHODS, find_method
+from interp_lib.bench.results import TABLES as RESULTS
+from interp_lib.bench.results import Results
+from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
+from interp_lib.bench.work import Item, Settings
+from interp_lib.files import whole
 
+PUBLISHED = RESULTS / "bench"
 CONTROLS = ["truth", "shuffled"]
 
 
@@ -25,6 +31,10 @@ class Table:
     frames: int
     columns: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def plan(self) -> tuple[list[Item], Settings]:
+        """Its items as they are made with the embedded models."""
+        return plan(self.methods, self.cases, frames=self.frames, settings=self.settings)
 
 
 SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
@@ -67,6 +77,35 @@ TABLES = {
 }
 
 
+def load_table(name: str, *, folder: Path = PUBLISHED) -> Results:
+    """A table as it lies in the repository, if it is what this code makes of these weights.
+
+    Raises ValueError for an unknown table, and for one of which a row is missing because a method, a measure, a data
+    set or the weights have changed since; it names the command that renews it.
+    """
+    if name not in TABLES:
+        raise ValueError(f"there is no table {name!r}: there are {', '.join(TABLES)}.")
+    renew, path = f"run `python -m interp_lib.bench.tables {name}` (or `make bench-tables`)", folder / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"the table {name} has not been computed: {renew}.")
+    known = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    items, _ = TABLES[name].plan()
+    if stale := sorted({item.method for item in items if item.digest not in known}):
+        raise ValueError(f"the table {name} was made by other code or weights ({', '.join(stale)}): {renew}.")
+    return Results(TABLES[name].about, [known[item.digest] for item in items])
+
+
+def publish(name: str, made: Results, *, folder: Path = PUBLISHED) -> Path:
+    """Write a table's rows, by their items' digests, to where `load_table` finds them."""
+    items, _ = TABLES[name].plan()
+    rows = {item.digest: row for item, row in zip(items, made.rows, strict=True)}
+    lines = ",\n".join(f'  "{digest}": {json.dumps(row)}' for digest, row in rows.items())
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(folder / f"{name}.json") as temporary:
+        temporary.write_text(f'{{"about": {json.dumps(made.about)},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
+    return folder / f"{name}.json"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.tables", description=__doc__)
     parser.add_argument("tables", nargs="*", help=f"which (default: all of {', '.join(TABLES)})")
@@ -86,9 +125,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in asked.tables or TABLES:
             table = TABLES[name]
-            run = {"frames": table.frames, "settings": table.settings, "workers": asked.workers, "ray": asked.ray}
             methods, cases = asked.methods or table.methods, asked.cases or table.cases
+            takes = set().union(*(find_method(method).takes() for method in methods))
+            settings = {name: value for name, value in table.settings.items() if name in takes}
+            run = {"frames": table.frames, "settings": settings, "workers": asked.workers, "ray": asked.ray}
             made = benchmark(methods, cases, asked.out / name, **run, **models)
+            if not any((asked.cases, asked.methods, asked.size)) and asked.model == asked.video_model == "embedded":
+                print(publish(name, made))
             print(f"\n{table.about}\n{as_text(summarise(made.rows, table.columns))}")
             for reason in sorted({f"{r['method']}: {r['reason']}" for r in made.where(status="failed")}):
                 print(f"failed: {reason}")

@@ -40,13 +40,13 @@ def load_clips(
     windows, span = check_int("windows", windows, 1), (frames - 1) * stride + 1
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give one that holds videos, or folders of frames.")
-    sources = sorted((p for p in folder.iterdir() if _is_source(p)), key=_natural)
+    sources = sorted((p for p in folder.iterdir() if _is_source(p)), key=natural_order)
     if not sources:
         kinds = " ".join(VIDEO_SUFFIXES)
         raise ValueError(f"{folder} holds no clip: put videos ({kinds}) or folders of frames into it.")
     clips, notes = [], []
     for source in sources:
-        taken = list(islice(_pictures(source), windows * span))
+        taken = list(islice(read_pictures(source), windows * span))
         count = len(taken) // span
         if count == 0:
             raise ValueError(
@@ -74,15 +74,15 @@ def _is_source(path: Path) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     found = (p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith("."))
-    return sorted(found, key=_natural)
+    return sorted(found, key=natural_order)
 
 
-def _natural(path: Path) -> list[int | str]:
+def natural_order(path: Path) -> list[int | str]:
     """2.png before 10.png."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _pictures(source: Path) -> Iterator[Tensor]:
+def read_pictures(source: Path) -> Iterator[Tensor]:
     """The frames [1,3,H,W] of a video or of a folder, one by one."""
     if source.is_dir():
         first: tuple[int, ...] | None = None

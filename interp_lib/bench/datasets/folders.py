@@ -27,7 +27,7 @@ from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import MULTIPLE, brought_down, clip_case, spacing, thinned
 from interp_lib.images import MIN_SIDE, fit_images
 from interp_lib.pairs.load import IMAGE_SUFFIXES, load_pair
-from interp_lib.pairs.videos import VIDEO_SUFFIXES, _natural, _pictures
+from interp_lib.pairs.videos import VIDEO_SUFFIXES, natural_order, read_pictures
 
 TREES = {
     "pairs": "FOLDER/PAIR/ with exactly two images, or FOLDER/PAIR_0.png and FOLDER/PAIR_1.png",
@@ -64,7 +64,7 @@ def load(name: str, *, frames: int, size: int | tuple[int, int] | None) -> Case:
     if isinstance(found, tuple):
         return _load_pair(name, found, size)
     distance, step = spacing(frames)
-    pictures = thinned(_pictures(found), distance=distance, step=step, source=str(found))
+    pictures = thinned(read_pictures(found), distance=distance, step=step, source=str(found))
     notes = [f"{name}: keyframes are its frames 0 and {distance}, every {step}. of them between is true"]
     return clip_case(name, pictures, size=size, notes=notes, tags={"distance": distance})
 
@@ -106,7 +106,7 @@ def _items(kind: str, folder: str) -> dict[str, Path | tuple[Path, Path]]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural)
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=natural_order)
 
 
 def _images(paths: list[Path]) -> list[Path]:
