@@ -12,6 +12,7 @@ from interp_lib import world
 from interp_lib.train.data import FIRST_SEED, world_hash
 from interp_lib.train.loop import save
 from interp_lib.world.clips import calm_scene
+from interp_lib.world.scene import Scene
 
 SIZE = 64
 CHUNK = 64  # clips a file
@@ -36,12 +37,27 @@ def render_clips(folder: Path, clips: int, frames: int) -> tuple[Tensor, Tensor]
     return torch.cat([p["frames"] for p in parts]), torch.cat([p["speed"] for p in parts])
 
 
-def _chunk(first: int, frames: int) -> dict[str, Tensor]:
+def facings(clips: int, frames: int) -> Tensor:
+    """Which way the actors of these clips face `[clips]`: +1 right, -1 left, 0 for a ball."""
+    found = []
+    for first in range(0, clips, CHUNK):
+        ways = world.stack(_scenes(first, frames)).actors[:, 0, 2].sign()
+        found.append(ways.masked_fill(torch.from_numpy(_balls(first, frames)), 0.0))
+    return torch.cat(found)
+
+
+def _balls(first: int, frames: int) -> np.ndarray:
+    return np.random.default_rng([first, frames]).random(CHUNK) < BALLS
+
+
+def _scenes(first: int, frames: int) -> list[Scene]:
     seeds = [FIRST_SEED + frames * 1_000_000 + k for k in range(first, first + CHUNK)]
-    balls = np.random.default_rng([first, frames]).random(CHUNK) < BALLS
-    scene = world.stack(
-        [calm_scene(seed, travel=LONG[frames], ball=bool(ball)) for seed, ball in zip(seeds, balls, strict=True)]
-    )
+    balls = _balls(first, frames)
+    return [calm_scene(seed, travel=LONG[frames], ball=bool(ball)) for seed, ball in zip(seeds, balls, strict=True)]
+
+
+def _chunk(first: int, frames: int) -> dict[str, Tensor]:
+    scene = world.stack(_scenes(first, frames))
     times = torch.linspace(0, 1, frames).tolist()
     pictures = torch.stack([world.render(scene, time, size=SIZE) for time in times], 1)
     return {"frames": (pictures * 255).round().to(torch.uint8), "speed": scene.actors[:, 0, 5] / (frames - 1)}

@@ -12,7 +12,7 @@ from interp_lib.inbetweening.backward import fit_backward_motion
 from interp_lib.models import load_image_model, load_video_model
 from interp_lib.models.load_video import REVERSE, UNROTATED
 from interp_lib.train.autoencoder import encode_frames
-from interp_lib.train.clips import render_clips
+from interp_lib.train.clips import facings, render_clips
 from interp_lib.train.data import world_hash
 from interp_lib.train.export import VIDEO, write_model
 from interp_lib.train.loop import save
@@ -20,6 +20,7 @@ from interp_lib.train.video_autoencoder import train_video_autoencoder
 from interp_lib.train.video_denoiser import (
     SIGMA_MEAN,
     SIGMA_STD,
+    TrainingClips,
     build_video_scheduler,
     motion_bucket,
     train_video_denoiser,
@@ -42,8 +43,10 @@ def make_video_model(
     vae = train_video_autoencoder(
         frames, start, work, steps=recipe["video_vae_steps"], batch=recipe["video_vae_batch"], **how
     )
-    encoded = {length: _latents(vae, pixels, work, device) for length, (pixels, _) in clips.items()}
-    data = {length: (pixels, encoded[length], speed) for length, (pixels, speed) in clips.items()}
+    data = {}
+    for length, (pixels, speed) in clips.items():
+        latents, mirrored = (_latents(vae, pixels, work, device, mirror=mirror) for mirror in (False, True))
+        data[length] = TrainingClips(pixels, latents, mirrored, speed, facings(len(pixels), length))
     networks = train_video_denoiser(
         data, vae, work, steps=recipe["video_unet_steps"], batch=recipe["video_unet_batch"], **how
     )
@@ -80,11 +83,13 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
         motion.save(folder / name, dtype=torch.float16)
 
 
-def _latents(vae: torch.nn.Module, pixels: Tensor, work: Path, device: str) -> Tensor:
+def _latents(vae: torch.nn.Module, pixels: Tensor, work: Path, device: str, *, mirror: bool) -> Tensor:
     """`[N,T,16,8,8]` half precision, kept under a name that changes with the world, the autoencoder and the clips."""
     count, length = pixels.shape[:2]
-    path = work / f"video-latents-{world_hash()}-{vae.config.scaling_factor}-{count}-{length}.pt"
+    name = f"video-latents-{world_hash()}-{vae.config.scaling_factor}-{count}-{length}"
+    path = work / f"{name}{'-mirrored' if mirror else ''}.pt"
     if not path.exists():
-        latents = encode_frames(vae, pixels.flatten(0, 1), size=pixels.shape[-1], device=device)
+        frames = pixels.flatten(0, 1).flip(-1) if mirror else pixels.flatten(0, 1)
+        latents = encode_frames(vae, frames, size=pixels.shape[-1], device=device)
         save(latents.unflatten(0, (-1, length)), path)
     return torch.load(path, weights_only=True)
