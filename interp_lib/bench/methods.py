@@ -1,5 +1,5 @@
-"""Every method of the benchmark by name. To add one: a file in `baselines/` (cross_dissolve.py is a short one to start
-from) and a line here."""
+"""Every method of the benchmark by name. To add one: a file in `baselines/`, of which nearest.py is a short one to
+start from, and a line here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from interp_lib.types import Interpolation
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "truth": ("controls", {"way": "truth"}),
     "shuffled": ("controls", {"way": "shuffled"}),
+    "nearest keyframe": ("nearest", {}),
     "cross-dissolve": ("cross_dissolve", {}),
     "classical flow": ("classical_flow", {}),
     "latent lerp": ("latent_mix", {"way": "lerp"}),

@@ -41,7 +41,16 @@ SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
 TABLES = {
     "interpolation": Table(
         "DreamMover, Table 1: methods on an image model, and without a model",
-        [*CONTROLS, "cross-dissolve", "classical flow", "latent lerp", "latent slerp", "direct fusion", "DiffInterp"]
+        [
+            *CONTROLS,
+            "nearest keyframe",
+            "cross-dissolve",
+            "classical flow",
+            "latent lerp",
+            "latent slerp",
+            "direct fusion",
+            "DiffInterp",
+        ]
         + ["DiffMorpher", "DreamMover"],
         "world-bench:50",
         3,

@@ -1,5 +1,6 @@
 """The benchmark's plumbing: resumable, deterministic, honest about what failed."""
 
+import inspect
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from interp_lib.bench.baselines import nearest
+from interp_lib.bench.methods import METHODS
 from interp_lib.bench.runner import benchmark
 from interp_lib.types import Pair
 
@@ -73,6 +76,8 @@ def test_two_workers_write_the_same_table(pairs, tmp_path):
 
 SCRIPT = """
 import sys
+from interp_lib.bench.baselines import nearest
+from interp_lib.bench.methods import METHODS
 from interp_lib.bench.runner import benchmark
 benchmark(["truth", "cross-dissolve", "shuffled"], "world-bench:6", sys.argv[1], frames=3, workers=1, progress=False)
 """
@@ -128,6 +133,11 @@ def test_ray_writes_the_same_table(pairs, tmp_path):
     assert (tmp_path / "serial" / "table.csv").read_bytes() == (tmp_path / "ray" / "table.csv").read_bytes()
 
 
-def test_a_method_of_your_own_is_a_short_file():
-    root = Path(__file__).resolve().parents[2] / "interp_lib" / "bench" / "baselines"
-    assert len((root / "cross_dissolve.py").read_text().splitlines()) < 30
+def test_a_method_of_your_own_is_a_short_file_and_a_line(pairs, tmp_path):
+    file = Path(inspect.getfile(nearest))
+    assert len(file.read_text().splitlines()) < 30 and METHODS["nearest keyframe"] == (file.stem, {})
+    (row,) = run("nearest keyframe", pairs[2], tmp_path).rows
+    assert row["status"] == "ok"
+    frames = nearest.make(None, pairs[2], frames=3, seed=0).frames
+    assert torch.equal(frames[:3], pairs[2].image0.expand(3, -1, -1, -1))
+    assert torch.equal(frames[3:], pairs[2].image1.expand(2, -1, -1, -1))
