@@ -79,15 +79,22 @@ def _value(measure: Measure, given: Given) -> float | str:
 
 def _chosen(metrics: str | Sequence[str], given: Given) -> list[str]:
     """The measures to take; ValueError for one that does not exist or lacks an argument."""
-    if isinstance(metrics, str) and metrics == "auto":
-        return [name for name, measure in MEASURES.items() if not measure.net and not _lacking(measure, given)]
-    names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
+    auto = [name for name, measure in MEASURES.items() if not measure.net and not _lacking(measure, given)]
+    asked = check_metrics(metrics)
+    names = list(dict.fromkeys(name for entry in asked for name in (auto if entry == "auto" else [entry])))
+    for name in names:
+        if lacking := _lacking(MEASURES[name], given):
+            raise ValueError(f"{name} needs {' and '.join(f'{x}=' for x in lacking)}: give it, or leave {name} out.")
+    return names
+
+
+def check_metrics(metrics: str | Sequence[str]) -> list[str]:
+    """The names in `metrics` as a list, "auto" among them as it is; ValueError for one that does not exist."""
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         if name == "fvd":
             raise ValueError("fvd compares two sets of clips: collect them and call measures.distributions.fvd.")
         check_choice("metrics", name, ["auto", *MEASURES])
-        if lacking := _lacking(MEASURES[name], given):
-            raise ValueError(f"{name} needs {' and '.join(f'{x}=' for x in lacking)}: give it, or leave {name} out.")
     return names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -63,15 +64,16 @@ class Method:
         named = [p.name for p in inspect.signature(self.make).parameters.values() if p.kind == p.KEYWORD_ONLY]
         return set(named) - {"frames", "seed"}
 
-    def brings(self, case: str) -> list[Path]:
+    def brings(self, case: str, options: dict[str, Any]) -> list[Path]:
         """The user's own files that it reads for a case (weights, frames of another tool); none that are not there."""
-        try:
-            if self.module.endswith(".external"):
+        if self.module.endswith(".external"):
+            with suppress(ValueError, OSError):  # said when the item is made
                 return import_module(self.module).find_frames(self.options["folder"], case)
-            needs = getattr(import_module(self.module), "NEEDS", ())
-            return [import_module(f"{__package__}.baselines._weights").find(need) for need in needs]
-        except (ValueError, OSError):  # said when the item is made
-            return []
+        find, found = import_module(f"{__package__}.baselines._weights").find, []
+        for need in getattr(import_module(self.module), "NEEDS", ()):
+            with suppress(ValueError, OSError):
+                found.append(find(need, options.get(need.option)))
+        return found
 
     def run(self, model: Any, pair: Any, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
         """`make` with its own options and those of the settings that it takes."""

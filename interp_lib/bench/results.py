@@ -102,6 +102,11 @@ def weights_hash(kind: str, source: str = "embedded") -> str:
     return _inputs_hash(ROOT, INPUTS[kind])
 
 
+def photographs_hash() -> str:
+    """Of the photographs that the world cuts its grounds from."""
+    return _inputs_hash(ROOT, ("data/photographs",))
+
+
 @cache
 def _inputs_hash(root: Path, folders: tuple[str, ...]) -> str:
     digest = hashlib.sha256()

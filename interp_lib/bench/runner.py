@@ -7,21 +7,24 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import list_cases
+from interp_lib.bench.evaluate import check_metrics
+from interp_lib.bench.marks import case_marks, file_mark
 from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results, code_hash, weights_hash
 from interp_lib.bench.work import Item, Settings, run_items
-from interp_lib.checks import check_int
+from interp_lib.checks import check_int, check_size
 from interp_lib.files import whole
 from interp_lib.types import Pair
 
-# code that every result depends on
+# code that every result depends on, and what loads a model of each kind
+LOADERS = {"image": "interp_lib.models.load", "video": "interp_lib.models.load_video"}
 MEASURING = (
     "interp_lib.bench.evaluate",
     *(f"interp_lib.bench.datasets.{file}" for file in ("world", "clips", "folders")),
@@ -54,21 +57,24 @@ def benchmark(
     ("world-bench:50", "calm-bench", "clip-bench", "pairs:FOLDER"; see `interp_lib.bench.datasets`), or pairs you have
     loaded. frames: between the ends. size: in px, None is the data set's own. settings: options for all methods that
     take them, such as {"steps": 20, "until": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
-    item, side by side, in `out`/frames. workers: processes on this machine, None is one per core on the CPU and one on
-    a GPU. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU there.
+    item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that asks
+    for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU.
     An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
     settings, weights and code. An item that is there is not made again, whoever made it; a failed one keeps its reason
-    and is only tried again with `retry`. The number and kind of workers change no digit of the table.
+    and is only tried again with `retry`, as is one whose network was not to be had ("n/a: weights"). The number and
+    kind of workers change no digit of the table.
     Returns the table. Raises ValueError, before any work, for a name or a number that does not fit.
     """
     how = {"seeds": seeds, "frames": frames, "size": size, "model": model, "video_model": video_model}
     how |= {"device": device, "settings": settings, "metrics": metrics, "save_frames": save_frames}
     items, told = plan(methods, pairs, **how)
-    folder = Path(out)
+    folder, workers = Path(out), None if workers is None else check_int("workers", workers, 1)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
     store = _Store(folder)
     waiting = [item for item in {x.digest: x for x in items}.values() if not store.has(item, retry=retry)]
-    for item, row, strip in run_items(waiting, told, workers=workers, ray=ray, progress=progress):
-        store.keep(item, row, strip)
+    for digest, row, strip in run_items(waiting, told, workers=workers, ray=ray, progress=progress):
+        store.keep(digest, row, strip)
     return _write_table(folder, [store.row(item) for item in items], told)
 
 
@@ -96,13 +102,23 @@ def plan(
         raise ValueError(f"settings has {unknown[0]!r}, which none of these methods takes: they take {sorted(known)}.")
     if not chosen or not cases:
         raise ValueError("there is nothing to do: name one method and one pair at least.")
+    if not all(isinstance(value, (str, int, float, bool, type(None))) for value in shared.values()):
+        raise ValueError(f"settings={shared!r}: give numbers, texts and switches only, by which a result can be known.")
+    size, metrics = None if size is None else check_size("size", size, 8), check_metrics(metrics)
+    for pair in (_pair(case) for case in cases if not isinstance(case, str)):
+        if pair.frames is not None and len(pair.frames) != frames + 2:
+            raise ValueError(
+                f"{pair.name} has {len(pair.frames)} true frames, both ends included: ask for frames="
+                f"{len(pair.frames) - 2}, or set its .frames to None."
+            )
     how = Settings(frames, size, {"image": model, "video": video_model}, device, shared, metrics, save_frames)
-    code = {name: code_hash(name) for name in {*MEASURING, *(method.module for method in chosen)}}
-    return [_item(method, case, seed, how, code) for method in chosen for case in cases for seed in numbers], how
+    code = {name: code_hash(name) for name in {*MEASURING, *LOADERS.values(), *(m.module for m in chosen)}}
+    marked = list(zip(cases, case_marks(cases), strict=True))
+    return [_item(method, *case, seed, how, code) for method in chosen for case in marked for seed in numbers], how
 
 
 def _cases(pairs: Any) -> list[str | Pair | Case]:
-    listed = [pairs] if isinstance(pairs, (str, Pair, Case)) else list(pairs)
+    listed = [pairs] if isinstance(pairs, (str, Pair, Case)) or not isinstance(pairs, Iterable) else list(pairs)
     names: list[str | Pair | Case] = []
     for entry in listed:
         if not isinstance(entry, (str, Pair, Case)):
@@ -112,39 +128,25 @@ def _cases(pairs: Any) -> list[str | Pair | Case]:
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    if isinstance(seeds, int):
-        return list(range(check_int("seeds", seeds, 1)))
-    return [check_int("seeds", seed, 0, 2**63 - 1) for seed in seeds]
+    if isinstance(seeds, (list, tuple, range)) and seeds:
+        return [check_int("seeds", seed, 0, 2**63 - 1) for seed in seeds]
+    return list(range(check_int("seeds", seeds, 1)))
 
 
-def _item(method: Method, case: str | Pair | Case, seed: int, how: Settings, code: dict[str, str]) -> Item:
+def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Settings, code: dict[str, str]) -> Item:
     """What to make, and the name of its result, which depends on everything that the result depends on."""
     taken = {name: value for name, value in how.shared.items() if name in method.takes()} | method.options
+    used = [method.module, *MEASURING, *([LOADERS[method.kind]] if method.kind else [])]
     weights = weights_hash(method.kind, how.models[method.kind]) if method.kind else ""
-    brought = [_file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name)]
-    parts = [method.name, _mark(case), seed, how.frames, how.size, taken, weights, brought, how.metrics]
-    parts += [code[name] for name in (method.module, *MEASURING)]
+    brought = [file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name, taken)]
+    parts = [method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
+    parts += [code[name] for name in used]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Item(method.name, case, seed, digest)
 
 
-def _mark(case: str | Pair | Case) -> str:
-    """A name for a case given by name; for a pair in memory its pixels too."""
-    if isinstance(case, str):
-        return case
-    pair, digest = _pair(case), hashlib.sha256()
-    for x in (pair.image0, pair.image1, pair.frames):
-        digest.update(b"-" if x is None else x.detach().cpu().float().numpy().tobytes())
-    return f"{pair.name} {digest.hexdigest()[:16]}"
-
-
 def _pair(case: Pair | Case) -> Pair:
     return case.pair if isinstance(case, Case) else case
-
-
-def _file_mark(path: Path) -> tuple[str, int, int]:
-    about = path.stat()
-    return str(path), about.st_size, about.st_mtime_ns
 
 
 @dataclass
@@ -157,27 +159,32 @@ class _Store:
         for name in ("items", "frames"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
-    def path(self, item: Item) -> Path:
-        return self.folder / "items" / f"{item.digest}.json"
+    def path(self, digest: str) -> Path:
+        return self.folder / "items" / f"{digest}.json"
 
     def has(self, item: Item, *, retry: bool) -> bool:
-        return self.path(item).is_file() and not (retry and self.row(item)["status"] == "failed")
+        if not self.path(item.digest).is_file() or not retry:
+            return self.path(item.digest).is_file()
+        row = self.row(item)
+        lacking = any(str(value).startswith(("n/a: weights", "n/a: pip")) for value in row.values())
+        return row["status"] != "failed" and not lacking
 
     def row(self, item: Item) -> dict[str, Any]:
-        return json.loads(self.path(item).read_text(encoding="utf-8"))
+        return json.loads(self.path(item.digest).read_text(encoding="utf-8"))
 
-    def keep(self, item: Item, row: dict[str, Any], strip: bytes | None) -> None:
+    def keep(self, digest: str, row: dict[str, Any], strip: bytes | None) -> None:
         if strip is not None:  # first, so that an item that is there has its frames
-            with whole(self.folder / "frames" / f"{item.digest}.png") as temporary:
+            with whole(self.folder / "frames" / f"{digest}.png") as temporary:
                 temporary.write_bytes(strip)
-        with whole(self.path(item)) as temporary:
+        with whole(self.path(digest)) as temporary:
             temporary.write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
 def _write_table(folder: Path, rows: list[dict[str, Any]], how: Settings) -> Results:
-    """table.csv with the measures, cost.csv with the seconds, which no two runs share, and settings.json."""
+    """table.csv with the measures; cost.csv with the seconds, which no two runs share; settings.json."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    cost = [name for name in names if name in ("seconds", "peak_mib", "file")]
+    rows = [{name: row.get(name) for name in names} for row in rows]
+    cost = [name for name in names if name in ("seconds", "device", "file")]
     columns = [*FIRST, *(name for name in names if name not in (*FIRST, *cost))]
     for name, chosen in (("table.csv", columns), ("cost.csv", [*FIRST[:3], *cost])):
         text = io.StringIO()

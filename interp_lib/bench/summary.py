@@ -36,7 +36,7 @@ def _moments(rows: list[Row], column: str) -> tuple[float, float, int]:
     return mean, stdev(known) if len(known) > 1 and math.isfinite(mean) else math.nan, len(known)
 
 
-def order(summary: dict[Any, dict[str, tuple[float, float, int]]], column: str) -> list[Any]:
+def ranking(summary: dict[Any, dict[str, tuple[float, float, int]]], column: str) -> list[Any]:
     """The groups from best to worst in one column; groups without a number are left out."""
     known = [name for name, cells in summary.items() if cells[column][2]]
     if column in NEAR_ONE:
@@ -45,15 +45,22 @@ def order(summary: dict[Any, dict[str, tuple[float, float, int]]], column: str) 
 
 
 def as_text(summary: dict[Any, dict[str, tuple[float, float, int]]], *, digits: int = 3) -> str:
-    """A table of "mean +- deviation" with the number of items in the last column, "-" where there is none."""
+    """A table of "mean +- deviation" and the number of items; a cell of fewer says how many, one of none "n/a"."""
     columns = list(next(iter(summary.values()), {}))
     lines = [["", *columns, "n"]]
     for name, cells in summary.items():
-        shown = [f"{mean:.{digits}f} +- {std:.{digits}f}" if n else "-" for mean, std, n in cells.values()]
-        lines.append([str(name), *shown, str(max((n for *_, n in cells.values()), default=0))])
+        most = max((n for *_, n in cells.values()), default=0)
+        shown = [_cell(*cell, digits) + (f" ({cell[2]})" if 0 < cell[2] < most else "") for cell in cells.values()]
+        lines.append([str(name), *shown, str(most)])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     justified = [
         [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
         for line in lines
     ]
     return "\n".join("  ".join(line).rstrip() for line in justified)
+
+
+def _cell(mean: float, std: float, n: int, digits: int) -> str:
+    if not n:
+        return "n/a"
+    return f"{mean:.{digits}f}" if math.isnan(std) else f"{mean:.{digits}f} +- {std:.{digits}f}"

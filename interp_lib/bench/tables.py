@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from interp_lib.bench.methods import METHODS, find_method
 from interp_lib.bench.results import TABLES as RESULTS
-from interp_lib.bench.results import Results
+from interp_lib.bench.results import Results, Row
 from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
 from interp_lib.bench.work import Item, Settings
@@ -101,18 +103,29 @@ def load_table(name: str, *, folder: Path = PUBLISHED) -> Results:
     items, _ = TABLES[name].plan()
     if stale := sorted({item.method for item in items if item.digest not in known}):
         raise ValueError(f"the table {name} was made by other code or weights ({', '.join(stale)}): {renew}.")
-    return Results(TABLES[name].about, [known[item.digest] for item in items])
+    rows = [known[item.digest] for item in items]
+    whole_rows = [{name: math.inf if value == "infinite" else value for name, value in row.items()} for row in rows]
+    return Results(TABLES[name].about, whole_rows)
 
 
 def publish(name: str, made: Results, *, folder: Path = PUBLISHED) -> Path:
     """Write a table's rows, by their items' digests, to where `load_table` finds them."""
-    items, _ = TABLES[name].plan()
-    rows = {item.digest: row for item, row in zip(items, made.rows, strict=True)}
+    items, how = TABLES[name].plan()
+    if failed := made.where(status="failed"):
+        raise ValueError(f"{len(failed)} items of {name} failed ({failed[0]['reason']}): the table is not whole.")
+    rows = {item.digest: _plain(row) for item, row in zip(items, made.rows, strict=True)}
+    about = {"about": made.about, "cases": TABLES[name].cases, "settings": how.about()}
     lines = ",\n".join(f'  "{digest}": {json.dumps(row)}' for digest, row in rows.items())
     folder.mkdir(parents=True, exist_ok=True)
     with whole(folder / f"{name}.json") as temporary:
-        temporary.write_text(f'{{"about": {json.dumps(made.about)},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
+        temporary.write_text(f'{json.dumps(about)[:-1]},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
     return folder / f"{name}.json"
+
+
+def _plain(row: Row) -> Row:
+    """Without what no two runs share, and with infinity (the PSNR of equal frames) as a word, which JSON lacks."""
+    kept = {name: value for name, value in row.items() if name not in ("seconds", "device")}
+    return {name: "infinite" if value == math.inf else value for name, value in kept.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,7 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--size", type=int, help="pixels a side (default: the data set's own)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core, on a GPU one)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--retry", action="store_true", help="try again what failed or lacked weights")
     parser.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster instead")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.tables if name not in TABLES]:
@@ -137,7 +151,13 @@ def main(arguments: list[str] | None = None) -> int:
             methods, cases = asked.methods or table.methods, asked.cases or table.cases
             takes = set().union(*(find_method(method).takes() for method in methods))
             settings = {name: value for name, value in table.settings.items() if name in takes}
-            run = {"frames": table.frames, "settings": settings, "workers": asked.workers, "ray": asked.ray}
+            run = {
+                "frames": table.frames,
+                "settings": settings,
+                "workers": asked.workers,
+                "ray": asked.ray,
+                "retry": asked.retry,
+            }
             made = benchmark(methods, cases, asked.out / name, **run, **models)
             if not any((asked.cases, asked.methods, asked.size)) and asked.model == asked.video_model == "embedded":
                 print(publish(name, made))
@@ -145,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
             for reason in sorted({f"{r['method']}: {r['reason']}" for r in made.where(status="failed")}):
                 print(f"failed: {reason}")
             print(f"{asked.out / name / 'table.csv'}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from multiprocessing import get_context
@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import load_case
-from interp_lib.bench.evaluate import evaluate
 from interp_lib.bench.methods import find_method
+from interp_lib.bench.score import score
 from interp_lib.types import Pair
 
 Row = dict[str, Any]
@@ -55,28 +55,21 @@ class Settings:
         return asdict(self)
 
 
-Done = tuple[Item, Row, bytes | None]
+Done = tuple[str, Row, bytes | None]
 
 
 def run_items(
     items: list[Item], how: Settings, *, workers: int | None, ray: str | None, progress: bool
 ) -> Iterator[Done]:
-    """Yield (item, row, PNG of its frames) as they come; items of one method run one after the other where possible."""
+    """Yield (digest, row, PNG of the frames) of every item as they come."""
     if not items:
         return
-    count = workers if workers is not None else _default_workers(how)
+    count = min(workers or 1, len(items))
     if ray is not None:
         done = _by_ray(items, how, ray)
-    elif min(count, len(items)) > 1:
-        done = _by_processes(items, how, min(count, len(items)))
     else:
-        done = _here(items, how)
+        done = _by_processes(items, how, count) if count > 1 else _here(items, how)
     yield from tqdm(done, total=len(items), desc="benchmark", disable=not progress)
-
-
-def _default_workers(how: Settings) -> int:
-    on_cpu = how.device == "cpu" or (how.device == "auto" and not torch.cuda.is_available())
-    return (os.cpu_count() or 1) if on_cpu else 1
 
 
 def _here(items: list[Item], how: Settings) -> Iterator[Done]:
@@ -110,6 +103,11 @@ def _by_processes(items: list[Item], how: Settings, count: int) -> Iterator[Done
         try:
             for job in as_completed(jobs):
                 yield job.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                f"one of {count} worker processes died, of too little memory perhaps: what is done is kept, start "
+                "again with fewer workers. (A script needs `if __name__ == '__main__':` around what starts them.)"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -119,9 +117,10 @@ def _by_ray(items: list[Item], how: Settings, address: str) -> Iterator[Done]:
     try:
         ray = import_module("ray")
     except ImportError:
-        raise ValueError("ray is not installed: pip install 'interp_lib[ray]', or leave ray= away.") from None
-    if not ray.is_initialized():
-        ray.init(**({} if address == "local" else {"address": address}), log_to_driver=False)
+        raise ValueError("ray is not installed: pip install -e '.[ray]' in the clone, or leave ray= away.") from None
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=address, log_to_driver=False)
     gpus = 0 if how.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
     count = min(gpus or int(ray.cluster_resources()["CPU"]), len(items))
 
@@ -132,7 +131,11 @@ def _by_ray(items: list[Item], how: Settings, address: str) -> Iterator[Done]:
 
     remote = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1)(Actor)
     pool = import_module("ray.util").ActorPool([remote.remote(how) for _ in range(count)])
-    yield from pool.map_unordered(lambda actor, item: actor.do.remote(item), items)
+    try:
+        yield from pool.map_unordered(lambda actor, item: actor.do.remote(item), items)
+    finally:
+        if started:
+            ray.shutdown()
 
 
 @dataclass
@@ -144,39 +147,22 @@ class Worker:
     loaded: tuple[Any, Case] | None = None
 
     def do(self, item: Item) -> Done:
-        """The row of an item, failed or not, and its frames as a PNG."""
+        """The row of an item, failed or not, and its frames as a PNG. Nothing that a method raises stops the others."""
         row: Row = {"method": item.method, "case": item.name, "seed": item.seed, "status": "ok", "reason": ""}
-        start = time.perf_counter()
+        row["file"] = item.digest
         try:
-            case = self.case(item.case)
-            made, values = self.make(item, case)
-        except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+            case, method = self.case(item.case), find_method(item.method)
+            model, how = self.model(method.kind), self.how
+            told = {"device": how.device} | how.shared
+            start = time.perf_counter()
+            made = method.run(model, case.pair, frames=how.frames, seed=item.seed, settings=told)
+            seconds = time.perf_counter() - start
+            values = score(made, case, frames=how.frames, metrics=how.metrics)
+            strip = _strip(made.frames) if how.save_frames else None
+        except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            return item, row | {"status": "failed", "reason": reason}, None
-        row |= {name: x for name, x in case.tags.items()} | values
-        row |= {"seconds": time.perf_counter() - start}
-        return item, row, _strip(made) if self.how.save_frames else None
-
-    def make(self, item: Item, case: Case) -> tuple[Tensor, Row]:
-        """The frames [T,3,H,W] of an item and what was measured on them."""
-        how, method = self.how, find_method(item.method)
-        made = method.run(self.model(method.kind), case.pair, frames=how.frames, seed=item.seed, settings=how.shared)
-        frames = made.frames.float().cpu()
-        if len(frames) != how.frames + 2 or not bool(torch.isfinite(frames).all()):
-            raise ValueError(f"{item.method} returned {len(frames)} frames or values that are not finite.")
-        truth = case.pair.frames if case.pair.frames is not None and len(case.pair.frames) == len(frames) else None
-        values = evaluate(
-            frames,
-            reference=truth,
-            endpoints=torch.cat([case.pair.image0, case.pair.image1]),
-            flow=case.flow,
-            moving=case.moving,
-            ground=case.ground,
-            facing=case.facing,
-            metrics=how.metrics,
-        )
-        rounded = {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in values.items()}
-        return frames, rounded | {"unet_calls": made.unet_calls}
+            return item.digest, row | {"status": "failed", "reason": reason}, None
+        return item.digest, row | case.tags | values | {"seconds": seconds, "device": how.device}, strip
 
     def model(self, kind: str | None) -> Any:
         """The model of a kind, loaded once."""
@@ -190,10 +176,9 @@ class Worker:
         return self.models[kind]
 
     def case(self, case: str | Pair | Case) -> Case:
-        if isinstance(case, Case):
-            return case
-        if isinstance(case, Pair):
-            return Case(case)
+        """The case of that name, the last one being kept; a pair in memory as it is."""
+        if not isinstance(case, str):
+            return case if isinstance(case, Case) else Case(case)
         if self.loaded is None or self.loaded[0] != case:
             self.loaded = case, load_case(case, frames=self.how.frames, size=self.how.size)
         return self.loaded[1]
@@ -203,7 +188,7 @@ def _strip(frames: Tensor) -> bytes:
     """Frames side by side as a PNG, 8 bits: what a picture or a set measure needs later."""
     from PIL import Image
 
-    pixels = torch.cat(list(frames), dim=2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    pixels = torch.cat(list(frames.float().cpu()), dim=2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
     file = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(file, "png")
     return file.getvalue()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 from PIL import Image
 
 from interp_lib.bench.baselines import nearest
+from interp_lib.bench.cases import Case
 from interp_lib.bench.methods import METHODS
-from interp_lib.bench.runner import benchmark
+from interp_lib.bench.runner import benchmark, plan
 from interp_lib.types import Pair
 
 CHEAP = ["truth", "cross-dissolve", "shuffled"]
@@ -76,8 +78,6 @@ def test_two_workers_write_the_same_table(pairs, tmp_path):
 
 SCRIPT = """
 import sys
-from interp_lib.bench.baselines import nearest
-from interp_lib.bench.methods import METHODS
 from interp_lib.bench.runner import benchmark
 benchmark(["truth", "cross-dissolve", "shuffled"], "world-bench:6", sys.argv[1], frames=3, workers=1, progress=False)
 """
@@ -96,13 +96,10 @@ def test_killed_in_the_middle_it_goes_on_without_loss_or_repetition(tmp_path):
     assert 4 <= len(kept) < 18
     assert all(json.loads(path.read_text())["status"] == "ok" for path in kept)
     for name in ("killed", "whole"):
-        benchmark(CHEAP_ON_WORLD[0], CHEAP_ON_WORLD[1], tmp_path / name, frames=3, workers=1, progress=False)
+        benchmark(CHEAP, "world-bench:6", tmp_path / name, frames=3, workers=1, progress=False)
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     assert len(list(items.glob("[!.]*.json"))) == 18
     assert (tmp_path / "killed" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
-
-
-CHEAP_ON_WORLD = (CHEAP[:2] + ["shuffled"], "world-bench:6")
 
 
 @pytest.mark.parametrize(
@@ -117,13 +114,69 @@ CHEAP_ON_WORLD = (CHEAP[:2] + ["shuffled"], "world-bench:6")
         ({"seeds": 0}, "seeds=0 is out of range"),
         ({"seeds": [-1]}, "seeds=-1 is out of range"),
         ({"settings": {"until": 3}}, "settings has 'until', which none of these methods takes"),
+        ({"settings": {"steps": [3]}, "methods": ["latent slerp"]}, "give numbers, texts and switches only"),
+        ({"metrics": ["psnr", "sharpness"]}, "metrics='sharpness' is unknown"),
+        ({"size": 2}, "size=2 is out of range"),
+        ({"workers": 0}, "workers=0 is out of range"),
+        ({"seeds": 1.5}, "seeds=1.5 is out of range"),
+        ({"frames": 5}, "clip 0 has 5 true frames, both ends included: ask for frames=3"),
     ],
 )
 def test_wrong_input_is_one_sentence_before_any_work(pairs, tmp_path, change, sentence):
-    how = {"methods": ["cross-dissolve"], "pairs": pairs, "out": tmp_path / "out", "workers": 1} | change
+    how = {"methods": ["cross-dissolve"], "pairs": pairs, "out": tmp_path / "out", "frames": 3} | change
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         benchmark(**how)
     assert not (tmp_path / "out").exists()
+
+
+def digests(*cases, methods="latent slerp", **how):
+    return [item.digest for item in plan(methods, list(cases), **({"frames": 3} | how))[0]]
+
+
+def test_the_name_of_a_result_depends_on_what_it_is_made_from(pairs):
+    here = digests(pairs[0])
+    assert here == digests(pairs[0]) == digests(pairs[0], device="cpu", save_frames=False)
+    others = [
+        digests(pairs[1]),
+        digests(replace(pairs[0], caption="a dog")),
+        digests(replace(pairs[0], flow01=torch.zeros(1, 2, 32, 32))),
+        digests(Case(pairs[0], ground=pairs[0].image0)),
+        digests(pairs[0], settings={"until": 14}),
+        digests(pairs[0], metrics="psnr"),
+        digests(pairs[0], seeds=[1]),
+        digests(pairs[0], methods="latent lerp"),
+        digests(pairs[0], model="another"),
+    ]
+    assert len({here[0], *(other[0] for other in others)}) == 1 + len(others)
+    assert digests("world:0", frames=3) != digests("world:0", frames=4) != digests("world:1", frames=4)
+
+
+def test_files_that_change_change_the_name_of_a_result(tmp_path):
+    for name, grey in (("0.png", 50), ("1.png", 200)):
+        (tmp_path / "pairs" / "cat").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (grey, 0, 0)).save(tmp_path / "pairs" / "cat" / name)
+    spec = f"pairs:{tmp_path / 'pairs'}"
+    before = digests(spec, methods="cross-dissolve")
+    assert before == digests(spec, methods="cross-dissolve")
+    Image.new("RGB", (64, 64), (51, 9, 0)).save(tmp_path / "pairs" / "cat" / "0.png")
+    assert digests(spec, methods="cross-dissolve") != before
+
+
+def test_whatever_a_method_raises_is_a_row(pairs, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise KeyError("weight")
+
+    monkeypatch.setattr(nearest, "make", broken)
+    table = run(["nearest keyframe", "cross-dissolve"], pairs[0], tmp_path)
+    assert table.column("status") == ["failed", "ok"] and "weight" in table.rows[0]["reason"]
+
+
+def test_what_lacked_weights_is_tried_again_when_asked(pairs, tmp_path):
+    run(["cross-dissolve"], pairs[0], tmp_path)
+    (path,) = (tmp_path / "items").iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lpips": "n/a: weights"}))
+    assert "lpips" in run(["cross-dissolve"], pairs[0], tmp_path).rows[0]
+    assert "lpips" not in run(["cross-dissolve"], pairs[0], tmp_path, retry=True).rows[0]
 
 
 def test_ray_writes_the_same_table(pairs, tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 
-from interp_lib.bench.summary import as_text, order, summarise
+from interp_lib.bench.summary import as_text, ranking, summarise
 
 ROWS = [
     {"method": "a", "psnr": 20.0, "we": 0.1},
@@ -26,12 +26,13 @@ def test_means_spreads_and_numbers():
 
 def test_the_order_knows_which_way_is_better():
     summary = summarise(ROWS, ["psnr", "we"])
-    assert order(summary, "psnr") == ["b", "a"] and order(summary, "we") == ["a", "b"]
+    assert ranking(summary, "psnr") == ["b", "a"] and ranking(summary, "we") == ["a", "b"]
     wide = [{"method": k, "spread": x} for k, x in (("a", 1.4), ("b", 0.9), ("c", 0.5))]
-    assert order(summarise(wide, ["spread"]), "spread") == ["b", "a", "c"]
+    assert ranking(summarise(wide, ["spread"]), "spread") == ["b", "a", "c"]
 
 
 def test_the_text_says_what_is_missing():
     lines = as_text(summarise(ROWS, ["psnr", "we"]), digits=1).splitlines()
     assert lines[1].split() == ["a", "21.0", "+-", "1.4", "0.2", "+-", "0.1", "2"]
-    assert lines[3].split() == ["c", "-", "-", "0"]
+    assert lines[3].split() == ["c", "n/a", "n/a", "0"]
+    assert "0.4 (1)" in lines[2]

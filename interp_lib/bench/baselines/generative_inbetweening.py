@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interp_lib.bench.baselines._keyframes import at_size
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation, Pair
@@ -21,6 +22,4 @@ def make(
 ) -> Interpolation:
     """`inbetween`; the ends are what the model makes of the keyframes, as in the paper's videos."""
     how = {"method": method, "steps": steps, "recurrence": recurrence, "seed": seed, "progress": False}
-    made = inbetween(model, pair.image0, pair.image1, frames=frames + 2, **how)
-    made.frames = made.frames.cpu()
-    return made
+    return at_size(inbetween(model, pair.image0, pair.image1, frames=frames + 2, **how), pair)

@@ -23,9 +23,9 @@ def make(
         first, last = model.encode(ends(pair)).split(1)
         latents = (1 - mix.to(first)) * first + mix.to(first) * last
     else:
-        inversion = invert(model, ends(pair), steps=steps, until=until, progress=False)
+        inversion = invert(model, ends(pair), steps=steps, until=until, prompt=pair.caption, progress=False)
         start = slerp(*inversion.latents[-1].split(1), mix)
-        *_, latents = denoise_between(model, inversion, start, blocks=())
+        *_, latents = denoise_between(model, inversion, start, prompt=pair.caption, blocks=())
     return with_ends(model, pair, latents, calls)
 
 

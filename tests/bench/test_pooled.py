@@ -1,0 +1,45 @@
+"""FID and KID over the frames that a benchmark has kept."""
+
+import pytest
+import torch
+
+from interp_lib.bench.measures.distributions import fid, kid
+from interp_lib.bench.pooled import set_distances
+from interp_lib.bench.runner import benchmark
+from interp_lib.types import Pair
+
+
+def colours(images):
+    """Eight features of an image: the mean colour of its halves, and two of its corners."""
+    return torch.cat([images[..., :16].mean((2, 3)), images[..., 16:].mean((2, 3)), images[:, 0, 0, :2]], 1)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(5, 3, 32, 32, generator=generator).pow(1 + k) for k in range(3)]
+
+
+def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, tmp_path):
+    pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
+    table = benchmark(["truth", "shuffled", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False)
+    found = set_distances(tmp_path, table.rows, net=colours)
+    assert {cells["n"] for cells in found.values()} == {9} and found["truth"]["net"] == "colours"
+    assert abs(found["truth"]["fid"]) < 1e-9 and abs(found["shuffled"]["fid"]) < 1e-9  # a set has no order
+    assert found["cross-dissolve"]["kid"] > found["truth"]["kid"]
+    weight = torch.linspace(0, 1, 5)[1:-1].view(-1, 1, 1, 1)
+    made = torch.cat([(1 - weight) * clip[:1] + weight * clip[-1:] for clip in clips])
+    made, true = (colours((x * 255).round() / 255).double() for x in (made, torch.cat([c[1:-1] for c in clips])))
+    assert abs(found["cross-dissolve"]["fid"] - fid(made, true)) < 1e-6
+    assert abs(found["cross-dissolve"]["kid"] - kid(made, true)) < 1e-6
+    assert found["truth"]["fvd"].startswith("n/a")
+
+
+def test_wrong_rows_are_one_sentence(clips, tmp_path):
+    pair = Pair("clip", clips[0][:1], clips[0][-1:], frames=clips[0])
+    how = {"frames": 3, "progress": False}
+    with pytest.raises(ValueError, match="none of the method 'truth'"):
+        set_distances(tmp_path, benchmark("cross-dissolve", pair, tmp_path, **how).rows, net=colours)
+    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path / "bare", save_frames=False, **how).rows
+    with pytest.raises(FileNotFoundError, match="save_frames=True"):
+        set_distances(tmp_path / "bare", rows, net=colours)
