@@ -71,6 +71,11 @@ def _video(args: argparse.Namespace) -> None:
     recipe = _recipe(args, VIDEO_RECIPES)
     how = {"device": args.device, "minutes": args.minutes}
     make_video_model(args.work, args.out / "image", args.out / "video", recipe, **how)
+    if args.stage == "card":
+        from interp_lib.train.card import VIDEO_CARD, write_card
+        from interp_lib.train.video_quality import measure_video
+
+        write_card(args.out, VIDEO_CARD, measure_video(args.out / "video"), recipe=recipe, logs=args.work)
 
 
 def _recipe(args: argparse.Namespace, recipes: dict[str, dict[str, int]]) -> dict[str, int]:

@@ -58,6 +58,27 @@ IMAGE_CARD = Card(
     },
     {"vae": "autoencoder", "unet": "U-Net"},
 )
+VIDEO_CARD = Card(
+    "video",
+    {
+        "autoencoder PSNR, clips": (30.0, "dB"),
+        "autoencoder PSNR, photographs": (24.0, "dB"),
+        "forward: the actor goes where it faces": (90.0, "%"),
+        "backward: the actor comes from where it faces not": (90.0, "%"),
+        "the same, rotated maps without the fine-tune": (None, "%"),
+        "the same, the forward model played backwards": (None, "%"),
+        "given image in its video, forward": (None, "dB"),
+        "given image in its video, backward": (None, "dB"),
+        "first keyframe reached": (None, "dB"),
+        "last keyframe reached": (None, "dB"),
+        "keyframes as the autoencoder returns them": (None, "dB"),
+        "first frame against last frame": (None, "dB"),
+        "speed asked for and made, correlation": (None, ""),
+        "balls: maps of another clip decide the way": (None, "%"),
+        "clips of these rows": (None, ""),
+    },
+    {"video_vae": "autoencoder", "video_unet": "U-Net"},
+)
 
 
 def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: dict, logs: Path) -> None:
