@@ -14,6 +14,7 @@ FIGURES_02_flow_estimation := 02_similarity.png 02_flow.png 02_displacement.png 
 FIGURES_03_fourier_high_frequency := 03_variance.png 03_splat_variance.png 03_spectra.png 03_fused.png 03_denoising.png 03_frames.png
 FIGURES_04_latent_fusion := 04_splat.png 04_winner.png 04_ways.png 04_strip.png 04_sweep.png
 FIGURES_05_attention_replacement := 05_maps.png 05_strip.png 05_ablations.png 05_layers.png 05_lora.png
+FIGURES_06_svd_attention_rotation := 06_maps.png 06_filmstrips.png 06_slices.png 06_ways.png 06_tuning.png
 FIGURES_07_dual_sampling := 07_directions.png 07_slices.png 07_methods.png 07_table.png 07_weights.png 07_keyframes.png
 README_GIF := figures/00_quickstart.gif
 
