@@ -83,7 +83,7 @@ TABLES = {
         "calm-bench:50",
         12,
         ("psnr", "psnr_moving", "ssim", "direction", "back_and_forth", "spread"),
-        {"steps": 8, "recurrence": 1},
+        {"steps": 6, "recurrence": 1},
     ),
 }
 

@@ -77,7 +77,8 @@ VIDEO_CARD = Card(
         "first frame against last frame": (None, "dB"),
         "speed asked for and made, correlation": (None, ""),
         "balls: maps of another clip decide the way": (None, "%"),
-        "clips of these rows": (None, ""),
+        "clips of the forward and backward rows": (None, ""),
+        "clips of the rows for comparison": (None, ""),
     },
     {"video_vae": "autoencoder", "video_unet": "U-Net"},
 )

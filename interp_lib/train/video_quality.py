@@ -48,7 +48,8 @@ def measure_video(folder: Path) -> dict[str, float]:
         "last keyframe reached": mean("inbetweening", "last", method="dual"),
         "speed asked for and made, correlation": float(speed),
         "balls: maps of another clip decide the way": share([-x for x in followed]),
-        "clips of these rows": len(column("animation", "net", **forward)),
+        "clips of the forward and backward rows": len(column("animation", "net", **forward)),
+        "clips of the rows for comparison": len(column("backward", "net", way="unrotated")),
     }
 
 
