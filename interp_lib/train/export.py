@@ -41,7 +41,7 @@ def write_model(folder: Path, index: dict, **parts) -> None:
     fresh.mkdir(parents=True)
     for name, part in parts.items():
         if isinstance(part, nn.Module):
-            part = deepcopy(part).to("cpu", torch.float16)
+            part = nn.Module.to(deepcopy(part), "cpu", torch.float16)  # diffusers' own would warn
         part.save_pretrained(fresh / name)
     index = {"_class_name": index["_class_name"], "_diffusers_version": diffusers.__version__} | index
     (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

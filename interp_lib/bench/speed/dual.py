@@ -1,0 +1,167 @@
+"""Dual-directional sampling beside what it must do, the bare calls of the U-Net, and what it need not do: two networks
+whose maps are stored between them, as the released code of Generative Inbetweening has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy, deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.bench.speed.probe import in_own_process, in_turns, peak_memory, ratio
+from interp_lib.inbetweening.prepare import tell
+from interp_lib.inbetweening.sampling import (
+    denoised,
+    euler,
+    forward_weights,
+    guided,
+    noise_like,
+    ramps,
+    schedule,
+    sweep,
+    unet_calls,
+)
+from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
+from interp_lib.models import load_video_model
+from interp_lib.models.video_model import VideoModel
+
+Task = dict[str, Any]
+TOLD = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
+WAYS = ("one call", "two networks", "bare calls")
+
+
+def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: int) -> dict[str, Any]:
+    """Times in turns, in this process; memory, each way in a process of its own. task: as of `make_task`.
+
+    overhead: one call over the bare calls. against_two: one call over two networks. difference: of their latents, root
+    mean square over the standard deviation. memory_mib: of every way, and of a process that only loads the model.
+    """
+    model = load(source, device)
+    made = make_task(model, **task)
+    other = second_network(model)
+    with torch.no_grad():
+        works = {way: lambda way=way: sample(way, model, other, made) for way in WAYS}
+        calls = count(model, works["one call"])
+        seconds = in_turns(works, repeats=repeats, device=model.device)
+        apart = works["one call"]() - works["two networks"]()
+        spread = float(works["one call"]().std())
+    memory = {way: in_own_process(memory_of, way, source, str(model.device), **task) for way in ("nothing", *WAYS[:2])}
+    weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
+    return {
+        "unet_calls": calls,
+        "seconds": seconds,
+        "overhead": ratio(seconds, "one call", "bare calls"),
+        "against_two": ratio(seconds, "one call", "two networks"),
+        "difference": float(apart.square().mean().sqrt()) / spread,
+        "memory_mib": memory,
+        "unet_weights_mib": weights,
+        "maps_mib": stored_maps(model, made) / 2**20,
+    }
+
+
+def load(source: str, device: str) -> VideoModel:
+    """A video model with backward motion, random where it comes with none."""
+    model = load_video_model(source, device=device)
+    if model.reverse is None:
+        generator = torch.Generator().manual_seed(0)
+        model.reverse = {
+            f"{name}.{part}.weight": 0.1 * w.std() * torch.randn(w.shape, generator=generator).to(w)
+            for name, attn in temporal_attentions(model.unet).items()
+            for part in ("to_v", "to_out.0")
+            for w in [attn.get_submodule(part).weight]
+        }
+    return model
+
+
+def make_task(model: VideoModel, *, size: int, frames: int, steps: int, recurrence: int) -> Task:
+    """What `sweep` is called with, for two random keyframes of size x size pixels."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, size, size, generator=generator)
+    keys = [tell(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
+    plan, side = schedule(model, steps), size // model.vae_factor
+    shape = (1, frames, model.latent_channels, side, side)
+    start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
+    how = {"guidance": ramps((1, 3), frames, constant=False), "weights": forward_weights("average", frames)}
+    return {"start": start, "keys": keys, "plan": plan, "recurrence": recurrence} | how
+
+
+def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
+    """The latents at the end, by one of WAYS; the bare calls give those of the last call."""
+    if way == "one call":
+        generator = torch.Generator().manual_seed(1)
+        *_, last = sweep(model, method="dual", rotate=None, generator=generator, **task)
+        return last.latents
+    return two_networks(model, other, task) if way == "two networks" else bare_calls(model, task)
+
+
+def second_network(model: VideoModel) -> VideoModel:
+    """Another model whose U-Net is a copy with the deltas added to its weights."""
+    other = copy(model)
+    other.unet = deepcopy(model.unet)
+    for name, delta in model.reverse.items():
+        other.unet.get_parameter(name).data += delta.to(other.unet.dtype).to(other.unet.device)
+    return other
+
+
+def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
+    """The same algorithm (paper, Alg. 2) with a network a direction and every map kept from one to the other."""
+    generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
+    guidance, weights = task["guidance"].to(z), task["weights"].to(z)
+    for i, timestep in enumerate(plan.timesteps):
+        sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
+        for repeat in range(1 + task["recurrence"] * (i < int(len(plan.timesteps) / 2))):
+            if repeat:
+                z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
+            with record_temporal_attention(model.unet) as maps:
+                ((without, image),) = guided(model, [z], task["keys"][:1], sigma, timestep)
+            first = denoised(z, without + guidance * (image - without), sigma)
+            with rotate_temporal_attention(other.unet, maps):
+                ((without, image),) = guided(other, [z.flip(1)], task["keys"][1:], sigma, timestep)
+            last = denoised(z, (without + guidance * (image - without)).flip(1), sigma)
+            z = euler(z, weights * first + (1 - weights) * last, sigma, below)
+    return z
+
+
+def bare_calls(model: VideoModel, task: Task) -> Tensor:
+    """As many calls of the plain U-Net, on a batch of the same size, and nothing else."""
+    z, plan = task["start"], task["plan"]
+    for _ in range(unet_calls("dual", len(plan.timesteps), task["recurrence"])):
+        pairs = guided(model, [z, z], task["keys"], float(plan.sigmas[0]), plan.timesteps[0])
+    return pairs[0][0]
+
+
+def count(model: VideoModel, work: Any) -> int:
+    """Calls of the U-Net in one run of `work`."""
+    before = model.unet_calls
+    work()
+    return model.unet_calls - before
+
+
+def stored_maps(model: VideoModel, task: Task) -> int:
+    """Bytes of the maps that two networks hand over in one step."""
+    with torch.no_grad(), record_temporal_attention(model.unet) as maps:
+        guided(model, [task["start"]], task["keys"][:1], 1.0, task["plan"].timesteps[0])
+    return sum(a.numel() * a.element_size() for a in maps.maps.values())
+
+
+def memory_of(way: str, source: str, device: str, **task: int) -> float:
+    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
+    model = load(source, device)
+    made = make_task(model, **task)
+    other = second_network(model) if way == "two networks" else None
+    with torch.no_grad():
+        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
+        return peak_memory(work, model.device)[1]
+
+
+def as_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was measured, for people."""
+    memory = ", ".join(f"{way} {mib:.0f}" for way, mib in found["memory_mib"].items())
+    return [
+        f"dual sampling, {found['unet_calls']} U-Net calls: time {found['overhead']:.3f} of the bare calls, "
+        f"{found['against_two']:.3f} of two networks (latents {found['difference']:.1e} apart)",
+        f"peak memory, MiB: {memory}; the U-Net's weights {found['unet_weights_mib']:.0f}, the maps of a step "
+        f"{found['maps_mib']:.0f}",
+    ]
