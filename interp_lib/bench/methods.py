@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from interp_lib.types import Interpolation
+from interp_lib.checks import check_int
+from interp_lib.types import Interpolation, Pair
 
 # name -> (file in interp_lib/bench/baselines, options of its make())
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -75,10 +76,24 @@ class Method:
                 found.append(find(need, options.get(need.option)))
         return found
 
-    def run(self, model: Any, pair: Any, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
+    def run(self, model: Any, pair: Pair, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
         """`make` with its own options and those of the settings that it takes."""
         shared = {name: value for name, value in settings.items() if name in self.takes()}
         return self.make(model, pair, frames=frames, seed=seed, **(shared | self.options))
+
+
+def run_method(name: str, model: Any, pair: Pair, *, frames: int = 7, seed: int = 0, **options: Any) -> Interpolation:
+    """One method of the benchmark on one pair, as `benchmark` runs it: `frames` frames between, both ends added.
+
+    model: of the kind the method asks for (an image or a video model); without effect where it asks for none.
+    options: those of its `make` in `baselines/`. Raises ValueError for an unknown name and for another option.
+    """
+    method = find_method(name)
+    if unknown := sorted(set(options) - method.takes()):
+        raise ValueError(
+            f"{name} has no option {unknown[0]!r}: it takes {', '.join(sorted(method.takes())) or 'none'}."
+        )
+    return method.run(model, pair, frames=check_int("frames", frames, 1), seed=seed, settings=options)
 
 
 def find_method(name: str) -> Method:

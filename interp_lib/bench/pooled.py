@@ -15,17 +15,23 @@ from torch import Tensor
 from interp_lib.bench.measures import Unavailable
 from interp_lib.bench.measures.distributions import Features, fid, fvd, kid
 from interp_lib.bench.measures.distributions import features as features_of
+from interp_lib.bench.measures.perceptual import perceptual_distance
 from interp_lib.bench.results import Row
+
+NETS = {"inception": "lpips-alex", "efficientnet-lite0": "efficientnet-lite0"}  # of features -> of perceptual distance
 
 
 def set_distances(
     out: str | os.PathLike, rows: Sequence[Row], *, truth: str = "truth", net: str | Features = "inception"
 ) -> dict[str, dict[str, Any]]:
-    """{method: {"fid", "kid", "fvd", "net", "n"}} over the frames between the ends that `benchmark` has kept in `out`.
+    """{method: {"fid", "kid", "fvd", "perceptual", "net", "n"}} over the frames between the ends that `benchmark` has
+    kept in `out`.
 
     Source: METHODS, section 5; see `measures.distributions`. rows: of the benchmark's table, those of `truth`
     among them; only cases and seeds that it has too are pooled, failed rows are left out. n: frames of a method, to be
-    printed beside its numbers (FID is biased where n is not far above the number of features, so KID leads). A number
+    printed beside its numbers (FID is biased where n is not far above the number of features, so KID leads).
+    perceptual: the mean distance of a frame to its true one, with "inception" LPIPS on AlexNet, with
+    "efficientnet-lite0" the same network's maps (`measures.perceptual`), absent with a function of your own. A number
     whose network this machine lacks is the text "n/a: weights".
     Raises ValueError where `truth` has no rows, FileNotFoundError where the frames were not kept.
     """
@@ -47,8 +53,17 @@ def set_distances(
             cells |= {"fid": fid(mapped, real[tuple(common)]), "kid": kid(mapped, real[tuple(common)])}
         except Unavailable as error:
             cells |= {"fid": error.cell, "kid": error.cell}
-        found[method] = cells | {"fvd": _fvd(made, truths)}
+        found[method] = cells | {"fvd": _fvd(made, truths)} | _perceptual(made, truths, net)
     return found
+
+
+def _perceptual(made: list[Tensor], truths: list[Tensor], net: Any) -> dict[str, float | str]:
+    if net not in NETS:
+        return {}
+    try:
+        return {"perceptual": float(perceptual_distance(torch.cat(made), torch.cat(truths), net=NETS[net]).mean())}
+    except Unavailable as error:
+        return {"perceptual": error.cell}
 
 
 def _fvd(made: list[Tensor], truths: list[Tensor]) -> float | str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp_lib.bench.baselines import classical_flow, controls, cross_dissolve, diffinterp, diffmorpher, latent_mix
-from interp_lib.bench.methods import METHODS, find_method
+from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
 from interp_lib.models.image_model import up_block_self_attentions
 from interp_lib.types import Pair
@@ -71,12 +71,74 @@ def test_diffinterp_makes_every_frame_once_between_frames_that_are_there(frames)
     assert there == set(range(frames + 2))
 
 
+@pytest.mark.parametrize("prompts", [None, ("a cat", "a red dog")])
+def test_diffinterp_is_the_papers_algorithm_for_one_frame(tiny, pair, prompts):
+    """The frame half-way: one noise for both, mixed along an arc at 60 % of the steps, words along a line."""
+    made = diffinterp.make(tiny, pair, frames=1, seed=3, steps=5, prompts=prompts).latents
+    clean = tiny.encode(torch.cat([pair.image0, pair.image1]))
+    noise = torch.randn(clean[:1].shape, generator=torch.Generator().manual_seed(3))
+    words = tiny.embed_text(list(prompts or ("a cat", "a cat"))).mean(0, keepdim=True)
+    a = tiny.alpha_bar(401)  # of 1, 201, 401, 601, 801 the third
+    noisy = [a**0.5 * z + (1 - a) ** 0.5 * noise for z in clean.split(1)]
+    z = latent_mix.slerp(*noisy, torch.tensor(0.5).view(1, 1, 1, 1))
+    with torch.no_grad():
+        for t, below in ((401, 201), (201, 1), (1, 0)):
+            z = diffinterp.ddim_step(z, tiny.predict_noise(z, t, words), tiny.alpha_bar(t), tiny.alpha_bar(below))
+    assert torch.allclose(made[1:-1] if len(made) == 3 else made, z, atol=1e-4 * float(z.std()))
+
+
+def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
+    """All states together, step by step, with an attention of our own: K and V from mixed inputs in the first 60 %."""
+    clean, words = tiny.encode(images), tiny.embed_text(["a cat", "a red dog"])
+    mix = torch.tensor([0.25, 0.5], dtype=torch.float64).view(2, 1, 1, 1)
+    made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
+    layers = [attn for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
+    before, told = [attn.processor for attn in layers], {"share": 0.0, "mixing": False}
+
+    def attend(attn, x, *args, **kwargs):
+        """x: [3,tokens,C], both ends and one frame between."""
+        both = (1 - told["share"]) * x[:1] + told["share"] * x[1:2]
+        source = torch.cat([x[:2], both if told["mixing"] else x[2:]])
+        q, k, v = (f(y).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for f, y in _projections(attn, x, source))
+        weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        return attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
+
+    schedule, expected = (751, 501, 251, 1), []
+    ends = [invert(tiny, images, steps=4, until=4, progress=False, prompt=p) for p in ("a cat", "a red dog")]
+    starts = [ends[0].latents[-1][:1], ends[1].latents[-1][1:]]
+    try:
+        for share in (0.25, 0.5):
+            context = torch.cat([words, (1 - share) * words[:1] + share * words[1:]])
+            z = torch.cat([*starts, latent_mix.slerp(*starts, torch.tensor(share).view(1, 1, 1, 1))])
+            for i, (t, below) in enumerate(zip(schedule, (*schedule[1:], 0), strict=True)):
+                told |= {"share": share, "mixing": i < 0.6 * 4}
+                for attn in layers:
+                    attn.set_processor(attend)
+                with torch.no_grad():
+                    noise = tiny.predict_noise(z, t, context)
+                z = diffmorpher.ddim_step(z, noise, tiny.alpha_bar(t), tiny.alpha_bar(below))
+            expected.append(diffmorpher.adain(z[2:], z[:1], z[1:2], share))
+    finally:
+        for attn, processor in zip(layers, before, strict=True):
+            attn.set_processor(processor)
+    expected = torch.cat(expected)
+    assert float((made - expected).square().mean().sqrt() / expected.std()) < 2e-3
+    assert float((made[:1] - made[1:]).std() / expected.std()) > 0.05
+
+
+def _projections(attn, x, source):
+    return (attn.to_q, x), (attn.to_k, source), (attn.to_v, source)
+
+
+class Off:
+    """A LoRA without effect."""
+
+    def scale(self, strength):
+        pass
+
+
 def test_diffmorpher_at_an_end_is_that_end_inverted_and_denoised(tiny, images):
     """With strengths of 0 the LoRAs are off, and at d = 0 everything that is mixed is the first image's."""
-
-    class Off:
-        def scale(self, strength):
-            pass
 
     clean, words = tiny.encode(images), tiny.embed_text(["", ""])
     mix = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
@@ -114,6 +176,14 @@ def test_the_shuffled_control_leaves_no_frame_in_its_place(frames, seed):
     assert torch.equal(mixed[[0, -1]], truth[[0, -1]])
     assert not any(torch.equal(a, b) for a, b in zip(mixed[1:-1], truth[1:-1], strict=True))
     assert sorted(mixed.flatten(1).sum(1).tolist()) == sorted(truth.flatten(1).sum(1).tolist())
+
+
+def test_one_method_on_one_pair(tiny, pair):
+    made = run_method("latent lerp", tiny, pair, frames=2)
+    assert torch.equal(made.frames, find_method("latent lerp").run(tiny, pair, frames=2, seed=0, settings={}).frames)
+    for wrong, words in (({"lora_steps": 3}, "latent lerp has no option 'lora_steps'"), ({"frames": 0}, "frames=0")):
+        with pytest.raises(ValueError, match=words):
+            run_method("latent lerp", tiny, pair, **wrong)
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():

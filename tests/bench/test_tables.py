@@ -17,13 +17,16 @@ def small(monkeypatch):
 
 def test_what_was_published_is_loaded_in_the_order_of_the_items(small, tmp_path):
     rows = [{"method": m, "case": c} for m in ("truth", "shuffled") for c in ("world:0", "world:1")]
-    tables.publish("small", Results("two", rows), folder=tmp_path)
-    assert tables.load_table("small", folder=tmp_path).rows == rows
+    tables.publish("small", Results("two", rows), {}, folder=tmp_path)
+    assert (
+        tables.load_table("small", folder=tmp_path).rows == rows
+        and tables.load_distances("small", folder=tmp_path) == {}
+    )
 
 
 def test_a_row_that_other_code_made_is_refused_by_name(small, tmp_path):
     rows = [{"method": m} for m in ("truth", "truth", "shuffled", "shuffled")]
-    path = tables.publish("small", Results("two", rows), folder=tmp_path)
+    path = tables.publish("small", Results("two", rows), {}, folder=tmp_path)
     content = json.loads(path.read_text())
     content["rows"].pop(next(k for k, row in content["rows"].items() if row["method"] == "shuffled"))
     path.write_text(json.dumps(content))
