@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from interp_lib.bench.cases import Case
-from interp_lib.bench.results import photographs_hash
+from interp_lib.bench.fingerprint import photographs_hash
 from interp_lib.types import Pair
 
 LARGE = 2**28  # bytes; a larger file is known by its size and time

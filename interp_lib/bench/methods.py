@@ -61,9 +61,9 @@ class Method:
     options: dict[str, Any] = field(default_factory=dict)
 
     def takes(self) -> set[str]:
-        """Names of the options that its `make` has, besides `frames` and `seed`."""
+        """Names of the options that its `make` has, besides `frames`, `seed` and the runner's own `scratch`."""
         named = [p.name for p in inspect.signature(self.make).parameters.values() if p.kind == p.KEYWORD_ONLY]
-        return set(named) - {"frames", "seed"}
+        return set(named) - {"frames", "seed", "scratch"}
 
     def brings(self, case: str, options: dict[str, Any]) -> list[Path]:
         """The user's own files that it reads for a case (weights, frames of another tool); none that are not there."""
@@ -78,7 +78,8 @@ class Method:
 
     def run(self, model: Any, pair: Pair, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
         """`make` with its own options and those of the settings that it takes."""
-        shared = {name: value for name, value in settings.items() if name in self.takes()}
+        known = {*self.takes(), "scratch"} & set(inspect.signature(self.make).parameters)
+        shared = {name: value for name, value in settings.items() if name in known}
         return self.make(model, pair, frames=frames, seed=seed, **(shared | self.options))
 
 

@@ -9,32 +9,26 @@ as it is measured, so that an interrupted run goes on where it was.
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
-import io
 import json
 import os
 import sys
-import tokenize
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp_lib.bench.fingerprint import LIBRARY, ROOT, code_hash, weights_hash
 from interp_lib.files import whole
 
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel
     from interp_lib.models.video_model import VideoModel
 
-LIBRARY = Path(__file__).resolve().parents[1]
-ROOT = LIBRARY.parent
 TABLES = ROOT / "data" / "results"
-# the weights of the model a study is about (its MODEL, "image" where it names none), and what grounds are cut from
-INPUTS = {kind: (f"data/models/{kind}", "data/photographs") for kind in ("image", "video")}
+FEW = 12  # items that are measured again before a table of other code is taken over
 Row = dict[str, Any]
 
 
@@ -87,71 +81,32 @@ def fingerprint(study: str) -> dict[str, str]:
     return {"code": code_hash(f"interp_lib.bench.studies.{study}"), "weights": weights_hash(_kind(study))}
 
 
-def code_hash(module: str) -> str:
-    """Of a module and of all modules of this library that it imports, directly or not."""
-    code = hashlib.sha256()
-    for name in sorted(_imported(module)):
-        code.update(f"{name}\0{_meaning(_file(name))}\0".encode())
-    return code.hexdigest()[:16]
+def confirm(study: str, *, out: Path = TABLES, workers: int = 1) -> int:
+    """Take a table that other code made over as this code's, if this code gives its digits on `FEW` items spread over
+    the study; the number of items it was confirmed on is written into it. For changes that are to change no number.
+
+    Returns that number. Raises ValueError where the weights are others or a digit differs.
+    """
+    table, marks = json.loads((out / f"{study}.json").read_text(encoding="utf-8")), fingerprint(study)
+    if table["weights"] != marks["weights"]:
+        raise ValueError(f"the table of {study} was made with other weights: compute it anew.")
+    items = _module(study).ITEMS
+    chosen = sorted({round(k * (len(items) - 1) / (FEW - 1)) for k in range(FEW)})
+    old = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    context, load = get_context("spawn"), {"initializer": _prepare, "initargs": ("embedded", _kind(study))}
+    with ProcessPoolExecutor(max(1, workers), mp_context=context, **load) as pool:
+        for k, rows in zip(chosen, pool.map(_again, [study] * len(chosen), chosen), strict=True):
+            item = _plain(items[k])
+            known = [row for row in old if all(row.get(name) == value for name, value in item.items())]
+            if [{name: row.get(name) for name in table["columns"]} for row in rows] != known:
+                raise ValueError(f"{study} gives other numbers for {items[k]}: {rows} now, {known} in the table.")
+    table |= {"code": marks["code"], "confirmed": f"on {len(chosen)} of {len(items)} items"}
+    _write(out / f"{study}.json", table)
+    return len(chosen)
 
 
-def weights_hash(kind: str, source: str = "embedded") -> str:
-    """Of the embedded "image" or "video" model and the photographs; of another folder; a hub id stands for itself."""
-    if source != "embedded":
-        return _inputs_hash(Path(source), (".",)) if Path(source).is_dir() else source
-    return _inputs_hash(ROOT, INPUTS[kind])
-
-
-def photographs_hash() -> str:
-    """Of the photographs that the world cuts its grounds from."""
-    return _inputs_hash(ROOT, ("data/photographs",))
-
-
-@cache
-def _inputs_hash(root: Path, folders: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    found = (path for folder in folders for path in (root / folder).rglob("*"))
-    for path in sorted(path for path in found if path.is_file() and path.suffix != ".md"):
-        digest.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _file(module: str) -> Path:
-    path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _imported(module: str) -> set[str]:
-    """The modules of this library that a module needs, directly or not, itself included."""
-    needed, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name in needed or name == "interp_lib" or not _file(name).is_file():
-            continue
-        needed.add(name)
-        for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("interp_lib"):
-                if node.module == "interp_lib" and name.startswith("interp_lib.bench.studies."):
-                    raise ValueError(f"{name} imports from interp_lib itself: name the module, so that it is hashed")
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return needed
-
-
-@cache
-def _meaning(path: Path) -> str:
-    """The lines of code of a file, without comments, docstrings, empty lines: the same on any version of Python."""
-    source = path.read_text(encoding="utf-8")
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        match getattr(node, "body", None):
-            case [ast.Expr(value=ast.Constant(value=str())) as docstring, *_]:
-                for row in range(docstring.lineno - 1, docstring.end_lineno):
-                    lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+def _again(study: str, index: int) -> list[Row]:
+    return recompute(study, _model, **_module(study).ITEMS[index])
 
 
 def _module(study: str) -> Any:
@@ -191,12 +146,18 @@ def compute(
     rows = [row for k in range(len(items)) for row in json.loads((done / f"{k}.json").read_text())]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     about = " ".join((_module(study).__doc__ or "").split())
-    lines = ",\n".join("  " + json.dumps([row.get(name) for name in columns]) for row in rows)
-    head = json.dumps({"about": about, "model": source, **marks, "columns": columns}, indent=1)[:-2]
-    out.mkdir(parents=True, exist_ok=True)
-    with whole(out / f"{study}.json") as temporary:
+    table = {"about": about, "model": source, **marks, "columns": columns}
+    return _write(out / f"{study}.json", table | {"rows": [[row.get(name) for name in columns] for row in rows]})
+
+
+def _write(path: Path, table: dict[str, Any]) -> Path:
+    """A line a row."""
+    lines = ",\n".join("  " + json.dumps(row) for row in table["rows"])
+    head = json.dumps({name: value for name, value in table.items() if name != "rows"}, indent=1)[:-2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
         temporary.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
-    return out / f"{study}.json"
+    return path
 
 
 _model: Any = None  # of a worker process
@@ -223,6 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("studies", nargs="*", help=f"which (default: every stale one of {', '.join(studies())})")
     parser.add_argument("--model", default="embedded", help="tables of another model go to build/results")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
+    parser.add_argument(
+        "--confirm", action="store_true", help=f"after a change that is to change no number: {FEW} items"
+    )
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.studies if name not in studies()]:
         parser.error(f"there is no study {unknown[0]!r}: there are {', '.join(studies())}")
@@ -234,6 +198,13 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
         except (FileNotFoundError, ValueError):
             pass
+        if embedded and asked.confirm:
+            try:
+                print(f"{study}: the same numbers on {confirm(study, workers=asked.workers)} items")
+            except (ValueError, OSError) as error:
+                print(error, file=sys.stderr)
+                return 2
+            continue
         path = compute(study, asked.model, out=TABLES if embedded else Path("build/results"), workers=asked.workers)
         print(f"{study}: {path}")
     return 0

@@ -8,16 +8,17 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import list_cases
 from interp_lib.bench.evaluate import check_metrics
+from interp_lib.bench.fingerprint import code_hash, weights_hash
 from interp_lib.bench.marks import case_marks, file_mark
 from interp_lib.bench.methods import Method, find_method
-from interp_lib.bench.results import Results, code_hash, weights_hash
+from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
 from interp_lib.files import whole
@@ -73,7 +74,8 @@ def benchmark(
         raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
     store = _Store(folder)
     waiting = [item for item in {x.digest: x for x in items}.values() if not store.has(item, retry=retry)]
-    for digest, row, strip in run_items(waiting, told, workers=workers, ray=ray, progress=progress):
+    shared = replace(told, scratch=str(_scratch(folder, told)))
+    for digest, row, strip in run_items(waiting, shared, workers=workers, ray=ray, progress=progress):
         store.keep(digest, row, strip)
     return _write_table(folder, [store.row(item) for item in items], told)
 
@@ -115,6 +117,12 @@ def plan(
     code = {name: code_hash(name) for name in {*MEASURING, *LOADERS.values(), *(m.module for m in chosen)}}
     marked = list(zip(cases, case_marks(cases), strict=True))
     return [_item(method, *case, seed, how, code) for method in chosen for case in marked for seed in numbers], how
+
+
+def _scratch(folder: Path, how: Settings) -> Path:
+    """For what items share: another folder for other weights and other code of the fit."""
+    made_by = [weights_hash("image", how.models["image"]), code_hash("interp_lib.dreammover.lora")]
+    return folder.resolve() / "scratch" / hashlib.sha256("".join(made_by).encode()).hexdigest()[:16]
 
 
 def _cases(pairs: Any) -> list[str | Pair | Case]:

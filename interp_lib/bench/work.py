@@ -41,7 +41,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all items of a run share. models: the source of each kind. shared: options of the methods."""
+    """What all items of a run share. models: the source of each kind. shared: options of the methods. scratch: a folder
+    for what items of one case share, such as a LoRA; it changes their time and nothing else."""
 
     frames: int
     size: int | tuple[int, int] | None
@@ -50,9 +51,10 @@ class Settings:
     shared: dict[str, Any]
     metrics: Any
     save_frames: bool
+    scratch: str | None = None
 
     def about(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "scratch"}
 
 
 Done = tuple[str, Row, bytes | None]
@@ -153,7 +155,7 @@ class Worker:
         try:
             case, method = self.case(item.case), find_method(item.method)
             model, how = self.model(method.kind), self.how
-            told = {"device": how.device} | how.shared
+            told = {"device": how.device, "scratch": how.scratch} | how.shared
             start = time.perf_counter()
             made = method.run(model, case.pair, frames=how.frames, seed=item.seed, settings=told)
             seconds = time.perf_counter() - start

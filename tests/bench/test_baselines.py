@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from interp_lib.bench.baselines import classical_flow, controls, cross_dissolve, diffinterp, diffmorpher, latent_mix
+from interp_lib.bench.baselines import (
+    classical_flow,
+    controls,
+    cross_dissolve,
+    diffinterp,
+    diffmorpher,
+    dreammover,
+    latent_mix,
+)
 from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
 from interp_lib.models.image_model import up_block_self_attentions
@@ -189,3 +197,21 @@ def test_one_method_on_one_pair(tiny, pair):
 def test_an_unknown_method_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="no method 'film'.*FILM.*external:FOLDER"):
         find_method("film")
+
+
+def test_rows_of_the_ablation_share_a_lora_and_no_number_changes(tiny, pair, tmp_path, monkeypatch):
+    monkeypatch.setitem(dreammover.LORA, "paper", ({"steps": 3, "lr": 5e-4}, 1.0))
+    how = {"frames": 2, "seed": 1}
+    alone = find_method("DreamMover").run(tiny, pair, settings=FAST, **how)
+    first = find_method("DreamMover").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr(dreammover, "fit_lora", lambda *given, **options: pytest.fail("it is there already"))
+    again = find_method("DreamMover").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)
+    assert torch.equal(alone.frames, first.frames) and torch.equal(alone.frames, again.frames)
+    ablated = find_method("DreamMover w/o replace attention")
+    assert not torch.equal(
+        ablated.run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how).frames, alone.frames
+    )
+    without = find_method("DreamMover w/o lora").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)
+    assert not torch.equal(without.frames, alone.frames) and list(tmp_path.iterdir()) == [kept]
+    assert "scratch" not in find_method("DreamMover").takes()

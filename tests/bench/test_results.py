@@ -93,7 +93,16 @@ def test_a_table_is_made_resumed_read_and_refused_when_stale(house):
     assert load(house).returncode == 0  # what a docstring says changes no number
     checks.write_text(before + "\nLIMIT = 3\n")
     assert "was made with other code: run `python -m interp_lib.bench.results echo`" in load(house).stderr
+    taken = python(house, "-m", "interp_lib.bench.results", "echo", "--workers", "1", "--confirm")
+    assert taken.stdout == "echo: the same numbers on 4 items\n", taken.stderr
+    assert load(house).returncode == 0 and "on 4 of 4 items" in (house / "data" / "results" / "echo.json").read_text()
+    study = house / "interp_lib" / "bench" / "studies" / "echo.py"
+    study.write_text(STUDY.replace("2.0 *", "2.001 *"))
+    refused = python(house, "-m", "interp_lib.bench.results", "echo", "--workers", "1", "--confirm")
+    assert refused.returncode == 2 and "gives other numbers for {'number'" in refused.stderr
+    study.write_text(STUDY)
     checks.write_text(before)
+    assert renew(house).returncode == 0
     config = house / "data" / "models" / "image" / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text() + " ")
     assert "was made with other weights" in load(house).stderr

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from interp_lib.bench.baselines._keyframes import at_size
 from interp_lib.dreammover.features import feature_block
-from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover.lora import fit_lora
+from interp_lib.dreammover.pipeline import LORA, interpolate
+from interp_lib.images import fit_images
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation, Pair
 
@@ -22,11 +29,36 @@ def make(
     steps: int = 50,
     until: int = 30,
     preset: str = "paper",
+    lora: bool = True,
     chunk: int | None = None,
+    scratch: str | None = None,
     **switches: Any,
 ) -> Interpolation:
-    """`interpolate`, with features from the block that is fine enough for the size (see `feature_block`)."""
+    """`interpolate`, with features from the block that is fine enough for the size (see `feature_block`).
+
+    scratch: a folder for the pair's LoRA, in which the next row of the ablation finds it; the numbers are the same.
+    """
     how = {"steps": steps, "until": until, "seed": seed, "progress": False}
     how |= {"preset": preset, "chunk": chunk, "prompt": pair.caption, **switches}
+    how["lora"] = _shared_lora(model, pair, seed, preset, Path(scratch)) if lora and scratch else lora
     block = feature_block(model, min(pair.image0.shape[-2:]))
     return at_size(interpolate(model, pair.image0, pair.image1, frames=frames, feature_block=block, **how), pair)
+
+
+def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: Path) -> Path:
+    """The file of the LoRA that `interpolate` would fit, fitted where it is not there yet."""
+    images, _ = fit_images(torch.cat([pair.image0, pair.image1]), multiple=model.multiple)
+    path = folder / f"{_mark(images, pair.caption, seed, preset)}.safetensors"
+    if not path.is_file():
+        fitted = fit_lora(model, images, prompt=pair.caption, seed=seed, progress=False, **LORA[preset][0])
+        try:
+            fitted.save(path)
+        finally:
+            fitted.remove()
+    return path
+
+
+def _mark(images: Tensor, *told: Any) -> str:
+    digest = hashlib.sha256(repr((tuple(images.shape), *told)).encode())
+    digest.update(images.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
