@@ -1,13 +1,158 @@
-"""`python -m interp_lib.bench`: time the parts of interpolate and write them as JSON."""
+"""`python -m interp_lib.bench` (`make bench`): how fast and in how much memory, as ratios measured in one run."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from interp_lib.files import whole
+
+Asked = argparse.Namespace
+
+
+def _parts(asked: Asked) -> dict[str, Any]:
+    from interp_lib import load_image_model, load_pair, render_pair
+    from interp_lib.bench.speed.parts import measure_parts
+
+    model = load_image_model(asked.model, device=asked.device)
+    pair = load_pair(asked.pair, size=asked.size) if asked.pair else render_pair(0, size=asked.size)
+    images, how = torch.cat([pair.image0, pair.image1]), {"chunk": asked.chunk, "lora_steps": asked.lora_steps}
+    return measure_parts(model, images, frames=asked.frames, steps=asked.steps, until=_half(asked.steps), **how)
+
+
+def _overhead(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.image import measure_overhead
+
+    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "chunk": asked.chunk}
+    return measure_overhead(asked.model, device=asked.device, **how)
+
+
+def _flow(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.image import measure_flow
+
+    return measure_flow(side=asked.positions, channels=asked.channels, device=_plain(asked.device))
+
+
+def _chunks(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.image import measure_chunks
+
+    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "chunk": max(1, asked.frames // 4)}
+    return measure_chunks(asked.model, device=asked.device, **how)
+
+
+def _growth(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.image import measure_growth
+
+    sizes = (asked.size, 2 * asked.size)
+    how = {"counts": (32, 256), "sizes": sizes, "steps": 2, "chunk": asked.chunk or 8}
+    return measure_growth(asked.model, device=asked.device, **how)
+
+
+def _lora(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.image import measure_lora
+
+    return measure_lora(asked.model, size=asked.size, device=asked.device)
+
+
+def _dual(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.dual import measure_dual
+
+    how = {"size": asked.video_size, "frames": asked.video_frames, "steps": asked.steps, "recurrence": 2}
+    return measure_dual(asked.video_model, device=asked.device, **how)
+
+
+PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {
+    "parts": _parts,
+    "overhead": _overhead,
+    "flow": _flow,
+    "chunks": _chunks,
+    "growth": _growth,
+    "lora": _lora,
+    "dual": _dual,
+}
+SHOWN = {  # what is printed of a part: names of ratios and what they mean
+    "overhead": (("overhead", "interpolate over the bare U-Net calls it needs"),),
+    "flow": (("faster", "times faster than a loop over positions"), ("agree", "share of matches that agree")),
+    "chunks": (("difference", "largest difference of a pixel, in chunks or not"),),
+    "lora": (("lora_over_bare", "a LoRA step over a bare forward and backward pass"),),
+    "dual": (
+        ("overhead", "inbetween over the bare U-Net calls it needs"),
+        ("against_two", "of the time of two networks with stored maps"),
+        ("difference", "apart from them, in standard deviations"),
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = _parser().parse_args(arguments)
+    try:
+        _check(asked)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        found: dict[str, Any] = {"about": _about(asked)}
+        for part in asked.parts or PARTS:
+            found[part] = PARTS[part](asked)
+            _say(part, found[part])
+            with whole(asked.out) as temporary:  # after every part: an interrupted run keeps what it has
+                temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"written to {asked.out}")
+    return 0
+
+
+def _check(asked: Asked) -> None:
+    """Everything that can be wrong, before anything is timed; sizes that were not given are the models' own."""
+    from interp_lib import load_image_model, load_pair, load_video_model
+
+    if asked.out.is_dir():
+        raise ValueError(f"--out {asked.out} is a folder: name a file.")
+    if any(part != "dual" for part in asked.parts or PARTS):
+        model = load_image_model(asked.model, device=asked.device)
+        asked.size = asked.size or model.native_size
+        if asked.size % model.multiple:
+            raise ValueError(f"--size {asked.size} does not fit the model: give a multiple of {model.multiple}.")
+        if asked.pair:
+            load_pair(asked.pair, size=asked.size)
+    if "dual" in (asked.parts or PARTS):
+        video = load_video_model(asked.video_model, device=asked.device)
+        asked.video_size, asked.video_frames = asked.video_size or video.native_size, asked.video_frames or video.frames
+        if asked.video_size % video.multiple:
+            raise ValueError(f"--video-size {asked.video_size}: give a multiple of {video.multiple}.")
+
+
+def _about(asked: Asked) -> dict[str, Any]:
+    device = _plain(asked.device)
+    card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    machine = {"on": card, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {name: value for name, value in vars(asked).items() if name not in ("out", "parts")} | machine
+
+
+def _say(part: str, found: dict[str, Any]) -> None:
+    for name, meaning in SHOWN.get(part, ()):
+        print(f"{part:9} {found[name]:10.4g}  {meaning}")
+    if part == "parts":
+        print(f"{part:9} " + ", ".join(f"{name} {spent:.2f} s" for name, spent in found["seconds"].items()))
+    if "memory_mib" in found:
+        print(f"{part:9} " + ", ".join(f"{name}: {mib:.0f} MiB" for name, mib in found["memory_mib"].items()))
+    for row in found.get("by_frames", []) + found.get("by_size", []):
+        print(f"{part:9} {row['frames']} frames of {row['size']} px: {row['memory_mib']:.0f} MiB beyond them")
+
+
+def _plain(device: str) -> str:
+    from interp_lib.models.folder import pick_device
+
+    return str(pick_device(device))
+
+
+def _half(steps: int) -> int:
+    return max(1, steps // 2)
 
 
 def _count(text: str) -> int:
@@ -16,47 +161,24 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench", description="Time the parts of interpolate.")
-    parser.add_argument("--model", default="embedded", help="a diffusers folder or name")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all of {', '.join(PARTS)})")
+    parser.add_argument("--model", default="embedded", help="image model: a diffusers folder or name")
+    parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--pair", help="a bundled name or a folder (default: a pair of the procedural world)")
     parser.add_argument("--size", type=_count, help="pixels a side (default: the model's natural size)")
-    parser.add_argument("--frames", type=_count, default=7, help="frames between the two images")
+    parser.add_argument("--video-size", type=_count, help="likewise of the video model")
+    parser.add_argument("--frames", type=_count, default=8, help="frames between the two images")
+    parser.add_argument("--video-frames", type=_count, help="frames of a video (default: the model's own)")
     parser.add_argument("--chunk", type=_count, help="frames per U-Net call (default: all)")
-    parser.add_argument("--lora-steps", type=_count, default=80, help="steps of the LoRA fit")
+    parser.add_argument("--steps", type=_count, default=8, help="of the schedule; half of them are denoised")
+    parser.add_argument("--lora-steps", type=_count, default=8, help="steps of the LoRA fit that is timed")
+    parser.add_argument("--positions", type=_count, default=64, help="of the flow, a side")
+    parser.add_argument("--channels", type=_count, default=1280, help="of the features of the flow")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
-    asked = parser.parse_args(arguments)
-
-    from interp_lib import load_image_model, load_pair, render_pair
-    from interp_lib.bench.cost import measure_cost
-    from interp_lib.files import whole
-
-    options = {"frames": asked.frames, "chunk": asked.chunk, "lora_steps": asked.lora_steps}
-    try:
-        model = load_image_model(asked.model, device=asked.device)
-        size = asked.size or model.native_size
-        if size % model.multiple:
-            raise ValueError(f"--size {size} does not fit the model: give a multiple of {model.multiple}.")
-        pair = load_pair(asked.pair, size=size) if asked.pair else render_pair(0, size=size)
-        images = torch.cat([pair.image0, pair.image1])
-        if asked.out.is_dir():
-            raise ValueError(f"--out {asked.out} is a folder: name a file.")
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        cost = measure_cost(model, images, **options)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    machine = {"device": str(model.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    about = {"model": asked.model, "pair": pair.name, "size": list(images.shape[-2:]), **options, **machine}
-    with whole(asked.out) as temporary:
-        temporary.write_text(json.dumps(about | cost, indent=1) + "\n")
-    for part, seconds in cost["seconds"].items():
-        print(f"{part:10} {seconds:8.2f} s")
-    calls = ", ".join(f"{count} x batch {size}" for size, count in cost["unet_calls"].items())
-    print(f"U-Net calls: {calls}; overhead {cost['overhead']:.2f}; peak memory {cost['peak_memory_mib']:.0f} MiB")
-    print(f"written to {asked.out}")
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Where the time of `interpolate` goes, part by part."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.bench.speed.probe import finish
+from interp_lib.dreammover.ddim import run_inversion, timesteps
+from interp_lib.dreammover.features import estimate_flow
+from interp_lib.dreammover.lora import fit_lora
+from interp_lib.dreammover.sampler import denoise_frames
+
+if TYPE_CHECKING:
+    from interp_lib.models.image_model import ImageModel
+
+
+def measure_parts(
+    model: ImageModel,
+    images: Tensor,
+    *,
+    frames: int = 7,
+    steps: int = 50,
+    until: int = 30,
+    chunk: int | None = None,
+    lora_steps: int = 80,
+) -> dict[str, Any]:
+    """Run the parts of `interpolate` on images [2,3,H,W] in [0,1], one after the other, and time each.
+
+    Returns seconds by part, and U-Net calls by batch size without those of the LoRA.
+    """
+    seconds: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], Any]) -> Any:
+        finish(model.device)
+        start = time.perf_counter()
+        result = work()
+        finish(model.device)
+        seconds[part] = time.perf_counter() - start
+        return result
+
+    context = model.embed_text("")
+    schedule = timesteps(model, steps)[:until]
+    deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
+    lora = timed("lora", lambda: fit_lora(model, images, steps=lora_steps, progress=False))
+    calls: Counter[int] = Counter()
+    with lora:
+        clean = timed("encode", lambda: model.encode(images))
+        hook = model.unet.register_forward_pre_hook(lambda unet, inputs: calls.update([len(inputs[0])]))
+        try:
+            inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
+            flows = timed("flow", lambda: estimate_flow(model, inversion))
+            states = denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk)
+            latents = timed("denoise", lambda: list(states)[-1].latents)
+        finally:
+            hook.remove()
+        timed("decode", lambda: model.decode(latents[1:-1]))
+    return {"seconds": seconds, "unet_calls": dict(sorted(calls.items()))}
