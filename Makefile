@@ -16,6 +16,7 @@ FIGURES_04_latent_fusion := 04_splat.png 04_winner.png 04_ways.png 04_strip.png 
 FIGURES_05_attention_replacement := 05_maps.png 05_strip.png 05_ablations.png 05_layers.png 05_lora.png
 FIGURES_06_svd_attention_rotation := 06_maps.png 06_filmstrips.png 06_slices.png 06_ways.png 06_tuning.png
 FIGURES_07_dual_sampling := 07_directions.png 07_slices.png 07_methods.png 07_table.png 07_weights.png 07_keyframes.png
+FIGURES_08_benchmark := 08_interpolation.png 08_displacement.png 08_cases.png 08_inbetweening.png
 README_GIF := figures/00_quickstart.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
@@ -100,7 +101,7 @@ nbval-%: notebooks/%.ipynb $(READY) FORCE
 results: $(READY) ## renew the stale tables under data/results that notebooks read (half an hour, resumes)
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
 
-bench-tables: $(READY) ## both papers' tables on data with ground truth: build/tables (hours on two cores, resumes)
+bench-tables: $(READY) ## both papers' tables on data with ground truth (hours on two cores, resumes)
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
 
 models: $(READY) ## train the embedded models from scratch (resumes)
@@ -109,7 +110,7 @@ models: $(READY) ## train the embedded models from scratch (resumes)
 lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
 
-bench: $(READY) ## time the parts of interpolate: build/bench.json
+bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
 
 lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
