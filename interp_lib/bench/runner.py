@@ -21,7 +21,7 @@ from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
-from interp_lib.files import whole
+from interp_lib.files import sweep, whole
 from interp_lib.types import Pair
 
 # code that every result depends on, and what loads a model of each kind
@@ -166,6 +166,7 @@ class _Store:
     def __post_init__(self) -> None:
         for name in ("items", "frames"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+            sweep(self.folder / name)
 
     def path(self, digest: str) -> Path:
         return self.folder / "items" / f"{digest}.json"

@@ -6,7 +6,8 @@ Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,38 @@ def _first_best(scores: Tensor) -> Tensor:
     return (scores >= best - COSINE_TIE).view(torch.uint8).argmax(dim=1)
 
 
+def _matches(a: Tensor, b: Tensor, tile: int) -> Tensor:
+    """For every column of a [C,n] the column of b [C,m] with the largest product; unit vectors in float64.
+
+    Most rows are settled in float32, whose products are off by at most C+2 roundings of one half `eps` each (|a||b| is
+    1): where a second column is that near to the best, float64 decides.
+    """
+    narrow_a, narrow_b = a.float(), b.float()
+    margin = (len(a) + 2) * torch.finfo(torch.float32).eps  # of two products
+    found = []
+    with _whole_float32():
+        for begin in range(0, a.shape[1], tile):
+            scores = narrow_a[:, begin : begin + tile].T @ narrow_b
+            near = scores >= scores.amax(dim=1, keepdim=True) - margin
+            index = near.view(torch.uint8).argmax(dim=1)
+            unsure = (near.sum(dim=1) > 1).nonzero()[:, 0]
+            if len(unsure):
+                index[unsure] = _first_best(a[:, begin + unsure].T @ b)
+            found.append(index)
+    return torch.cat(found)
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Products in float32 proper, whatever (TF32, bfloat16) is allowed elsewhere."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @torch.no_grad()
 def match_features(
     source: Tensor, target: Tensor, *, size: int | tuple[int, int] | None = None, tile: int = 4096
@@ -75,8 +108,9 @@ def match_features(
     Source: DreamMover, Sec. 3.2, Eq. 5.
     source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one side of a square; None keeps the
     features' own. tile: source pixels compared at once; no more than tile x h*w scores exist at any time.
-    Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64, equal ones (within 1e-12, which
-    covers the rounding of any tile size) go to the lowest target index, row by row. Not differentiable.
+    Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64 wherever float32 cannot decide,
+    equal ones (within 1e-12, which covers the rounding of any tile size) go to the lowest target index, row by row. Not
+    differentiable.
     Raises ValueError on features that do not fit together.
     """
     tile = check_int("tile", tile, 1)
@@ -86,9 +120,7 @@ def match_features(
         _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
     )
     height, width = source.shape[2:] if size is None else check_size("size", size, 1)
-    index = torch.stack(
-        [torch.cat([_first_best(block @ b) for block in a.T.split(tile)]) for a, b in zip(rows, columns, strict=True)]
-    )
+    index = torch.stack([_matches(a, b, tile) for a, b in zip(rows, columns, strict=True)])
     landing = torch.stack([index % width, index // width], dim=1).unflatten(2, (height, width))
     flow = landing - pixel_grid(height, width, like=landing)
     return flow.to(source.device, torch.promote_types(source.dtype, torch.float32))

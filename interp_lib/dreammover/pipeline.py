@@ -97,7 +97,7 @@ def interpolate(
                 if on_step is not None:
                     on_step(state)
     return Interpolation(
-        frames=_decode(model, state.latents, images, endpoints).to(images.device),
+        frames=_decode(model, state.latents, images, endpoints),
         latents=state.latents,
         flow01=flows[0],
         flow10=flows[1],
@@ -215,7 +215,10 @@ def _given_flow(flow: Any, images: Tensor, model: ImageModel, cropped: list[str]
 
 
 def _decode(model: ImageModel, latents: Tensor, images: Tensor, endpoints: str) -> Tensor:
+    """The frames, on the images' device, which is the only place that holds them all."""
+    frames = torch.empty(len(latents), *images.shape[1:], device=images.device)
     if endpoints == "reconstructed":
-        return model.decode(latents)
-    middle = model.decode(latents[1:-1])
-    return torch.cat([images[:1].to(middle), middle, images[1:].to(middle)])
+        return model.decode(latents, out=frames)
+    frames[0], frames[-1] = images
+    model.decode(latents[1:-1], out=frames[1:-1])
+    return frames

@@ -29,7 +29,7 @@ def run(states: Iterator[Step], total: int, on_step: OnStep | None, progress: bo
 
 
 def to_interpolation(model: VideoModel, latents: Tensor, calls: int, notes: list[str], image: Tensor) -> Interpolation:
-    frames = model.decode(latents).to(image.device)
+    frames = model.decode(latents, device=image.device)
     return Interpolation(frames, latents, unet_calls=model.unet_calls - calls, notes=notes)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
+from interp_lib.models.chunks import in_chunks
 
 VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
 
@@ -76,12 +77,18 @@ class ImageModel:
         return (torch.cat(parts) - shift) * scale
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents [N,C,h,w] -> images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks."""
+    def decode(self, latents: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Latents [N,C,h,w] -> images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks.
+
+        out: a tensor of that shape, on any device, that is filled and returned.
+        """
         shift, scale = self._latent_scale
-        z = (latents.to(self.device).float() / scale + shift).to(self.dtype)
-        images = torch.cat([self.vae.decode(chunk).sample.float() for chunk in z.split(VAE_CHUNK)])
-        return (images / 2 + 0.5).clamp(0, 1)
+
+        def pictures(z: Tensor) -> Tensor:
+            z = (z.to(self.device).float() / scale + shift).to(self.dtype)
+            return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
+
+        return in_chunks(pictures, latents, VAE_CHUNK, out=out)
 
     @torch.no_grad()
     def embed_text(self, prompts: str | Sequence[str]) -> Tensor:

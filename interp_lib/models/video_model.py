@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
+from interp_lib.models.chunks import in_chunks
 from interp_lib.models.folder import quiet
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
@@ -68,11 +69,21 @@ class VideoModel:
         return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents [1,T,C,h,w] -> frames [T,3,f*h,f*w] float32 in [0,1], in chunks of consecutive frames."""
-        z = (latents[0].to(self.device).float() / self.vae.config.scaling_factor).to(self.vae.dtype)
-        parts = [self.vae.decode(x, num_frames=len(x)).sample.float() for x in z.split(VAE_CHUNK)]
-        return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+    def decode(self, latents: Tensor, *, device: torch.device | None = None) -> Tensor:
+        """Latents [1,T,C,h,w] -> frames [T,3,f*h,f*w] float32 in [0,1], in chunks of consecutive frames.
+
+        device: where the frames are gathered; None is the model's.
+        """
+        scale, out = self.vae.config.scaling_factor, None
+        if device is not None:
+            sides = (side * self.vae_factor for side in latents.shape[3:])
+            out = torch.empty(latents.shape[1], 3, *sides, device=device)
+
+        def pictures(z: Tensor) -> Tensor:
+            z = (z.to(self.device).float() / scale).to(self.vae.dtype)
+            return (self.vae.decode(z, num_frames=len(z)).sample.float() / 2 + 0.5).clamp(0, 1)
+
+        return in_chunks(pictures, latents[0], VAE_CHUNK, out=out)
 
     @torch.no_grad()
     def condition(self, image: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:

@@ -125,11 +125,13 @@ def test_two_workers_with_a_model_killed_in_the_middle_end_where_a_serial_run_do
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in items.glob("[!.]*.json")}
     assert 3 <= len(kept) < 12
+    (items / f".left.{process.pid}.tmp.json").write_text("{")
     subprocess.run(start, env=here, check=True)
     table = benchmark(["latent slerp", "direct fusion"], "world-bench:6", tmp_path / "serial", **NETWORK)
     assert table.column("status") == ["ok"] * 12
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     assert (tmp_path / "killed" / "table.csv").read_bytes() == (tmp_path / "serial" / "table.csv").read_bytes()
+    assert not list((tmp_path / "killed").rglob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,27 @@ def test_tile_size_changes_nothing_even_at_near_ties(tile):
     assert torch.equal(match_features(source, target, tile=tile), match_features(source, target, tile=144))
 
 
+def test_float64_decides_what_float32_cannot():
+    """Every target vector has a twin that is nearer to the source by a cosine of 1e-9."""
+    source = F.normalize(noise(1, 1280, 6, 6, dtype=torch.float64), dim=1)
+    other = F.normalize(noise(1, 1280, 6, 6, seed=1, dtype=torch.float64), dim=1)
+    near, nearer = (F.normalize(source + 0.3 * other * (1 + k), dim=1) for k in (1e-8, 0))
+    target = torch.cat([near, nearer], dim=2)  # the twin has the higher index, so that a tie would miss it
+    flow = match_features(source.repeat(1, 1, 2, 1), target)[0, :, :6]
+    assert float((source * (nearer - near)).sum(1).min()) > 1e-10
+    assert torch.equal(flow[0], torch.zeros(6, 6)) and torch.equal(flow[1], torch.full((6, 6), 6.0))
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_precision_of_products_is_as_before():
+    torch.set_float32_matmul_precision("medium")
+    try:
+        match_features(noise(1, 8, 4, 4), noise(1, 8, 4, 4, seed=1))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 @given(seed=st.integers(0, 2**16), dx=st.integers(-3, 3), dy=st.integers(-3, 3), scale=st.floats(1e-3, 1e3))
 @settings(max_examples=25, deadline=None)
 def test_match_finds_a_shift_and_ignores_the_length_of_features(seed, dx, dy, scale):
