@@ -48,3 +48,20 @@ def test_the_command_prints_and_keeps_other_cases_out_of_the_repository(tmp_path
     printed = capsys.readouterr().out
     assert "cross-dissolve" in printed and (tmp_path / "interpolation" / "table.csv").is_file()
     assert tables.main(["ablation", "--methods", "nothing", "--out", str(tmp_path)]) == 2
+
+
+def test_a_table_of_other_code_is_taken_over_when_its_numbers_come_back(small, tmp_path):
+    table = tables.TABLES["small"]
+    made = tables.benchmark(table.methods, table.cases, tmp_path / "out", frames=2, progress=False)
+    path = tables.publish("small", made, {}, folder=tmp_path)
+    content = json.loads(path.read_text())
+    content["rows"] = {f"other {digest}": row for digest, row in content["rows"].items()}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="made by other code"):
+        tables.load_table("small", folder=tmp_path)
+    assert tables.confirm("small", folder=tmp_path) == 4
+    assert [row["psnr"] for row in tables.load_table("small", folder=tmp_path).rows] == made.column("psnr")
+    content["rows"] = {digest: row | {"psnr": 3.0} for digest, row in content["rows"].items()}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="small: psnr of truth on world:0 is infinite, not 3.0"):
+        tables.confirm("small", folder=tmp_path)
