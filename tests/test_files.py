@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what a killed process leaves is removed, what a living one writes is not."""
+"""Files are written whole or not at all; what a killed process leaves is removed, what a living one writes is not."""
 
 import os
 import subprocess
