@@ -141,9 +141,7 @@ def measure_overhead(
     return {"seconds": seconds, "unet_batches": needed, "overhead": ratio(seconds, "method", "bare")}
 
 
-def measure_lora(
-    source: str, *, size: int, steps: int = 4, device: str = "auto", repeats: int = 2
-) -> dict[str, Any]:
+def measure_lora(source: str, *, size: int, steps: int = 4, device: str = "auto", repeats: int = 2) -> dict[str, Any]:
     """A step of `fit_lora` beside a bare forward and backward pass of the U-Net on the same batch of two."""
     model = load_image_model(source, device=device)
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
