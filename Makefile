@@ -44,6 +44,7 @@ endif
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 JOBS ?= $(if $(word 2,$(NAMES)),2,1)
 THREADS ?= $(shell n=$$(( $(CORES) / $(JOBS) )); echo $$(( n > 0 ? n : 1 )))
+FLAGS = $(foreach v,$(1),$(if $($(v)),--$(subst _,-,$(shell echo $(v) | tr A-Z a-z)) $(call quote,$($(v)))))
 MAKEFLAGS += --jobs=$(JOBS) --no-print-directory
 export OMP_NUM_THREADS := $(THREADS)
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
@@ -102,7 +103,7 @@ results: $(READY) ## renew the stale tables under data/results that notebooks re
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
 
 bench-tables: $(READY) ## both papers' tables on data with ground truth (hours on two cores, resumes)
-	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
+	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
@@ -111,7 +112,7 @@ lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
 
 bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL PAIR DEVICE)
 
 lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
 	@$(PY) -m ruff check .

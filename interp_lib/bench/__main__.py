@@ -18,12 +18,13 @@ Asked = argparse.Namespace
 
 def _parts(asked: Asked) -> dict[str, Any]:
     from interp_lib import load_image_model, load_pair, render_pair
+    from interp_lib.bench.speed.image import half
     from interp_lib.bench.speed.parts import measure_parts
 
     model = load_image_model(asked.model, device=asked.device)
     pair = load_pair(asked.pair, size=asked.size) if asked.pair else render_pair(0, size=asked.size)
     images, how = torch.cat([pair.image0, pair.image1]), {"chunk": asked.chunk, "lora_steps": asked.lora_steps}
-    return measure_parts(model, images, frames=asked.frames, steps=asked.steps, until=_half(asked.steps), **how)
+    return measure_parts(model, images, frames=asked.frames, steps=asked.steps, until=half(asked.steps), **how)
 
 
 def _overhead(asked: Asked) -> dict[str, Any]:
@@ -149,10 +150,6 @@ def _plain(device: str) -> str:
     from interp_lib.models.folder import pick_device
 
     return str(pick_device(device))
-
-
-def _half(steps: int) -> int:
-    return max(1, steps // 2)
 
 
 def _count(text: str) -> int:

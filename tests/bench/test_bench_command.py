@@ -34,7 +34,7 @@ def test_the_table_is_written_whole(tmp_path, capsys):
     small = ["--positions", "12", "--channels", "64", "--out", str(out)]
     assert main(["parts", "overhead", "flow", "chunks", "lora", *SMALL, *small]) == 0
     table, said = json.loads(out.read_text()), capsys.readouterr().out
-    assert table["about"]["size"] == 64 and table["overhead"]["unet_batches"] == [2, 2, 2, 4, 2, 4]
+    assert table["about"]["size"] == 64 and table["overhead"]["unet_batches"] == [2, 2, 2, 2, 4, 2, 4]
     assert 0.5 < table["overhead"]["overhead"] < 3 and "interpolate over the bare U-Net calls" in said
     assert table["flow"]["faster"] > 1 and table["flow"]["agree"] == 1
     assert table["chunks"]["difference"] < 1e-4

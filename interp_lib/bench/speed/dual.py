@@ -3,7 +3,6 @@ whose maps are stored between them, as the released code of Generative Inbetween
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy, deepcopy
 from typing import Any
 
@@ -154,14 +153,3 @@ def memory_of(way: str, source: str, device: str, **task: int) -> float:
     with torch.no_grad():
         work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
         return peak_memory(work, model.device)[1]
-
-
-def as_lines(found: Mapping[str, Any]) -> list[str]:
-    """What was measured, for people."""
-    memory = ", ".join(f"{way} {mib:.0f}" for way, mib in found["memory_mib"].items())
-    return [
-        f"dual sampling, {found['unet_calls']} U-Net calls: time {found['overhead']:.3f} of the bare calls, "
-        f"{found['against_two']:.3f} of two networks (latents {found['difference']:.1e} apart)",
-        f"peak memory, MiB: {memory}; the U-Net's weights {found['unet_weights_mib']:.0f}, the maps of a step "
-        f"{found['maps_mib']:.0f}",
-    ]

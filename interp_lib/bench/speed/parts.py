@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp_lib.bench.speed.probe import finish
+from interp_lib.bench.speed.probe import finish, unet_batches
 from interp_lib.dreammover.ddim import run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.lora import fit_lora
@@ -48,16 +48,11 @@ def measure_parts(
     schedule = timesteps(model, steps)[:until]
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
     lora = timed("lora", lambda: fit_lora(model, images, steps=lora_steps, progress=False))
-    calls: Counter[int] = Counter()
-    with lora:
+    with lora, unet_batches(model.unet) as batches:
         clean = timed("encode", lambda: model.encode(images))
-        hook = model.unet.register_forward_pre_hook(lambda unet, inputs: calls.update([len(inputs[0])]))
-        try:
-            inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
-            flows = timed("flow", lambda: estimate_flow(model, inversion))
-            states = denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk)
-            latents = timed("denoise", lambda: list(states)[-1].latents)
-        finally:
-            hook.remove()
+        inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
+        flows = timed("flow", lambda: estimate_flow(model, inversion))
+        states = denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk)
+        latents = timed("denoise", lambda: list(states)[-1].latents)
         timed("decode", lambda: model.decode(latents[1:-1]))
-    return {"seconds": seconds, "unet_calls": dict(sorted(calls.items()))}
+    return {"seconds": seconds, "unet_calls": dict(sorted(Counter(batches).items()))}

@@ -6,9 +6,9 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -45,6 +45,17 @@ def finish(device: Any) -> None:
     """Wait for what has been sent to a GPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def unet_batches(unet: torch.nn.Module) -> Iterator[list[int]]:
+    """The batch size of every call of the U-Net while it lasts, in order."""
+    batches: list[int] = []
+    hook = unet.register_forward_pre_hook(lambda unet, given: batches.append(len(given[0])))
+    try:
+        yield batches
+    finally:
+        hook.remove()
 
 
 def peak_memory(work: Callable[[], Any], device: Any = "cpu") -> tuple[Any, float]:
