@@ -43,7 +43,8 @@ class Table:
 
 
 SIMPLE = ["nearest keyframe", "cross-dissolve", "classical flow", "RIFE"]
-IMAGE = [*CONTROLS, *SIMPLE, "latent lerp", "latent slerp", "direct fusion", "DiffInterp", "DreamMover"]
+DIFFUSION = ["latent lerp", "latent slerp", "direct fusion", "DiffInterp", "DiffMorpher", "DreamMover"]
+IMAGE = [*CONTROLS, *SIMPLE, *DIFFUSION]
 PARTS = ["truth", "DreamMover", *(name for name in METHODS if name.startswith("DreamMover w/o"))]
 VIDEO = [*CONTROLS, *SIMPLE[1:], "dual", "no-rotation", "no-finetune", "trf", "vibid", "forward"]
 SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
