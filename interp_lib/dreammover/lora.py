@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp_lib.checks import check_int
 from interp_lib.dreammover.ddim import image_batch
-from interp_lib.dreammover.lora_training import fixed_order, train_lora
+from interp_lib.dreammover.lora_training import checkpointed, fixed_order, train_lora
 from interp_lib.files import whole
 from interp_lib.models.image_model import ImageModel, check_model
 
@@ -103,6 +103,7 @@ def fit_lora(
     lr: float = 5e-4,
     seed: int | torch.Generator = 0,
     weight_decay: float = 1e-2,
+    gradient_checkpointing: bool = False,
     progress: bool = True,
 ) -> Lora:
     """Fit one LoRA to images [N,3,H,W] in [0,1], all of them in every batch, and leave it active on the U-Net.
@@ -110,6 +111,7 @@ def fit_lora(
     Source: section 3.4 and 4.1: rank 16, AdamW, 80 steps at 5e-4. On to_q, to_k, to_v and to_out of self- and
     cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model); the images are
     encoded once. Other LoRAs on the model are off during the fit. seed: a number, or a generator that gives one.
+    gradient_checkpointing: activations are computed twice instead of kept; less memory, the same weights.
     The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution are told to sum in a
     fixed order up to 64x64 latent pixels, above that the last bits may differ between two fits.
     Raises ValueError for numbers out of range, a prompt that is no text, weights that were made in inference mode, and
@@ -128,7 +130,8 @@ def fit_lora(
     latents = model.encode(image_batch(images))
     lora = _attach(model, rank, seed)
     try:
-        with only_lora(model, lora), torch.enable_grad(), fixed_order(latents):
+        kept = checkpointed(model.unet, gradient_checkpointing)
+        with only_lora(model, lora), torch.enable_grad(), fixed_order(latents), kept:
             train_lora(lora, latents, context, steps, lr, weight_decay, seed, progress)
     except BaseException:  # an interrupted fit leaves nothing behind either
         lora.remove()
@@ -183,6 +186,25 @@ def only_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
     finally:
         for layer, names in zip(layers, before, strict=True):
             layer.set_adapter(names, inference_mode=True)
+
+
+@contextmanager
+def fused_lora(model: ImageModel) -> Iterator[int]:
+    """While it lasts the LoRAs that act are part of the weights, W + B A, and cost nothing; yields the layers' number.
+
+    Afterwards the weights are the very tensors they were. Not for fitting, nor for another strength meanwhile.
+    """
+    layers = [layer for layer in tuner_layers(model.unet) if layer.active_adapters]
+    bases = [layer.get_base_layer() for layer in layers]
+    before = [base.weight.data for base in bases]
+    try:
+        for layer in layers:
+            layer.merge(safe_merge=True)  # into a copy
+        yield len(layers)
+    finally:
+        for layer, base, weight in zip(layers, bases, before, strict=True):
+            layer.merged_adapters.clear()
+            base.weight.data = weight
 
 
 def check_seed(seed: int | torch.Generator) -> int | torch.Generator:

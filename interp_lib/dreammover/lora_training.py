@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -67,3 +67,16 @@ def fixed_order(latents: Tensor) -> Iterator[None]:
             yield
     finally:
         cudnn.deterministic = before
+
+
+@contextmanager
+def checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
+    """With gradient checkpointing where it is wanted, and afterwards as before."""
+    was = unet.is_gradient_checkpointing
+    try:
+        if wanted:
+            unet.enable_gradient_checkpointing()
+        yield
+    finally:
+        if wanted and not was:
+            unet.disable_gradient_checkpointing()

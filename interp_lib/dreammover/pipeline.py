@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from interp_lib.dreammover.classical import block_flow
 from interp_lib.dreammover.ddim import PRESETS, Inversion, check_until, run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.fusion import check_levels
-from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, load_lora, only_lora
+from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, fused_lora, load_lora, only_lora
 from interp_lib.dreammover.sampler import FrameState, denoise_frames
 from interp_lib.images import as_images, fit_images
 from interp_lib.models.image_model import ImageModel
@@ -43,6 +43,7 @@ def interpolate(
     low: str | None = None,
     attention: bool = True,
     lora: bool | Lora | str | os.PathLike = True,
+    fuse_lora: bool | None = None,
     flow: str | tuple[Tensor, Tensor] = "diffusion",
     steps: int = 50,
     until: int = 30,
@@ -60,8 +61,9 @@ def interpolate(
     Source: section 3 and 4.1; the switches two_level, attention, lora and flow are the ablations of Table 3.
     image0, image1: one image each, of one size; a side that is no multiple of the model's is cropped, and noted.
     preset: "paper" or "released" (what the released code does). lora: fit one (True), use none (False), or one that
-    was fitted before, a handle of this model or a path. flow: "diffusion", "classical" (block matching), "zero", or
-    two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels.
+    was fitted before, a handle of this model or a path. fuse_lora: add it to the weights for the run (`fused_lora`),
+    which changes rounding alone; None does so on a GPU, where it pays. flow: "diffusion", "classical" (block
+    matching), "zero", or two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels.
     high, low: how two-level fusion fuses the clean latents and the noise, see `fuse_two_level`.
     steps, until: of the schedule, and where the fusion takes place. chunk: middle frames per U-Net call (None: all);
     it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts the images
@@ -88,10 +90,11 @@ def interpolate(
     context = model.embed_text(prompt)
     with _lora_for(model, lora, images, preset, prompt, seed, progress) as handle:
         bar = tqdm(total=until, desc="inversion", disable=not progress)
-        inversion = run_inversion(model, model.encode(images), context, schedule[:until], steps=steps, bar=bar)
-        flows = given or _flows(model, str(flow), images, inversion, how)
+        with _acting(handle, 1.0, fuse_lora):
+            inversion = run_inversion(model, model.encode(images), context, schedule[:until], steps=steps, bar=bar)
+            flows = given or _flows(model, str(flow), images, inversion, how)
         deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
-        with _strength(handle, LORA[preset][1]):
+        with _acting(handle, LORA[preset][1], fuse_lora):
             states = denoise_frames(model, inversion, *flows, deltas, context, **options)
             for state in tqdm(states, total=until + 1, desc="denoising", disable=not progress):
                 if on_step is not None:
@@ -167,15 +170,17 @@ def _lora_for(
 
 
 @contextmanager
-def _strength(lora: Lora | None, factor: float) -> Iterator[None]:
-    """While it lasts the LoRA acts `factor` times as strongly as its owner set it."""
+def _acting(lora: Lora | None, factor: float, fuse: bool | None) -> Iterator[None]:
+    """While it lasts the LoRA acts `factor` times as strongly as its owner set it, as a part of the weights or beside
+    them."""
     if lora is None:
         yield
         return
-    strength = lora.strength
+    strength, fuse = lora.strength, lora.model.device.type == "cuda" if fuse is None else fuse
     try:
         lora.scale(strength * factor)
-        yield
+        with fused_lora(lora.model) if fuse else nullcontext():
+            yield
     finally:
         lora.scale(strength)
 

@@ -82,6 +82,8 @@ def fit_backward_motion(
     """
     check_video_model(model)
     steps, batch = check_int("steps", steps, 1), check_int("batch", batch, 1)
+    if model.turns:
+        raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
     buckets = _buckets(motion_bucket, len(frames))
     check_numbers((1.0, 1.0), noise_augmentation, fps, 0.0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
+
+if TYPE_CHECKING:
+    from interp_lib.models.offload import Turns
 
 VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
 
@@ -35,6 +38,7 @@ class ImageModel:
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.name, self.notes, self.unet_calls = name, list(notes), 0
+        self.turns: Turns | None = None  # of the networks on the device, with offload=True
         widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
@@ -46,7 +50,7 @@ class ImageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.turns.device if self.turns else self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -28,12 +28,17 @@ _VAES = ("AutoencoderKL", "AutoencoderTiny")
 
 @torch.inference_mode(False)  # weights made in inference mode could never be fitted
 def load_image_model(
-    source: str | os.PathLike = "embedded", *, device: str | torch.device = "auto", dtype: torch.dtype | None = None
+    source: str | os.PathLike = "embedded",
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
 ) -> ImageModel:
     """Load an image diffusion model: U-Net, VAE, text encoder with its tokenizer, and a DDIM scheduler.
 
     source: "embedded" (data/models/image of this repository), a local folder in diffusers' format, or a hub name.
     device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the same.
+    offload: the networks wait in the computer's memory and take turns on the device, which changes memory alone.
     Everything that can be checked without reading weights is checked first. What was adapted is in `.notes`.
     Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, one with
     a damaged configuration or tokenizer, or pickled, damaged, missing or non-finite weights, and for an unknown device
@@ -54,15 +59,21 @@ def load_image_model(
         notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
     scheduler, tokenizer = _scheduler(folder, config), _tokenizer(folder)  # before any weight is read
     vae_class = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
-    return ImageModel(
-        unet=load_part(UNet2DConditionModel, folder, "unet", dtype, device),
-        vae=load_part(vae_class, folder, "vae", dtype, device),
-        text_encoder=load_part(CLIPTextModel, folder, "text_encoder", dtype, device),
+    place = torch.device("cpu") if offload else device
+    model = ImageModel(
+        unet=load_part(UNet2DConditionModel, folder, "unet", dtype, place),
+        vae=load_part(vae_class, folder, "vae", dtype, place),
+        text_encoder=load_part(CLIPTextModel, folder, "text_encoder", dtype, place),
         tokenizer=tokenizer,
         scheduler=scheduler,
         name=str(source),
         notes=notes,
     )
+    if offload:
+        from interp_lib.models.offload import Turns
+
+        model.turns = Turns((model.unet, model.vae, model.text_encoder), device)
+    return model
 
 
 def _scheduler(folder: Path, config: dict[str, Any]) -> Any:

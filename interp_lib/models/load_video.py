@@ -36,13 +36,15 @@ def load_video_model(
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     reverse: str | os.PathLike | None = "auto",
+    offload: bool = False,
 ) -> VideoModel:
     """Load an image-to-video model: spatio-temporal U-Net, temporal-decoder VAE, CLIP vision tower, Euler scheduler.
 
     source: "embedded" (data/models/video of this repository), a local folder in diffusers' format, or a hub name.
     reverse: backward-motion deltas of `fit_backward_motion`: a file, None, or "auto": those that lie in the model's
     folder (reverse.safetensors, unrotated.safetensors), as the embedded model's do, and none where there are none.
-    device, dtype: as in `load_image_model`; in float16 a VAE that says it overflows there stays in float32, and noted.
+    device, dtype, offload: as in `load_image_model`; in float16 a VAE that says it overflows there stays in float32,
+    and noted.
     Raises FileNotFoundError for a missing folder, file or download, ValueError for a folder that is no such model, for
     damaged parts, and for deltas of another architecture.
     """
@@ -61,10 +63,11 @@ def load_video_model(
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from transformers import CLIPVisionModelWithProjection
 
+    place = torch.device("cpu") if offload else device
     model = VideoModel(
-        unet=load_part(UNetSpatioTemporalConditionModel, folder, "unet", dtype, device),
-        vae=load_part(AutoencoderKLTemporalDecoder, folder, "vae", vae_dtype, device),
-        image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype, device),
+        unet=load_part(UNetSpatioTemporalConditionModel, folder, "unet", dtype, place),
+        vae=load_part(AutoencoderKLTemporalDecoder, folder, "vae", vae_dtype, place),
+        image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype, place),
         scheduler=scheduler,
         normalise=normalise,
         name=str(source),
@@ -76,6 +79,10 @@ def load_video_model(
     elif reverse is not None:
         deltas = load_deltas(reverse, model.unet)
         setattr(model, "unrotated" if any(".to_q." in name for name in deltas) else "reverse", deltas)
+    if offload:
+        from interp_lib.models.offload import Turns
+
+        model.turns = Turns((model.unet, model.vae, model.image_encoder), device)
     return model
 
 

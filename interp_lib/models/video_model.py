@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
 from interp_lib.models.folder import quiet
+
+if TYPE_CHECKING:
+    from interp_lib.models.offload import Turns
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per VAE call; bounds the memory
@@ -42,6 +45,7 @@ class VideoModel:
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
+        self.turns: Turns | None = None  # of the networks on the device, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         # image sides are multiples of this: the U-Net halves the latents once a level and cannot pad
@@ -52,7 +56,7 @@ class VideoModel:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.turns.device if self.turns else self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp_lib.dreammover.lora import fit_lora, load_lora
+from interp_lib.dreammover.lora import fit_lora, fused_lora, load_lora
 from interp_lib.models import load_image_model
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
@@ -121,6 +121,35 @@ def test_scale_is_that_of_the_weights(tiny, random_lora):
         ours = tiny.unet.get_submodule(name)(x)
     weight = layer.weight.double() + 0.8 * b @ a
     assert torch.allclose(ours.double(), x.double() @ weight.T, atol=1e-5)
+
+
+def test_fused_it_is_part_of_the_weights(tiny, random_lora):
+    weights = {n: p for n, p in tiny.unet.named_parameters() if "lora" not in n}
+    with load_lora(tiny, random_lora) as lora:
+        before = {n: p.data.clone() for n, p in weights.items()}
+        for strength in (1.0, 0.8):
+            beside = eps(lora.scale(strength).model)
+            with fused_lora(tiny) as count:
+                assert count == len(lora.layers()) > 0
+                assert torch.allclose(eps(tiny), beside, atol=1e-5 * float(beside.std()))
+                assert any(not torch.equal(p, before[n]) for n, p in weights.items())
+            assert torch.equal(eps(tiny), beside)  # the same bits as before
+        with pytest.raises(ZeroDivisionError), fused_lora(tiny):
+            1 / 0  # noqa: B018
+        assert torch.equal(eps(tiny), beside) and all(torch.equal(p, before[n]) for n, p in weights.items())
+        plain = eps(lora.scale(0).model)
+        assert not torch.allclose(plain, beside, atol=1e-3)  # so there was something to fuse
+    with fused_lora(tiny) as count:
+        assert count == 0
+
+
+def test_gradient_checkpointing_changes_no_bit(tiny, small):
+    states = []
+    for wanted in (False, True):
+        with fit_lora(tiny, small, gradient_checkpointing=wanted, **FAST) as lora:
+            states.append(lora.state_dict())
+        assert not tiny.unet.is_gradient_checkpointing
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
 def test_saved_and_loaded(tiny, small, tmp_path):

@@ -190,6 +190,13 @@ def test_a_handle_stays_and_false_means_none(tiny, small, random_lora):
         assert (half.latents - none.latents).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_a_fused_lora_changes_rounding_alone(tiny, small, random_lora, preset):
+    beside, fused = (run(tiny, small, preset=preset, lora=random_lora, fuse_lora=x).frames for x in (False, True))
+    without = run(tiny, small, preset=preset).frames
+    assert float((beside - fused).abs().max()) < 1e-5 < 1e-3 < float((beside - without).abs().max())
+
+
 def test_released_generates_at_four_fifths(tiny, small, random_lora):
     seen = []
     with load_lora(tiny, random_lora) as lora:

@@ -12,22 +12,12 @@ clip.
 
 from __future__ import annotations
 
-from interp_lib.bench.metrics import psnr
-from interp_lib.bench.motion import (
-    actor_track,
-    back_and_forth,
-    direction_accuracy,
-    empty_scene,
-    net_displacement,
-    world_clips,
-)
+from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.animate import animate
 from interp_lib.models.video_model import VideoModel
 
 MODEL = "video"
-FRAMES, STEPS, FPS = 14, 6, 7
 FEW = 24
-ALL = ["down_blocks", "mid_block", "up_blocks"]
 WAYS = {
     "forward": {"reverse": False},
     "tuned": {"reverse": True, "method": "dual"},
@@ -39,26 +29,10 @@ WAYS = {
     "plain": {"reverse": False},
 }
 ITEMS = [{"seed": s, "way": way} for s in range(200) for k, way in enumerate(WAYS) if k < 2 or s < FEW]
-UNIT = 127 / (0.275 / 13 * FPS)  # motion bucket of one side a second, as the embedded model was taught
 
 
 def measure(model: VideoModel, *, seed: int, way: str) -> list[dict]:
-    clip = world_clips(1, frames=FRAMES, first=seed)[0]
-    speed = float(clip.scene.actors[0, 0, 5]) / (FRAMES - 1)
-    image = clip.frames[0 if way == "forward" else -1]
-    how = {"frames": FRAMES, "steps": STEPS, "fps": FPS, "motion_bucket": UNIT * FPS * speed, "seed": seed}
-    frames = animate(model, image, **how, **WAYS[way], progress=False).frames
-    frames = frames.flip(0) if way == "plain" else frames
-    ground = empty_scene(clip)
-    track, truth = actor_track(frames, ground), actor_track(clip.frames, ground)
-    end = 0 if way == "forward" else -1
-    return [
-        {
-            "net": net_displacement(track, clip.facing),
-            "true_net": net_displacement(truth, clip.facing),
-            "accuracy": direction_accuracy(track, clip.facing),
-            "index": back_and_forth(track),
-            "key": float(psnr(frames[end][None], image[None])),
-            "psnr": float(psnr(frames, clip.frames).mean()),
-        }
-    ]
+    clip, bucket = held_out(seed)
+    given = 0 if way == "forward" else -1
+    frames = animate(model, clip.frames[given], motion_bucket=bucket, seed=seed, **HOW, **WAYS[way]).frames
+    return [measured(frames.flip(0) if way == "plain" else frames, clip, given=given)]

@@ -13,21 +13,12 @@ the maps tells. psnr: mean over all frames against the true ones. true_net: net 
 from __future__ import annotations
 
 from interp_lib.bench.metrics import psnr
-from interp_lib.bench.motion import (
-    actor_track,
-    back_and_forth,
-    direction_accuracy,
-    empty_scene,
-    net_displacement,
-    world_clips,
-)
+from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 
 MODEL = "video"
-FRAMES, STEPS, FPS = 14, 6, 7
 FEW = 50
-ALL = ["down_blocks", "mid_block", "up_blocks"]
 WAYS = {
     "tuned": {"method": "dual"},
     "tuned, mid-block": {"method": "dual", "rotate": "mid_block"},
@@ -37,25 +28,11 @@ WAYS = {
     "unrotated": {"method": "no-rotation"},
 }
 ITEMS = [{"seed": s, "way": way} for s in range(200) for way in WAYS if way == "tuned" or s < FEW]
-UNIT = 127 / (0.275 / 13 * FPS)  # motion bucket of one side a second, as the embedded model was taught
 
 
 def measure(model: VideoModel, *, seed: int, way: str) -> list[dict]:
-    clip = world_clips(1, frames=FRAMES, first=seed)[0]
-    speed = float(clip.scene.actors[0, 0, 5]) / (FRAMES - 1)
-    how = {"frames": FRAMES, "steps": STEPS, "recurrence": 0, "fps": FPS, "motion_bucket": UNIT * FPS * speed}
+    clip, bucket = held_out(seed)
     ends = clip.frames[:1], clip.frames[-1:]
-    frames = inbetween(model, *ends, fuse=0.0, seed=seed, progress=False, **how, **WAYS[way]).frames
-    ground = empty_scene(clip)
-    track, truth = actor_track(frames, ground), actor_track(clip.frames, ground)
-    return [
-        {
-            "net": net_displacement(track, clip.facing),
-            "true_net": net_displacement(truth, clip.facing),
-            "accuracy": direction_accuracy(track, clip.facing),
-            "index": back_and_forth(track),
-            "key": float(psnr(frames[-1:], ends[1])),
-            "first": float(psnr(frames[:1], ends[0])),
-            "psnr": float(psnr(frames, clip.frames).mean()),
-        }
-    ]
+    how = HOW | {"recurrence": 0, "fuse": 0.0, "motion_bucket": bucket, "seed": seed}
+    frames = inbetween(model, *ends, **how, **WAYS[way]).frames
+    return [measured(frames, clip, given=-1) | {"first": float(psnr(frames[:1], ends[0]))}]
