@@ -1,6 +1,6 @@
 """Temporal attention: the map is the softmax, the rotation has its invariants, and nothing is left behind."""
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +302,31 @@ def test_one_on_top_of_the_other(tiny, values, recorded):
             assert torch.equal(attn(values[name]), tuned)
         assert torch.equal(attn(values[name]), tuned)
     assert torch.equal(maps.maps[name], recorded[0].maps[name])  # the reverse deltas leave Q and K alone
+
+
+def test_feed_forward_in_chunks_changes_rounding_alone(tiny):
+    """diffusers' own switch, for large frames on a small GPU."""
+    model = copy(tiny)
+    model.unet = deepcopy(tiny.unet).double()
+    with two_directions(model.unet):
+        whole = v(model)
+        model.unet.enable_forward_chunking(1)
+        assert torch.allclose(v(model), whole, atol=1e-6)
+
+
+def test_a_compiled_network_says_the_same(tiny):
+    """torch.compile sees the layers that a context has changed, and sees when they are themselves again."""
+    model = copy(tiny)
+    model.unet = deepcopy(tiny.unet).double()
+    plain = v(model)
+    with two_directions(model.unet):
+        turned = v(model)
+    assert not torch.allclose(turned, plain, atol=1e-2)
+    model.unet.compile(backend="eager")  # what is captured, without a compiler
+    try:
+        assert torch.allclose(v(model), plain, atol=1e-6)
+        with two_directions(model.unet):
+            assert torch.allclose(v(model), turned, atol=1e-6)
+        assert torch.allclose(v(model), plain, atol=1e-6)
+    finally:
+        torch.compiler.reset()

@@ -24,6 +24,7 @@ from interp_lib.inbetweening.sampling import (
 )
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
+from interp_lib.models.folder import pick_device
 from interp_lib.models.video_model import VideoModel
 
 Task = dict[str, Any]
@@ -37,6 +38,8 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
     overhead: one call over the bare calls. against_two: one call over two networks. difference: of their latents, root
     mean square over the standard deviation. memory_mib: of every way, and of a process that only loads the model.
     """
+    device = str(pick_device(device))  # memory first: beside this process's own networks others might not fit
+    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS[:2])}
     model = load(source, device)
     made = make_task(model, **task)
     other = second_network(model)
@@ -46,7 +49,6 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
         seconds = in_turns(works, repeats=repeats, device=model.device)
         apart = works["one call"]() - works["two networks"]()
         spread = float(works["one call"]().std())
-    memory = {way: in_own_process(memory_of, way, source, str(model.device), **task) for way in ("nothing", *WAYS[:2])}
     weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
     return {
         "unet_calls": calls,

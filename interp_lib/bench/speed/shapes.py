@@ -73,16 +73,31 @@ def write_random(kind: str, folder: Path, *, narrower: int = 1, seed: int = 0) -
     if narrower not in (1, 2, 5, 10):
         raise ValueError(f"narrower={narrower} does not divide the channels into groups: give 1, 2, 5 or 10.")
     torch.manual_seed(seed)
-    parts = _image_parts(kind, narrower) if kind in SD else _video_parts(narrower)
-    parts["unet"] = build_unet(kind, narrower)
-    write_model(folder, IMAGE if kind in SD else VIDEO, **parts)
+    others = _image_others(kind) if kind in SD else _video_others()
+    write_model(folder, IMAGE if kind in SD else VIDEO, **others, **networks(kind, narrower))
     return folder
 
 
-def _image_parts(kind: str, narrower: int) -> dict[str, Any]:
-    _, text, prediction = SD[kind]
+def networks(kind: str, narrower: int = 1) -> dict[str, torch.nn.Module]:
+    """All networks of a model with initial weights, by the names of their folders."""
+    others = _image_networks(kind, narrower) if kind in SD else _video_networks(narrower)
+    return {**others, "unet": build_unet(kind, narrower)}
+
+
+def _tokenizer() -> Any:
     tokenizer = build_tokenizer(["a photograph"])
     tokenizer.model_max_length = 77
+    return tokenizer
+
+
+def _image_others(kind: str) -> dict[str, Any]:
+    scheduler = diffusers.DDIMScheduler(**NOISE, prediction_type=SD[kind][2])
+    return {"tokenizer": _tokenizer(), "scheduler": scheduler}
+
+
+def _image_networks(kind: str, narrower: int) -> dict[str, torch.nn.Module]:
+    _, text, _ = SD[kind]
+    tokenizer = _tokenizer()
     narrow = {name: _divided(text[name], narrower) for name in ("hidden_size", "intermediate_size")}
     heads = {"num_attention_heads": narrow["hidden_size"] // 64}
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -96,12 +111,10 @@ def _image_parts(kind: str, narrower: int) -> dict[str, Any]:
             sample_size=512,
         ),
         "text_encoder": transformers.CLIPTextModel(config),
-        "tokenizer": tokenizer,
-        "scheduler": diffusers.DDIMScheduler(**NOISE, prediction_type=prediction),
     }
 
 
-def _video_parts(narrower: int) -> dict[str, Any]:
+def _video_networks(narrower: int) -> dict[str, torch.nn.Module]:
     vision = transformers.CLIPVisionConfig(
         hidden_size=_divided(1280, narrower),
         intermediate_size=_divided(5120, narrower),
@@ -120,6 +133,11 @@ def _video_parts(narrower: int) -> dict[str, Any]:
             sample_size=768,
         ),
         "image_encoder": transformers.CLIPVisionModelWithProjection(vision),
+    }
+
+
+def _video_others() -> dict[str, Any]:
+    return {
         "scheduler": diffusers.EulerDiscreteScheduler(
             prediction_type="v_prediction",
             timestep_type="continuous",

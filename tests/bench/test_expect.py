@@ -1,0 +1,58 @@
+"""Costs computed without weights: operations and bytes counted by hand, and against real tensors."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from interp_lib.bench.speed import expect
+from interp_lib.bench.speed.shapes import build_unet
+
+
+def test_operations_and_bytes_of_a_hand_made_case():
+    a, w = torch.ones(256, 1024), torch.ones(1024, 512)
+
+    def work():
+        x = a @ w  # 512 KiB
+        y = x + 1  # as much beside it
+        del x
+        return y * 2  # as much, where x was
+
+    found = expect.cost(work)
+    assert found.operations == 2 * 256 * 1024 * 512
+    assert found.bytes == 2 * 256 * 512 * 4
+    with FakeTensorMode() as fake:
+        a, w = fake.from_tensor(a), fake.from_tensor(w)
+        assert expect.cost(work) == found
+
+
+def test_fake_tensors_cost_what_real_ones_cost():
+    def found():
+        unet = build_unet("sd15", narrower=10).eval()
+        z, words = torch.zeros(2, 4, 16, 16), torch.zeros(2, 77, unet.config.cross_attention_dim)
+        return expect.cost(lambda: unet(z, torch.tensor(1), encoder_hidden_states=words))
+
+    with FakeTensorMode():
+        computed = found()
+    assert computed == found() and computed.bytes > 16 * 16 * 32 * 2 * 4
+
+
+def test_the_papers_settings():
+    found = expect.image_run(frames=32, chunk=8)
+    assert found["unet_calls"] == 30 + 1 + 30 * (1 + 4)
+    assert found["weights"]["unet"] == 2 * 859_520_964
+    fewer = expect.image_run(frames=32, chunk=4)
+    assert fewer["held"]["U-Net call"] < 0.6 * found["held"]["U-Net call"]
+    assert fewer["operations"] == pytest.approx(found["operations"], rel=1e-6)
+
+
+def test_less_of_a_video_costs_less():
+    small = {"size": (128, 128), "frames": 4, "steps": 2, "recurrence": 1}
+    whole, chunked = expect.video_run(**small), expect.video_run(**small, chunking=True)
+    assert whole["unet_calls"] == 3 and whole["operations"] == chunked["operations"]
+    assert chunked["held"]["U-Net call"] < whole["held"]["U-Net call"]
+
+
+def test_a_share_is_a_share(capsys):
+    with pytest.raises(SystemExit):
+        expect.main(["--share", "0"])
+    assert "--share 0.0 is no share" in capsys.readouterr().err
