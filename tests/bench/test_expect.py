@@ -28,8 +28,8 @@ def test_operations_and_bytes_of_a_hand_made_case():
 def test_fake_tensors_cost_what_real_ones_cost():
     def found():
         unet = build_unet("sd15", narrower=10).eval()
-        z, words = torch.zeros(2, 4, 16, 16), torch.zeros(2, 77, unet.config.cross_attention_dim)
-        return expect.cost(lambda: unet(z, torch.tensor(1), encoder_hidden_states=words))
+        z, t, words = torch.zeros(2, 4, 16, 16), torch.tensor(1), torch.zeros(2, 77, unet.config.cross_attention_dim)
+        return expect.cost(lambda: unet(z, t, encoder_hidden_states=words))
 
     with FakeTensorMode():
         computed = found()
