@@ -17,14 +17,13 @@ Asked = argparse.Namespace
 
 
 def _parts(asked: Asked) -> dict[str, Any]:
-    from interp_lib import load_image_model, load_pair, render_pair
+    from interp_lib import load_image_model
     from interp_lib.bench.speed.image import half
     from interp_lib.bench.speed.parts import measure_parts
 
     model = load_image_model(asked.model, device=asked.device)
-    pair = load_pair(asked.pair, size=asked.size) if asked.pair else render_pair(0, size=asked.size)
-    images, how = torch.cat([pair.image0, pair.image1]), {"chunk": asked.chunk, "lora_steps": asked.lora_steps}
-    return measure_parts(model, images, frames=asked.frames, steps=asked.steps, until=half(asked.steps), **how)
+    how = {"frames": asked.frames, "chunk": asked.chunk, "lora_steps": asked.lora_steps}
+    return measure_parts(model, _pair(asked), steps=asked.steps, until=asked.until or half(asked.steps), **how)
 
 
 def _overhead(asked: Asked) -> dict[str, Any]:
@@ -64,8 +63,37 @@ def _lora(asked: Asked) -> dict[str, Any]:
 def _dual(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.dual import measure_dual
 
-    how = {"size": asked.video_size, "frames": asked.video_frames, "steps": asked.steps, "recurrence": 2}
+    how = {"size": asked.video_size, "frames": asked.video_frames, "steps": asked.steps}
+    how["recurrence"] = asked.recurrence
     return measure_dual(asked.video_model, device=asked.device, **how)
+
+
+def _image(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.entire import measure_image
+    from interp_lib.bench.speed.image import half
+
+    how = {name: getattr(asked, name) for name in ("frames", "steps", "lora_steps", "chunk", "device", "offload")}
+    until = asked.until or half(asked.steps)
+    return measure_image(asked.model, _pair(asked), until=until, dtype=_dtype(asked), **how)
+
+
+def _video(asked: Asked) -> dict[str, Any]:
+    from interp_lib.bench.speed.entire import measure_video
+
+    images = torch.rand(2, 3, *asked.video_size, generator=torch.Generator().manual_seed(0))
+    how = {name: getattr(asked, name) for name in ("steps", "recurrence", "device", "offload")}
+    return measure_video(asked.video_model, images, frames=asked.video_frames, dtype=_dtype(asked), **how)
+
+
+def _pair(asked: Asked) -> torch.Tensor:
+    from interp_lib import load_pair, render_pair
+
+    pair = load_pair(asked.pair, size=asked.size) if asked.pair else render_pair(0, size=asked.size)
+    return torch.cat([pair.image0, pair.image1])
+
+
+def _dtype(asked: Asked) -> torch.dtype:
+    return getattr(torch, asked.dtype)
 
 
 PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {
@@ -76,7 +104,18 @@ PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "growth": _growth,
     "lora": _lora,
     "dual": _dual,
+    "image": _image,
+    "video": _video,
 }
+VIDEO = ("dual", "video")
+DTYPES = ("float32", "float16", "bfloat16")
+ENTIRE = (
+    ("seconds", "seconds, without the LoRA's fit"),
+    ("unet_calls", "U-Net calls"),
+    ("memory_mib", "MiB at the highest"),
+    ("share", "of the operations a second that a product of matrices reaches here, by the U-Net's alone"),
+    ("psnr", "dB of the frames against float32"),
+)
 SHOWN = {  # what is printed of a part: names of ratios and what they mean
     "overhead": (("overhead", "interpolate over the bare U-Net calls it needs"),),
     "flow": (("faster", "times faster than a loop over positions"), ("agree", "share of matches that agree")),
@@ -87,16 +126,21 @@ SHOWN = {  # what is printed of a part: names of ratios and what they mean
         ("against_two", "of the time of two networks with stored maps"),
         ("difference", "apart from them, in standard deviations"),
     ),
+    "image": ENTIRE,
+    "video": ENTIRE,
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from interp_lib.bench.speed.plot import plot
+
     asked = _parser().parse_args(arguments)
     try:
         _check(asked)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] = {"about": _about(asked)}
         for part in asked.parts or PARTS:
+            print(f"{part} ...", flush=True)
             found[part] = PARTS[part](asked)
             _say(part, found[part])
             with whole(asked.out) as temporary:  # after every part: an interrupted run keeps what it has
@@ -104,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"written to {asked.out}")
+    picture = plot(found)
+    print(f"written to {asked.out}" + (f" and {picture.path}" if picture else ""))
     return 0
 
 
@@ -114,18 +159,19 @@ def _check(asked: Asked) -> None:
 
     if asked.out.is_dir():
         raise ValueError(f"--out {asked.out} is a folder: name a file.")
-    if any(part != "dual" for part in asked.parts or PARTS):
+    if any(part not in VIDEO for part in asked.parts or PARTS):
         model = load_image_model(asked.model, device=asked.device)
         asked.size = asked.size or model.native_size
         if asked.size % model.multiple:
             raise ValueError(f"--size {asked.size} does not fit the model: give a multiple of {model.multiple}.")
         if asked.pair:
             load_pair(asked.pair, size=asked.size)
-    if "dual" in (asked.parts or PARTS):
+    if any(part in VIDEO for part in asked.parts or PARTS):
         video = load_video_model(asked.video_model, device=asked.device)
-        asked.video_size, asked.video_frames = asked.video_size or video.native_size, asked.video_frames or video.frames
-        if asked.video_size % video.multiple:
-            raise ValueError(f"--video-size {asked.video_size}: give a multiple of {video.multiple}.")
+        asked.video_size = asked.video_size or (video.native_size, video.native_size)
+        asked.video_frames = asked.video_frames or video.frames
+        if any(n % video.multiple for n in asked.video_size):
+            raise ValueError(f"--video-size {asked.video_size}: give multiples of {video.multiple}.")
 
 
 def _about(asked: Asked) -> dict[str, Any]:
@@ -136,11 +182,11 @@ def _about(asked: Asked) -> dict[str, Any]:
 
 
 def _say(part: str, found: dict[str, Any]) -> None:
-    for name, meaning in SHOWN.get(part, ()):
+    for name, meaning in (shown for shown in SHOWN.get(part, ()) if shown[0] in found):
         print(f"{part:9} {found[name]:10.4g}  {meaning}")
     if part == "parts":
         print(f"{part:9} " + ", ".join(f"{name} {spent:.2f} s" for name, spent in found["seconds"].items()))
-    if "memory_mib" in found:
+    if isinstance(found.get("memory_mib"), dict):
         print(f"{part:9} " + ", ".join(f"{name}: {mib:.0f} MiB" for name, mib in found["memory_mib"].items()))
     for row in found.get("by_frames", []) + found.get("by_size", []):
         print(f"{part:9} {row['frames']} frames of {row['size']} px: {row['memory_mib']:.0f} MiB beyond them")
@@ -158,6 +204,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _sides(text: str) -> tuple[int, int]:
+    sides = [_count(part) for part in text.split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give pixels as HxW, or one number for both")
+    return sides[0], sides[-1]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m interp_lib.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all of {', '.join(PARTS)})")
@@ -166,11 +219,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--pair", help="a bundled name or a folder (default: a pair of the procedural world)")
     parser.add_argument("--size", type=_count, help="pixels a side (default: the model's natural size)")
-    parser.add_argument("--video-size", type=_count, help="likewise of the video model")
+    parser.add_argument("--video-size", type=_sides, metavar="HxW", help="likewise of the video model: 576x1024, or 64")
     parser.add_argument("--frames", type=_count, default=8, help="frames between the two images")
     parser.add_argument("--video-frames", type=_count, help="frames of a video (default: the model's own)")
     parser.add_argument("--chunk", type=_count, help="frames per U-Net call (default: all)")
-    parser.add_argument("--steps", type=_count, default=8, help="of the schedule; half of them are denoised")
+    parser.add_argument("--steps", type=_count, default=8, help="of the schedule")
+    parser.add_argument("--until", type=_count, help="noise step at which the images are fused (default: half of them)")
+    parser.add_argument("--recurrence", type=_count, default=2, help="of the video's early steps")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of image, video")
+    parser.add_argument("--offload", action="store_true", help="networks take turns on the device, in image and video")
     parser.add_argument("--lora-steps", type=_count, default=8, help="steps of the LoRA fit that is timed")
     parser.add_argument("--positions", type=_count, default=64, help="of the flow, a side")
     parser.add_argument("--channels", type=_count, default=1280, help="of the features of the flow")

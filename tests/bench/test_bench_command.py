@@ -10,6 +10,7 @@ from interp_lib.bench.__main__ import main
 from interp_lib.bench.speed.parts import measure_parts
 
 TINY = Path(__file__).resolve().parents[1] / "conformance" / "dreammover" / "tiny_sd"
+SVD = TINY.parents[1] / "inbetween" / "tiny_svd"
 
 
 def test_parts_count_the_minimum_of_calls_and_restore_the_model():
@@ -29,7 +30,8 @@ def test_parts_count_the_minimum_of_calls_and_restore_the_model():
 SMALL = ["--model", str(TINY), "--size", "64", "--frames", "4", "--steps", "4", "--lora-steps", "1"]
 
 
-def test_the_table_is_written_whole(tmp_path, capsys):
+def test_the_table_is_written_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("INTERP_FIGURES", str(tmp_path / "figures"))
     out = tmp_path / "new" / "bench.json"
     small = ["--positions", "12", "--channels", "64", "--out", str(out)]
     assert main(["parts", "overhead", "flow", "chunks", "lora", *SMALL, *small]) == 0
@@ -40,6 +42,21 @@ def test_the_table_is_written_whole(tmp_path, capsys):
     assert table["chunks"]["difference"] < 1e-4
     assert 0.3 < table["lora"]["lora_over_bare"] < 10
     assert [path.name for path in out.parent.iterdir()] == ["bench.json"]
+    assert (tmp_path / "figures" / "bench.png").stat().st_size > 5000
+
+
+def test_the_whole_methods_are_measured_in_half_precision(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("INTERP_FIGURES", str(tmp_path / "figures"))
+    small = ["--video-model", str(SVD), "--video-size", "64x128", "--video-frames", "3", "--recurrence", "1"]
+    small += ["--dtype", "bfloat16", "--out", str(tmp_path / "bench.json")]
+    assert main(["image", "video", *SMALL, "--until", "2", *small]) == 0
+    table = json.loads((tmp_path / "bench.json").read_text())
+    assert table["image"]["unet_calls"] == 2 + 1 + 2 * 2 and table["video"]["unet_calls"] == 4 + 2
+    for part in ("image", "video"):
+        assert 0 < table[part]["share"] < 1 and table[part]["memory_mib"] > 100
+        assert 20 < table[part]["psnr"] < 90  # not the same, and near
+        assert table[part]["unet_operations"] > 1e6
+    assert not (tmp_path / "figures").exists()  # nothing of these two is drawn
 
 
 def test_a_model_that_is_none_is_one_sentence(tmp_path, capsys):
@@ -53,6 +70,7 @@ def test_a_model_that_is_none_is_one_sentence(tmp_path, capsys):
         (["--size", "60"], "--size 60 .* multiple of 8"),
         (["--pair", "nowhere"], "nowhere"),
         (["--out", "."], "--out .*folder"),
+        (["--video-model", str(SVD), "--video-size", "60x64"], "--video-size .* multiples of"),
     ],
 )
 def test_one_sentence_before_anything_is_timed(options, word, tmp_path, capsys):

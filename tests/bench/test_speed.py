@@ -15,7 +15,7 @@ from interp_lib.inbetweening.temporal import temporal_attentions
 from interp_lib.models.image_model import up_block_self_attentions
 
 SVD = Path(__file__).parents[1] / "conformance" / "inbetween" / "tiny_svd"
-TASK = {"size": 64, "frames": 5, "steps": 4, "recurrence": 2}
+TASK = {"size": (64, 64), "frames": 5, "steps": 4, "recurrence": 2}
 MIB = 2**20
 
 

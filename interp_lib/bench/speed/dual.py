@@ -32,7 +32,7 @@ TOLD = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
 WAYS = ("one call", "two networks", "bare calls")
 
 
-def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: int) -> dict[str, Any]:
+def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: Any) -> dict[str, Any]:
     """Times in turns, in this process; memory, each way in a process of its own. task: as of `make_task`.
 
     overhead: one call over the bare calls. against_two: one call over two networks. difference: of their latents, root
@@ -62,9 +62,9 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
     }
 
 
-def load(source: str, device: str) -> VideoModel:
+def load(source: str, device: str, **how: Any) -> VideoModel:
     """A video model with backward motion, random where it comes with none."""
-    model = load_video_model(source, device=device)
+    model = load_video_model(source, device=device, **how)
     if model.reverse is None:
         generator = torch.Generator().manual_seed(0)
         model.reverse = {
@@ -76,13 +76,13 @@ def load(source: str, device: str) -> VideoModel:
     return model
 
 
-def make_task(model: VideoModel, *, size: int, frames: int, steps: int, recurrence: int) -> Task:
-    """What `sweep` is called with, for two random keyframes of size x size pixels."""
+def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: int, recurrence: int) -> Task:
+    """What `sweep` is called with, for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, size, size, generator=generator)
+    images = torch.rand(2, 3, *size, generator=generator)
     keys = [tell(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
-    plan, side = schedule(model, steps), size // model.vae_factor
-    shape = (1, frames, model.latent_channels, side, side)
+    plan = schedule(model, steps)
+    shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
     start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
     how = {"guidance": ramps((1, 3), frames, constant=False), "weights": forward_weights("average", frames)}
     return {"start": start, "keys": keys, "plan": plan, "recurrence": recurrence} | how
@@ -147,7 +147,7 @@ def stored_maps(model: VideoModel, task: Task) -> int:
     return sum(a.numel() * a.element_size() for a in maps.maps.values())
 
 
-def memory_of(way: str, source: str, device: str, **task: int) -> float:
+def memory_of(way: str, source: str, device: str, **task: Any) -> float:
     """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
     model = load(source, device)
     made = make_task(model, **task)

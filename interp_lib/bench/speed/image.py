@@ -143,12 +143,13 @@ def measure_overhead(
 
 
 def measure_lora(source: str, *, size: int, steps: int = 4, device: str = "auto", repeats: int = 2) -> dict[str, Any]:
-    """A step of `fit_lora` beside a bare forward and backward pass of the U-Net on the same batch of two."""
+    """A step of `fit_lora` (the time of `steps` further ones) beside a bare forward and backward pass of the U-Net on
+    the same batch of two."""
     model = load_image_model(source, device=device)
     images = _images(size)
     z, context = model.encode(images), model.embed_text("")
 
-    def fit() -> None:
+    def fit(steps: int) -> None:
         fit_lora(model, images, steps=steps, progress=False).remove()
 
     def bare() -> None:
@@ -157,5 +158,7 @@ def measure_lora(source: str, *, size: int, steps: int = 4, device: str = "auto"
             F.mse_loss(model.run_unet(x, 500, context).float(), torch.zeros_like(z)).backward()
         finish(model.device)
 
-    seconds = in_turns({"lora": fit, "bare": bare}, repeats=repeats, device=model.device)
+    works = {"some": lambda: fit(steps), "twice as many": lambda: fit(2 * steps), "bare": bare}
+    seconds = in_turns(works, repeats=repeats, device=model.device)
+    seconds["lora"] = [two - one for one, two in zip(seconds["some"], seconds["twice as many"], strict=True)]
     return {"seconds": seconds, "lora_over_bare": ratio(seconds, "lora", "bare")}
