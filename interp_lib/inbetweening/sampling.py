@@ -84,7 +84,8 @@ def unet_calls(method: str, steps: int, recurrence: int) -> int:
 
 
 def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma: float, timestep: Tensor) -> Any:
-    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them.
+    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them, or one for
+    each branch where the model's `guidance_together` is False.
 
     The batch is (without, with) of the first direction, then of the second; without = zeros for embedding and latent.
     """
@@ -94,9 +95,12 @@ def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma
         image = key.latent[:, None].expand(-1, z.shape[1], -1, -1, -1)
         inputs += [torch.cat([scaled, torch.zeros_like(image)], 2), torch.cat([scaled, image], 2)]
         contexts += [torch.zeros_like(key.context), key.context]
-    micro = torch.cat([key.micro for key in keys for _ in range(2)])
-    v = model.predict_v(torch.cat(inputs), timestep, torch.cat(contexts), micro)
-    return [(v[2 * k : 2 * k + 1], v[2 * k + 1 : 2 * k + 2]) for k in range(len(keys))]
+    micro = [key.micro for key in keys for _ in range(2)]
+    v: list[Any] = [None] * len(inputs)
+    for part in [slice(None)] if model.guidance_together else [slice(0, None, 2), slice(1, None, 2)]:
+        given = torch.cat(inputs[part]), timestep, torch.cat(contexts[part]), torch.cat(micro[part])
+        v[part] = model.predict_v(*given).split(1)
+    return list(zip(v[::2], v[1::2], strict=True))
 
 
 def ramps(guidance: tuple[float, float], frames: int, *, constant: bool) -> Tensor:

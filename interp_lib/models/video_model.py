@@ -26,7 +26,8 @@ class VideoModel:
 
     unet_calls counts the calls of `predict_v`, one batched call counted once. Latents `[1,T,C,h,w]` are float32 outside
     the networks. reverse: backward-motion deltas, U-Net parameter name -> what is added to it, or None. frames: how
-    many the model was made for, max_frames: how many it takes.
+    many the model was made for, max_frames: how many it takes. guidance_together: whether the branches of guidance, with
+    and without the image, share a U-Net call; False halves what a call holds and doubles the calls, the frames stay.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class VideoModel:
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
+        self.guidance_together = True
         self.turns: Turns | None = None  # of the networks on the device, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)

@@ -39,7 +39,8 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
     mean square over the standard deviation. memory_mib: of every way, and of a process that only loads the model.
     """
     device = str(pick_device(device))  # memory first: beside this process's own networks others might not fit
-    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS[:2])}
+    ways = ("nothing", "one call", "branches apart", "two networks")
+    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ways}
     model = load(source, device)
     made = make_task(model, **task)
     other = second_network(model)
@@ -148,10 +149,12 @@ def stored_maps(model: VideoModel, task: Task) -> int:
 
 
 def memory_of(way: str, source: str, device: str, **task: Any) -> float:
-    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
+    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing, "branches apart"
+    for one call each of the branches of guidance."""
     model = load(source, device)
+    model.guidance_together = way != "branches apart"
     made = make_task(model, **task)
     other = second_network(model) if way == "two networks" else None
     with torch.no_grad():
-        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
+        work = (lambda: None) if way == "nothing" else (lambda: sample(WAYS[1 if other else 0], model, other, made))
         return peak_memory(work, model.device)[1]
