@@ -84,8 +84,8 @@ def unet_calls(method: str, steps: int, recurrence: int) -> int:
 
 
 def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma: float, timestep: Tensor) -> Any:
-    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them, or one for
-    each branch where the model's `guidance_together` is False.
+    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them, or
+    one for each branch where the model's `guidance_together` is False.
 
     The batch is (without, with) of the first direction, then of the second; without = zeros for embedding and latent.
     """

@@ -26,8 +26,8 @@ class VideoModel:
 
     unet_calls counts the calls of `predict_v`, one batched call counted once. Latents `[1,T,C,h,w]` are float32 outside
     the networks. reverse: backward-motion deltas, U-Net parameter name -> what is added to it, or None. frames: how
-    many the model was made for, max_frames: how many it takes. guidance_together: whether the branches of guidance, with
-    and without the image, share a U-Net call; False halves what a call holds and doubles the calls, the frames stay.
+    many the model was made for, max_frames: how many it takes. guidance_together: whether the branches of guidance,
+    with and without the image, share a U-Net call; False halves what a call holds and doubles the calls, no more.
     """
 
     def __init__(

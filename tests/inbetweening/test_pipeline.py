@@ -1,6 +1,6 @@
 """`inbetween` and `animate` whole: seeds, switches, sizes, the order of time, and what they refuse."""
 
-from copy import copy
+from copy import copy, deepcopy
 
 import pytest
 import torch
@@ -66,14 +66,15 @@ def test_the_state_of_every_step_is_handed_out(tiny, keyframes):
 
 @pytest.mark.parametrize("method", ["no-finetune", "trf", "vibid", "forward"])
 def test_branches_of_guidance_one_by_one_change_rounding_alone(tiny, keyframes, method):
-    together, alone = run(tiny, keyframes, method=method), copy(tiny)
-    alone.guidance_together = False
-    held = []
-    with tiny.unet.register_forward_pre_hook(lambda unet, given: held.append(len(given[0]))):
-        apart = run(alone, keyframes, method=method)
+    model, held = copy(tiny), []
+    model.unet = deepcopy(tiny.unet).double()  # a random network amplifies rounding
+    together = run(model, keyframes, method=method)
+    model.guidance_together = False
+    with model.unet.register_forward_pre_hook(lambda unet, given: held.append(len(given[0]))):
+        apart = run(model, keyframes, method=method)
     assert apart.unet_calls == 2 * together.unet_calls == len(held)
     assert set(held) == {1 if method in ("vibid", "forward") else 2}  # half of what one call held
-    assert far(apart.latents, together.latents) < 1e-4
+    assert far(apart.latents, together.latents) < 1e-5
 
 
 def test_presets_differ_in_the_guidance_of_the_average(tiny, keyframes):
