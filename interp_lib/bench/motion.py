@@ -20,7 +20,8 @@ THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count a
 def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
     """Held-out calm clips (seeds `first`, ...; training starts at a million): one actor that moves the way it faces."""
     count, first = check_int("count", count, 1), check_int("first", first, 0)
-    frames, size = check_int("frames", frames, 2), check_size("size", size, LEAST)
+    frames = check_int("frames", frames, 2)
+    check_size("size", size, LEAST)
     return [Clip(calm_scene(seed), frames=frames, size=size) for seed in range(first, first + count)]
 
 
