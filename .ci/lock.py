@@ -4,7 +4,8 @@
     python .ci/lock.py check    fail when the lock is stale or asks for what no plain machine has
 
 torch is pinned without its local version and nothing carries a hash, so that pip may take the build that fits the
-machine (CPU or CUDA). For the same reason CUDA's own packages stay out: torch asks for them where it needs them.
+machine (CPU or CUDA); pip takes hashes for all lines or for none. The check wants every line to be one exact version.
+For the same reason CUDA's own packages stay out: torch asks for them where it needs them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 PINNED = ["torch==2.13.0"]
 FROM_TORCH = re.compile(r"^(nvidia-|cuda-|triton$)")
+PIN = re.compile(r"([a-z0-9-]+)==([0-9][A-Za-z0-9.]*)")  # one version of a package from the index, nothing else
 UNWANTED = re.compile(r"^(nvidia-|cuda-|triton$|torchvision$|xformers$|cupy)")
 
 
@@ -38,9 +40,13 @@ def digest() -> str:
     return hashlib.sha256("\n".join(wanted() + PINNED).encode()).hexdigest()
 
 
-def pins() -> dict[str, str]:
+def entries() -> list[str]:
     lines = (line.strip() for line in LOCK.read_text().splitlines())
-    return dict(line.split("==", 1) for line in lines if line and not line.startswith("#"))
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def pins() -> dict[str, str]:
+    return dict(match.groups() for line in entries() if (match := PIN.fullmatch(line)))
 
 
 def write() -> None:
@@ -71,6 +77,11 @@ def problems() -> list[str]:
             found.append(f"requirements.lock lacks {requirement.name}: run `make lock`")
         elif not requirement.specifier.contains(version, prereleases=True):
             found.append(f"requirements.lock has {requirement.name} {version}, pyproject.toml wants {requirement}")
+    found += [
+        f"requirements.lock has {line!r}: every line is name==version, without an address, a range or an option"
+        for line in entries()
+        if not PIN.fullmatch(line)
+    ]
     found += [
         f"requirements.lock has {name}: no default install may need it" for name in locked if UNWANTED.match(name)
     ]

@@ -9,18 +9,11 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
 
 from interp_lib import cli_video
+from interp_lib.commands import Parser
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse without the usage lines before an error: one sentence is what helps."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help shows all options)\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +47,7 @@ def _fail(sentence: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m interp_lib", description="Frames between two images, by a diffusion model.")
+    parser = Parser(prog="python -m interp_lib", description="Frames between two images, by a diffusion model.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     pairs = commands.add_parser("pairs", help="list the bundled image pairs")
     pairs.set_defaults(run=_run_pairs)
@@ -121,8 +114,8 @@ def _rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate between 0 and 100")
+    if not 0.01 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate between 0.01 and 100")
     return value
 
 

@@ -101,6 +101,8 @@ def _fit(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.output} is no name for deltas: let it end in .safetensors.")
     if not args.output.parent.is_dir():
         raise FileNotFoundError(f"the folder {args.output.parent} does not exist: create it, or give another --output.")
+    if args.output.is_dir() or not os.access(args.output.parent, os.W_OK):
+        raise ValueError(f"{args.output} cannot be written: give another --output.")
     import torch
 
     from interp_lib import fit_backward_motion, load_clips, load_video_model

@@ -13,15 +13,39 @@ from pathlib import Path
 def whole(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, with its suffix, that is renamed to it when the body has ended well.
 
-    An interrupted or failing body leaves whatever was there before untouched.
+    An interrupted or failing body leaves whatever was there before untouched. Raises FileNotFoundError where the folder
+    does not exist, ValueError where `path` is a folder itself, and OSError, in one sentence, when the disk is full or
+    may not be written to.
     """
     path = Path(path)
+    check_target(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        if reason := _reason(error):
+            raise OSError(f"{path} cannot be written ({reason}): make room there, or name another place.") from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """FileNotFoundError or ValueError unless a file can have this path; for long work, before it begins."""
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first, or name another.")
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name a file.")
+
+
+def _reason(error: Exception) -> str:
+    """Why the system would not write a file, in one line; "" for an error of another kind."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, OSError):
+        return error.strerror or said
+    # safetensors and torch.save have their own kinds of error for what the disk says
+    return said if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in said else ""
 
 
 def sweep(folder: str | Path) -> None:

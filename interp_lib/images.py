@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +28,35 @@ def open_image(path: str | Path) -> tuple[Tensor, list[str]]:
     Raises FileNotFoundError for a missing file and ValueError for one that is no image, is cut short, is too small or
     too large to be decoded safely.
     """
-    path = Path(path)
-    if path.is_dir():
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
+    if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, not an image: name one file.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # (Path.is_file raises for a name that is too long)
         raise FileNotFoundError(f"{path} does not exist: give the path of an image file.")
+    with _reading(str(path)):
+        image = Image.open(path)
+    with image:
+        return _from_pil(image, str(path))
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What Pillow raises while it reads or converts an image, as one sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # by default twice the limit is let through
-            with Image.open(path) as image:
-                return _from_pil(image, str(path))
+            yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise ValueError(f"{path} has more than {limit} million pixels: make it smaller first.") from None
+        raise ValueError(f"{name} has more than {limit} million pixels: make it smaller first.") from None
     except Image.UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read: use PNG, JPEG or WebP.") from None
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}): it may be damaged, save it again.") from None
+        raise ValueError(f"{name} is not an image that Pillow can read: use PNG, JPEG or WebP.") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged file sets off is not foreseeable
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{name} cannot be read as an image ({said}): it may be damaged, save it again.") from None
 
 
 def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] | None = None) -> Tensor:
@@ -171,8 +186,17 @@ def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple
 
 
 def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
-    notes: list[str] = []
     _check_side(image.height, image.width, name)
+    with _reading(name):
+        image, notes = _decoded(image, name)
+    if image.mode != "RGB":
+        return _from_deep_grey(image, name, notes)
+    return from_bytes(np.asarray(image)), notes
+
+
+def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
+    """The image upright, in RGB or in grey of more than 8 bits, and what was done to it."""
+    notes: list[str] = []
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"{name}: the first of {image.n_frames} frames is used")
     tiles = getattr(image, "tile", None)
@@ -183,7 +207,7 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
         notes.append(f"{name}: turned upright as its EXIF orientation says")
     mode = image.mode
     if mode in ("I", "F") or mode.startswith("I;16"):
-        return _from_deep_grey(image, name, notes)
+        return image, notes
     if "A" in mode or "a" in mode or "transparency" in image.info:  # LA, PA, RGBa, or a transparent colour
         image = image.convert("RGBA")
         if image.getextrema()[3][0] < 255:
@@ -196,7 +220,7 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
         notes.append(f"{name}: {kinds.get(mode, mode)} image converted to RGB")
     if sixteen:
         notes.append(f"{name}: 16 bits per channel reduced to 8")
-    return from_bytes(np.asarray(image.convert("RGB"))), notes
+    return image.convert("RGB"), notes
 
 
 def _from_deep_grey(image: Image.Image, name: str, notes: list[str]) -> tuple[Tensor, list[str]]:

@@ -69,6 +69,17 @@ def test_the_lock_asks_for_nothing_a_plain_machine_lacks(house, line):
     assert line.split("==")[0] in lock_check(house).stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["einops", "einops>=0.8", "einops==0.*", "einops @ https://example.org/a.whl", "git+https://example.org/a", "-e ."]
+    + ["--index-url https://example.org", "-r other.txt", "einops==0.8; python_version > '3'"],
+)
+def test_the_lock_holds_exact_versions_and_nothing_else(house, line):
+    (house / "requirements.lock").open("a").write(line + "\n")
+    said = lock_check(house).stderr
+    assert line in said and "every line is name==version" in said
+
+
 def test_torch_is_pinned_without_local_version_or_hash():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     assert "torch==2.13.0" in lines

@@ -95,61 +95,6 @@ def test_first_frame_of_an_animation(tmp_path):
     assert float(image[0, 0].min()) > 0.9 and "first of 2 frames" in notes[0]
 
 
-@pytest.fixture(scope="module")
-def bad_files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "text.png").write_text("hello")
-    (folder / "empty.png").write_bytes(b"")
-    whole = save(folder / "whole.png", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
-    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    save(folder / "pixel.png", RGB[:1, :1])
-    save(folder / "flat.png", RGB[:4])
-    Image.fromarray(np.full((12, 20), np.nan, np.float32)).save(folder / "nan.tif")
-    Image.fromarray(np.full((12, 20), 7.0, np.float32)).save(folder / "range.tif")
-    Image.new("1", (10000, 10000)).save(folder / "bomb.png")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "words"),
-    [
-        ("missing.png", FileNotFoundError, "does not exist"),
-        (".", ValueError, "folder"),
-        ("text.png", ValueError, "not an image"),
-        ("empty.png", ValueError, "not an image"),
-        ("cut.png", ValueError, "damaged"),
-        ("pixel.png", ValueError, "1x1 pixels"),
-        ("flat.png", ValueError, "20x4 pixels"),
-        ("nan.tif", ValueError, "NaN"),
-        ("range.tif", ValueError, "from 7 to 7"),
-        ("bomb.png", ValueError, "million pixels"),
-    ],
-)
-def test_wrong_files_give_one_sentence_with_the_path(bad_files, name, kind, words):
-    with pytest.raises(kind, match=words) as caught:
-        open_image(bad_files / name)
-    sentence = str(caught.value)
-    assert str(bad_files / name) in sentence and "\n" not in sentence and sentence.endswith(".")
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (torch.full((3, 16, 16), float("nan")), "NaN"),
-        (torch.full((3, 16, 16), 255.0), r"\[0,1\]"),
-        (torch.full((3, 16, 16), -0.5), r"\[0,1\]"),
-        (torch.zeros(3, 16, 16, dtype=torch.uint8), "divide by 255"),
-        (torch.zeros(1, 16, 16), "shape"),
-        (torch.zeros(0, 3, 16, 16), "shape"),
-        (torch.zeros(3, 16, 7), "8 pixels"),
-        (np.zeros((3, 16, 16)), "ndarray"),
-    ],
-)
-def test_wrong_tensors(value, words):
-    with pytest.raises(ValueError, match=words):
-        as_images(value, name="image0")
-
-
 def test_tensors_pass_through_and_pil_round_trips():
     x = planes(RGB)
     assert (

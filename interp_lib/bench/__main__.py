@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from interp_lib.commands import Parser
 from interp_lib.files import whole
 
 Asked = argparse.Namespace
@@ -157,6 +158,8 @@ def _check(asked: Asked) -> None:
     """Everything that can be wrong, before anything is timed; sizes that were not given are the models' own."""
     from interp_lib import load_image_model, load_pair, load_video_model
 
+    if unknown := [part for part in asked.parts if part not in PARTS]:
+        raise ValueError(f"there is no part {unknown[0]!r}: there are {', '.join(PARTS)}.")
     if asked.out.is_dir():
         raise ValueError(f"--out {asked.out} is a folder: name a file.")
     if any(part not in VIDEO for part in asked.parts or PARTS):
@@ -212,7 +215,7 @@ def _sides(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench", description=__doc__)
+    parser = Parser(prog="python -m interp_lib.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all of {', '.join(PARTS)})")
     parser.add_argument("--model", default="embedded", help="image model: a diffusers folder or name")
     parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")

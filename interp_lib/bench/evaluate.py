@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from interp_lib.bench.measures import Unavailable, distributions, perceptual
 from interp_lib.bench.measures.catalogue import MEASURES, Flow, Given, Measure
 from interp_lib.bench.optical_flow import tvl1_flow
-from interp_lib.checks import check_choice
+from interp_lib.checks import check_choice, check_tensors
 from interp_lib.images import as_images
 
 
@@ -90,7 +90,7 @@ def _chosen(metrics: str | Sequence[str], given: Given) -> list[str]:
 
 def check_metrics(metrics: str | Sequence[str]) -> list[str]:
     """The names in `metrics` as a list, "auto" among them as it is; ValueError for one that does not exist."""
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = list(metrics) if isinstance(metrics, Iterable) and not isinstance(metrics, str) else [metrics]
     for name in names:
         if name == "fvd":
             raise ValueError("fvd compares two sets of clips: collect them and call measures.distributions.fvd.")
@@ -126,6 +126,8 @@ def _check(
         ends = _like("endpoints", endpoints, frames, (2, 3, *size), "the two inputs at the frames' size")
     if ground is not None:
         ground = _like("ground", ground, frames, (1, 3, *size), "one image at the frames' size")
+    if moving is not None:
+        check_tensors(moving=moving)
     if moving is not None and (tuple(moving.shape) != (count, 1, *size) or moving.dtype != torch.bool):
         found = f"{moving.dtype} {tuple(moving.shape)}"
         raise ValueError(f"moving is {found}: it must be torch.bool {(count, 1, *size)}, one mask a frame.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import os
 import tokenize
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ def code_hash(module: str) -> str:
 def weights_hash(kind: str, source: str = "embedded") -> str:
     """Of the embedded "image" or "video" model and the photographs; of another folder; a hub id stands for itself."""
     if source != "embedded":
-        return _inputs_hash(Path(source), (".",)) if Path(source).is_dir() else source
+        return _inputs_hash(Path(source), (".",)) if os.path.isdir(source) else source
     return _inputs_hash(ROOT, INPUTS[kind])
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp_lib.checks import check_tensors
 from interp_lib.dreammover.features import pca_project
 from interp_lib.dreammover.flow import backwarp, pixel_grid
 
@@ -70,8 +71,12 @@ def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor, *, apart: float 
 
 
 def _on_grid(colours: Tensor, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    if len(colours) != 2 or not mask.any():
-        raise ValueError(f"agreement: give colours of two images (not {len(colours)}) and a mask with a pixel in it")
+    check_tensors(colours=colours, flow=flow, mask=mask)
+    if len(colours) != 2 or mask.shape != flow[:, :1].shape or mask.dtype != torch.bool or not mask.any():
+        raise ValueError(
+            f"agreement: give colours of two images (not {len(colours)}) and a mask with a pixel in it, torch.bool "
+            f"[1,1,H,W] like the flow (not {mask.dtype} {list(mask.shape)})"
+        )
     first, second = F.interpolate(colours.to(flow), flow.shape[-2:], mode="bilinear", align_corners=False).split(1)
     return first, second
 

@@ -4,6 +4,7 @@ start from, and a line here."""
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ def run_method(name: str, model: Any, pair: Pair, *, frames: int = 7, seed: int 
     options: those of its `make` in `baselines/`. Raises ValueError for an unknown name and for another option.
     """
     method = find_method(name)
+    if not isinstance(pair, Pair):
+        raise ValueError(f"pair is a {type(pair).__name__}: give load_pair(...) or render_pair(...).")
     if unknown := sorted(set(options) - method.takes()):
         raise ValueError(
             f"{name} has no option {unknown[0]!r}: it takes {', '.join(sorted(method.takes())) or 'none'}."
@@ -103,6 +106,8 @@ def find_method(name: str) -> Method:
         raise ValueError(f"{name!r} is no name of a method: there are {', '.join(METHODS)}, and {EXTERNAL}FOLDER.")
     if name.startswith(EXTERNAL):
         file, options = "external", {"folder": name.removeprefix(EXTERNAL)}
+        if not os.path.isdir(os.path.expanduser(options["folder"])):
+            raise FileNotFoundError(f"{name!r}: there is no such folder, give one that holds a case's frames each.")
     elif name in METHODS:
         file, options = METHODS[name]
     else:

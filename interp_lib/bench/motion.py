@@ -8,16 +8,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_size, check_tensors
 from interp_lib.world.clips import calm_scene
 from interp_lib.world.render import render
 from interp_lib.world.scene import Scene
-from interp_lib.world.truth import Clip
+from interp_lib.world.truth import LEAST, Clip
 
 THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count as actor
 
 
 def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
     """Held-out calm clips (seeds `first`, ...; training starts at a million): one actor that moves the way it faces."""
+    count, first = check_int("count", count, 1), check_int("first", first, 0)
+    frames = check_int("frames", frames, 2)
+    check_size("size", size, LEAST)
     return [Clip(calm_scene(seed), frames=frames, size=size) for seed in range(first, first + count)]
 
 
@@ -59,6 +63,10 @@ def actor_spread(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD
 
 def _actor_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """[T,H,W]: 0 below the threshold, 1 from 0.1 above it, whatever the colours; and its sum per frame."""
+    check_tensors(frames=frames, ground=ground)
+    if frames.ndim != 4 or ground.shape != (1, *frames.shape[1:]):
+        shapes = f"{list(frames.shape)} and {list(ground.shape)}"
+        raise ValueError(f"frames and ground have shapes {shapes}: give [T,3,H,W] and [1,3,H,W] of one size.")
     weight = (((frames - ground).abs().amax(1) - threshold) / 0.1).clamp(0, 1)
     return weight, weight.sum((1, 2))
 

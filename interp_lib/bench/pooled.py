@@ -78,7 +78,7 @@ def _fvd(made: list[Tensor], truths: list[Tensor]) -> float | str:
 
 def _between(out: Path, row: Row) -> Tensor:
     """The frames between the ends [n,3,H,W] of an item, from the strip that `benchmark` keeps."""
-    path = out / "frames" / f"{row['file']}.png"
+    path = out / "frames" / f"{Path(row['file']).name}.png"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run the benchmark with save_frames=True in another folder.")
     strip = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255

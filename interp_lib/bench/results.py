@@ -8,7 +8,6 @@ as it is measured, so that an interrupted run goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_lib.bench.fingerprint import LIBRARY, ROOT, code_hash, weights_hash
+from interp_lib.commands import Parser
 from interp_lib.files import whole
+from interp_lib.models.folder import find_folder
 
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel
@@ -55,8 +56,7 @@ def load_results(study: str, *, folder: Path = TABLES) -> Results:
     name the command that renews it.
     """
     path, renew = folder / f"{study}.json", f"run `python -m interp_lib.bench.results {study}` (or `make results`)"
-    if study not in studies():
-        raise ValueError(f"there is no study {study!r}: there are {', '.join(studies())}")
+    _module(study)
     if not path.is_file():
         raise FileNotFoundError(f"the table of {study} has not been computed: {renew}")
     table = json.loads(path.read_text(encoding="utf-8"))
@@ -110,6 +110,8 @@ def _again(study: str, index: int) -> list[Row]:
 
 
 def _module(study: str) -> Any:
+    if study not in studies():
+        raise ValueError(f"there is no study {study!r}: there are {', '.join(studies())}")
     return import_module(f"interp_lib.bench.studies.{study}")
 
 
@@ -130,6 +132,7 @@ def compute(
     one thread each, so that their number changes no digit.
     """
     marks = fingerprint(study)
+    find_folder(source, embedded=_kind(study))
     marks |= {"weights": weights_hash(_kind(study), source)}
     done = work / f"{study}-{hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]}"
     done.mkdir(parents=True, exist_ok=True)
@@ -180,7 +183,7 @@ def _measure(study: str, index: int, done: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.results", description="Renew stale tables.")
+    parser = Parser(prog="python -m interp_lib.bench.results", description="Renew stale tables.")
     parser.add_argument("studies", nargs="*", help=f"which (default: every stale one of {', '.join(studies())})")
     parser.add_argument("--model", default="embedded", help="tables of another model go to build/results")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
@@ -205,8 +208,12 @@ def main(arguments: list[str] | None = None) -> int:
                 print(error, file=sys.stderr)
                 return 2
             continue
-        path = compute(study, asked.model, out=TABLES if embedded else Path("build/results"), workers=asked.workers)
-        print(f"{study}: {path}")
+        try:
+            out = TABLES if embedded else Path("build/results")
+            print(f"{study}: {compute(study, asked.model, out=out, workers=asked.workers)}")
+        except (ValueError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 2
     return 0
 
 

@@ -22,6 +22,7 @@ from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
 from interp_lib.files import sweep, whole
+from interp_lib.models.folder import find_folder, pick_device
 from interp_lib.types import Pair
 
 # code that every result depends on, and what loads a model of each kind
@@ -69,6 +70,10 @@ def benchmark(
     how = {"seeds": seeds, "frames": frames, "size": size, "model": model, "video_model": video_model}
     how |= {"device": device, "settings": settings, "metrics": metrics, "save_frames": save_frames}
     items, told = plan(methods, pairs, **how)
+    if ray is None:  # on a cluster the workers know
+        _check_machine(items, told)
+    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
+        raise ValueError(f"out={out!r} is no folder: name one for the results.")
     folder, workers = Path(out), None if workers is None else check_int("workers", workers, 1)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
@@ -95,9 +100,15 @@ def plan(
     save_frames: bool = True,
 ) -> tuple[list[Item], Settings]:
     """What `benchmark` would do with these arguments: the items, in the order of the table, and what they share."""
-    chosen = [find_method(name) for name in ([methods] if isinstance(methods, str) else methods)]
+    several = isinstance(methods, Iterable) and not isinstance(methods, str)
+    chosen = [find_method(name) for name in (methods if several else [methods])]
     cases = _cases(pairs)
     frames, numbers = check_int("frames", frames, 1), _seeds(seeds)
+    if not isinstance(settings, (dict, type(None))):
+        raise ValueError(f"settings={settings!r}: give a dictionary of options, such as {{'steps': 20}}.")
+    for name, source in (("model", model), ("video_model", video_model)):
+        if not isinstance(source, (str, os.PathLike)):
+            raise ValueError(f"{name}={source!r}: give 'embedded', a diffusers folder, or a hub name.")
     shared = dict(settings or {})
     known = set().union(*(method.takes() for method in chosen))
     if unknown := sorted(set(shared) - known):
@@ -117,6 +128,13 @@ def plan(
     code = {name: code_hash(name) for name in {*MEASURING, *LOADERS.values(), *(m.module for m in chosen)}}
     marked = list(zip(cases, case_marks(cases), strict=True))
     return [_item(method, *case, seed, how, code) for method in chosen for case in marked for seed in numbers], how
+
+
+def _check_machine(items: list[Item], how: Settings) -> None:
+    """ValueError or FileNotFoundError for a device or a model that no item could be made with here."""
+    pick_device(how.device)
+    for kind in {find_method(item.method).kind for item in items} - {None}:
+        find_folder(how.models[kind], embedded=kind)
 
 
 def _scratch(folder: Path, how: Settings) -> Path:

@@ -25,6 +25,8 @@ def summarise(
     """
     groups: dict[Any, list[Row]] = {}
     for row in rows:
+        if by not in row:
+            raise ValueError(f"by={by!r} is no column of these rows: they have {', '.join(map(str, row))}.")
         groups.setdefault(row[by], []).append(row)
     return {name: {column: _moments(members, column) for column in columns} for name, members in groups.items()}
 
@@ -38,6 +40,8 @@ def _moments(rows: list[Row], column: str) -> tuple[float, float, int]:
 
 def ranking(summary: dict[Any, dict[str, tuple[float, float, int]]], column: str) -> list[Any]:
     """The groups from best to worst in one column; groups without a number are left out."""
+    if summary and column not in (columns := next(iter(summary.values()))):
+        raise ValueError(f"column={column!r} is not in the summary: it has {', '.join(columns)}.")
     known = [name for name, cells in summary.items() if cells[column][2]]
     if column in NEAR_ONE:
         return sorted(known, key=lambda name: abs(summary[name][column][0] - 1))

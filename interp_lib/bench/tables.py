@@ -19,6 +19,7 @@ from interp_lib.bench.results import Results, Row
 from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
 from interp_lib.bench.work import Item, Settings
+from interp_lib.commands import Parser
 from interp_lib.files import whole
 
 PUBLISHED = RESULTS / "bench"
@@ -180,8 +181,8 @@ def _make(name: str, asked: argparse.Namespace) -> None:
         print(publish(name, made, _distances(out, made)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.tables", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m interp_lib.bench.tables", description=__doc__)
     parser.add_argument("tables", nargs="*", help=f"which (default: all of {', '.join(TABLES)})")
     parser.add_argument("--out", type=Path, default=Path("build/tables"), help="folder of the results; resumed")
     parser.add_argument("--cases", help='other cases, such as "world-bench:10", "clip-bench" or "pairs:FOLDER"')

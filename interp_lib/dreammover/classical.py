@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_number
+from interp_lib.images import as_images
+
 FLAT = 1e-2  # contrast (root mean square per value, images in [0,1]) below which a patch tells nothing
 
 
@@ -20,7 +23,13 @@ def block_flow(
     patch: side in pixels. penalty: what a displacement of the whole diagonal costs in correlation, so that ties and
     flat patches stay where they are. image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
     """
+    factor, patch = check_int("factor", factor, 1), check_int("patch", patch, 2)
+    stride, penalty = check_int("stride", stride, 1), check_number("penalty", penalty, 0)
+    image0, image1 = as_images(image0, name="image0"), as_images(image1, name="image1")
     height, width = image0.shape[-2:]
+    if image0.shape != image1.shape or len(image0) != 1 or height % factor or width % factor:
+        shapes = f"{list(image0.shape)} and {list(image1.shape)}"
+        raise ValueError(f"block_flow compares two images [1,3,H,W] with sides multiples of {factor}, not {shapes}.")
     h, w = height // factor, width // factor
     source = _patches(image0, patch, range(factor // 2, height, factor), range(factor // 2, width, factor))
     y, x = torch.meshgrid(
@@ -47,6 +56,10 @@ def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
     Source: ours, the control for `diffusion_features` in `match_features`.
     image: [N,3,H,W] in [0,1], sides multiples of `stride`. Returns [N, 3*patch*patch, H/stride, W/stride].
     """
+    image, stride = as_images(image), check_int("stride", stride, 1)
+    patch = check_int("patch", patch, stride)
+    if any(side % stride for side in image.shape[-2:]):
+        raise ValueError(f"image is {list(image.shape)}: both sides must be multiples of stride={stride}.")
     padded = F.pad(image, ((patch - stride) // 2,) * 4, mode="reflect")
     columns = F.unfold(padded, patch, stride=stride)
     return (columns - columns.mean(1, keepdim=True)).unflatten(2, tuple(side // stride for side in image.shape[-2:]))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.checks import check_int
+from interp_lib.checks import check_int, check_tensors
 from interp_lib.dreammover.ddim import Inversion, image_batch, inversion_steps, timesteps
 from interp_lib.dreammover.flow import match_features
-from interp_lib.models.image_model import ImageModel
+from interp_lib.models.image_model import ImageModel, check_model
 
 
 class _BlockDone(Exception):
@@ -41,6 +41,7 @@ def diffusion_features(
     steps = len(schedule)
     step = check_int("step", step, 1, steps, "steps")
     block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
+    _check_inversion(inversion)
     if inversion is not None and inversion.steps != steps:
         raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
     context = model.embed_text(prompt)
@@ -61,6 +62,8 @@ def estimate_flow(
     U-Net calls: one, and one more for every step that the inversion lacks.
     Raises ValueError for an inversion of other than two images and a step or block out of range.
     """
+    check_model(model)
+    _check_inversion(inversion, needed=True)
     size = tuple(inversion.latents[0].shape[-2:])
     if len(inversion.latents[0]) != 2:
         raise ValueError(f"inversion holds {len(inversion.latents[0])} images: invert the two of one pair together.")
@@ -71,12 +74,18 @@ def estimate_flow(
     return match_features(first, second, size=size), match_features(second, first, size=size)
 
 
+def _check_inversion(inversion: object, *, needed: bool = False) -> None:
+    if not isinstance(inversion, Inversion) and (needed or inversion is not None):
+        raise ValueError(f"inversion is a {type(inversion).__name__}: give what invert(model, images) returns.")
+
+
 def feature_block(model: ImageModel, size: int, *, cells: int = 32) -> int:
     """The up-block to read features of `size` px images from: the paper's second, or where that is too coarse the first
     after it that puts out at least `cells` a side (Stable Diffusion's second puts out 32 at 512 px).
 
     Source: ours; section 4.1 names the second, counted from 0 it is 1. The last one where all are too coarse.
     """
+    check_model(model)
     blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
     fine = [k for k in range(1, blocks) if latent >> max(blocks - 2 - k, 0) >= cells]
     return fine[0] if fine else blocks - 1
@@ -108,8 +117,11 @@ def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
     the loading of largest magnitude is positive. float64 inside, the input's dtype outside.
     Raises ValueError unless features are [N,C,h,w] with at least `components` channels and positions.
     """
+    check_tensors(features=features)
     if features.ndim != 4:
         raise ValueError(f"features has shape {list(features.shape)}: give [N,C,h,w].")
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError("features holds NaN or infinite values: check the network's dtype, float32 is safe.")
     n, c, h, w = features.shape
     components = check_int("components", components, 1, min(c, n * h * w), "the lesser of channels and positions")
     device = "cpu" if features.device.type == "mps" else features.device  # MPS has no float64

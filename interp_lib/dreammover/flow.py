@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.checks import check_int, check_size
+from interp_lib.checks import check_int, check_number, check_size, check_tensors
 
 # Cosines closer than this count as equal: a hundred times float64 rounding, far below any gap that means something.
 COSINE_TIE = 1e-12
@@ -33,6 +33,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def check_flow(flow: Tensor, like: Tensor) -> None:
     """Raise ValueError unless `flow` is a finite [N,2,h,w] on the grid and batch of `like` [N,C,h,w]."""
+    check_tensors(flow=flow, image=like)
     if like.ndim != 4 or tuple(flow.shape) != (like.shape[0], 2, *like.shape[2:]):
         raise ValueError(
             f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}: a flow for [N,C,h,w] is [N,2,h,w]."
@@ -42,6 +43,7 @@ def check_flow(flow: Tensor, like: Tensor) -> None:
 
 
 def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] | None) -> None:
+    check_tensors(source=source, target=target)
     for name, features in (("source", source), ("target", target)):
         if features.ndim != 4 or not features.is_floating_point() or min(features.shape) < 1:
             raise ValueError(f"{name} must be a float tensor [N,C,h,w] of features, not {tuple(features.shape)}.")
@@ -133,8 +135,11 @@ def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] 
     features: maps [N,C_k,h,w]; size: bring them to this grid first (needed when their grids differ).
     Returns [N, sum C_k, h, w] of unit vectors, for `match_features`.
     """
-    if not features:
-        raise ValueError("features is empty: give at least one feature map [N,C,h,w].")
+    if isinstance(features, Tensor) or not isinstance(features, Sequence) or not features:
+        what = "empty" if isinstance(features, Sequence) else f"a {type(features).__name__}"
+        raise ValueError(f"features is {what}: give a list of at least one feature map [N,C,h,w].")
+    for f in features:
+        _check_features(f, f, None)
     if size is None and len({(len(f), *f.shape[2:]) for f in features}) > 1:
         raise ValueError("the feature maps differ in batch or grid: give size=(h, w) to bring them to one grid.")
     return torch.cat([_on_grid(at_least_float32(f), size) for f in features], dim=1) / math.sqrt(len(features))
@@ -159,8 +164,7 @@ def refine_subpixel(
     """
     _check_features(source, target, size)
     radius = check_int("radius", radius, 0)
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature} must be above 0: it is in units of cosine.")
+    temperature = check_number("temperature", temperature, 0, above=True)
     source, target = (_on_grid(at_least_float32(f), size) for f in (source, target))
     check_flow(flow, source)
     height, width = source.shape[2:]
@@ -186,6 +190,7 @@ def consistency_mask(flow01: Tensor, flow10: Tensor, *, tolerance: float = 2.0) 
     """
     check_flow(flow01, flow01)
     check_flow(flow10, flow01)
+    tolerance = check_number("tolerance", tolerance, 0)
     height, width = flow01.shape[2:]
     x, y = (pixel_grid(height, width, like=flow01) + flow01).unbind(1)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
@@ -219,6 +224,8 @@ def brightness_metric(a: Tensor, b: Tensor, flow: Tensor, *, alpha: float = 10.0
     ones_channel: append a channel of ones to both first, as the released code does (the mean is then over C+1).
     Returns M, [N,1,h,w], in [-10, 0] for alpha >= 0: 0 where the two agree.
     """
+    check_tensors(a=a, b=b)
+    alpha = check_number("alpha", alpha)
     if a.shape != b.shape:
         raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must have the same shape: latents of one pair.")
     a, b = at_least_float32(a), at_least_float32(b)

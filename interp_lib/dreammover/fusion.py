@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_choice
+from interp_lib.checks import check_choice, check_number, check_tensors
 from interp_lib.dreammover.ddim import PRESETS
 from interp_lib.dreammover.flow import at_least_float32, backwarp, brightness_metric, check_flow
 from interp_lib.dreammover.splat import landing, splat_with_coverage
@@ -25,7 +25,10 @@ WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this
 
 def _times(delta: Times, batch: int = 1) -> Tensor:
     """delta as [n,1,1,1] in float64 on the CPU; several times are for one pair, or one each for `batch` pairs."""
-    d = torch.as_tensor(delta, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
+    try:
+        d = torch.as_tensor(delta, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"delta={delta!r} is no time: give a number within [0, 1], or several.") from None
     if d.numel() == 0 or not ((d >= 0) & (d <= 1)).all():
         raise ValueError(f"delta={delta} must lie within [0, 1]: 0 is the time of image 0, 1 that of image 1.")
     if min(len(d), batch) > 1 and len(d) != batch:
@@ -90,6 +93,8 @@ def winning_source(
     weights (within 1e-9 of the larger) go to image 0, then to the lowest pixel. A bilinear weight under 1e-9 is a
     whole-pixel landing that rounding has moved, and counts for nothing.
     """
+    check_flow(flow01, flow01)
+    check_flow(flow10, flow01)
     exact = torch.float32 if flow01.device.type == "mps" else torch.float64  # ties should be ties, not rounding
     d = _times(delta, len(flow01)).to(flow01.device, exact)
     height, width = flow01.shape[2:]
@@ -209,12 +214,14 @@ def fuse_two_level(
     check_choice("preset", preset, PRESETS)
     check_levels(True, high, low)
     low = low or {"paper": "wta", "released": "switch"}[preset]
+    check_tensors(clean0=clean0, clean1=clean1, noise0=noise0, noise1=noise1)
+    alpha_bar = check_number("alpha_bar", alpha_bar)
     if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
         shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
         raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")
-    if not 0 < float(alpha_bar) < 1:
-        raise ValueError(f"alpha_bar={float(alpha_bar)} must lie within (0, 1): the cumulative alpha at step T.")
-    signal, spread = math.sqrt(float(alpha_bar)), math.sqrt(1 - float(alpha_bar))
+    if not 0 < alpha_bar < 1:
+        raise ValueError(f"alpha_bar={alpha_bar} must lie within (0, 1): the cumulative alpha at step T.")
+    signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
     fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
     where = (flow01, flow10, delta)
     metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset, alpha=alpha)

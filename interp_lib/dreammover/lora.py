@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_int
+from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
 from interp_lib.dreammover.lora_training import checkpointed, fixed_order, train_lora
 from interp_lib.files import whole
@@ -35,11 +34,10 @@ class Lora:
 
     def scale(self, strength: float) -> Lora:
         """Multiply the adapter's contribution by `strength` (0 switches it off); returns itself."""
-        if not math.isfinite(strength):
-            raise ValueError(f"strength={strength} is not usable: give a finite number, 1 for the LoRA as trained.")
+        strength = check_number("strength", strength)
         for layer in self.layers():
-            layer.set_scale(self.name, float(strength))
-        self.strength = float(strength)
+            layer.set_scale(self.name, strength)
+        self.strength = strength
         return self
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -120,8 +118,7 @@ def fit_lora(
     check_model(model)
     rank, steps = check_int("rank", rank, 1), check_int("steps", steps, 1)
     seed = _seed_number(seed)
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"lr={lr} is out of range: give a positive learning rate, 5e-4 in the paper.")
+    lr, weight_decay = check_number("lr", lr, 0, above=True), check_number("weight_decay", weight_decay, 0)
     if any(p.is_inference() for p in model.unet.parameters()):
         raise ValueError(
             "The model's weights were made in torch.inference_mode(), which forbids to fit it: load it again."
@@ -151,15 +148,16 @@ def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
     from safetensors.torch import load_file
 
     check_model(model)
-    path = Path(path)
-    if not path.is_file():
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"{path!r} is no path of a LoRA: give a file that fit_lora(...).save has written.")
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"The LoRA {path} does not exist: save one with fit_lora(...).save(path).")
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is no safetensors file ({error}): weights load from safetensors only.") from None
-    ranks = {v.shape[0] for k, v in state.items() if k.endswith("lora_A.weight")}
-    if len(ranks) != 1 or not all(bool(torch.isfinite(v).all()) for v in state.values()):
+    ranks = {v.shape[0] if v.ndim else 0 for k, v in state.items() if k.endswith("lora_A.weight")}
+    if len(ranks) != 1 or 0 in ranks or not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ValueError(
             f"{path} holds no LoRA of one rank with finite weights: save one with fit_lora(...).save(path)."
         )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.checks import check_choice, check_int
+from interp_lib.checks import check_callable, check_choice, check_int, check_switch
 from interp_lib.dreammover.classical import block_flow
 from interp_lib.dreammover.ddim import PRESETS, Inversion, check_until, run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
@@ -80,6 +80,9 @@ def interpolate(
         feature_step = check_int("feature_step", feature_step, 1, steps, "steps")
     feature_block = check_int("feature_block", feature_block, 0, len(model.unet.up_blocks) - 1)
     _check(model, preset=preset, endpoints=endpoints, seed=seed, prompt=prompt, flow=flow, lora=lora)
+    for name, switch in (("two_level", two_level), ("attention", attention)):
+        check_switch(name, switch)
+    check_callable("on_step", on_step)
     check_levels(two_level, high, low)
     images, notes, cropped = _prepare(model, image0, image1)
     given = None if isinstance(flow, str) else _given_flow(flow, images, model, cropped)

@@ -93,6 +93,9 @@ def denoise_between(
     Yields latents [n,C,h,w], until+1 times. U-Net calls: two a step, one where blocks is ().
     """
     context, ends = model.embed_text(prompt), inversion.latents[-1]
+    if not isinstance(middle, Tensor) or middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
+        found = list(middle.shape) if isinstance(middle, Tensor) else type(middle).__name__
+        raise ValueError(f"middle is {found}: give latents [n,{','.join(map(str, ends.shape[1:]))}] at step T.")
     yield middle
     for t, below in pairwise([*map(int, inversion.timesteps.flip(0)), 0]):
         levels = model.alpha_bar(t), model.alpha_bar(below)

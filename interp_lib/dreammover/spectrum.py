@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_number, check_tensors
 from interp_lib.dreammover.flow import at_least_float32
 
 
@@ -17,7 +18,8 @@ def spectrum(x: Tensor) -> Tensor:
     x: [...,h,w]. Returns [...,h,w], frequency zero at row h//2, column w//2. Moving the image around (with wrapping)
     leaves it unchanged.
     """
-    if x.ndim < 2:
+    check_tensors(x=x)
+    if x.ndim < 2 or 0 in x.shape[-2:]:
         raise ValueError(f"x has shape {tuple(x.shape)}: a spectrum needs an image or latent code [..., h, w].")
     return torch.fft.fftshift(torch.fft.fft2(at_least_float32(x)).abs(), dim=(-2, -1))
 
@@ -30,10 +32,10 @@ def high_frequency_energy(x: Tensor, *, centre: float = 0.25) -> Tensor:
     the round(n*sqrt(centre)) =: s from n//2 - s//2 up. 0.25 is half of each side; 1/16 reads "1/4" as of the side.
     Returns [N]. Proportional to the contrast of x; 0 for centre = 1.
     """
+    check_tensors(x=x)
     if x.ndim not in (3, 4):
         raise ValueError(f"x has shape {tuple(x.shape)}: give [N,C,h,w], or one image [C,h,w].")
-    if not 0 <= centre <= 1:
-        raise ValueError(f"centre={centre} must be within [0, 1]: it is the share of the spectrum's area.")
+    centre = check_number("centre", centre, 0, 1)
     amplitude = spectrum(x if x.ndim == 4 else x[None])
     high = torch.ones(amplitude.shape[-2:], dtype=torch.bool, device=amplitude.device)
     rows, columns = (_central(n, centre) for n in amplitude.shape[-2:])

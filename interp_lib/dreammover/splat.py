@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_tensors
 from interp_lib.dreammover.flow import at_least_float32, check_flow, pixel_grid
 
 EPSILON = 1e-7  # keeps a hole at 0/EPSILON = 0
@@ -61,11 +62,18 @@ def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) ->
     weight sums to the number of source pixels when nothing leaves the image.
     """
     check_flow(flow, values)
+    if metric is not None:
+        check_tensors(metric=metric)
     if metric is not None and metric.shape != values[:, :1].shape:
         raise ValueError(f"metric has shape {tuple(metric.shape)}, it must be {tuple(values[:, :1].shape)}: [N,1,h,w].")
     height, width = values.shape[2:]
     index, weight = landing(at_least_float32(flow))
-    importance = weight if metric is None else weight * at_least_float32(metric).flatten(2).exp()
+    importance = weight
+    if metric is not None:
+        scale = at_least_float32(metric).flatten(2).exp()
+        if not bool(torch.isfinite(scale).all()):
+            raise ValueError("metric holds NaN or values whose exponential is infinite: clamp it, to [-10, 10] say.")
+        importance = weight * scale
     moved = at_least_float32(values).flatten(2)[:, :, None] * importance[:, None]  # [N, C, 4, hw]
     terms = torch.cat([moved, importance[:, None].to(moved), weight[:, None].to(moved)], dim=1)
     sums = _sum_at(index.flatten(1), terms.flatten(2), height * width).unflatten(2, (height, width))

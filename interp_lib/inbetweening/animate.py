@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_choice, check_int
+from interp_lib.checks import check_callable, check_choice, check_int, check_switch
 from interp_lib.inbetweening.prepare import (
     OnStep,
     check_deltas,
@@ -74,6 +74,8 @@ def animate(
     check_choice("method", method, ("dual", "no-rotation", "no-finetune"))
     frames, steps = frame_count(model, frames), check_int("steps", steps, 1, 1000)
     check_numbers(guidance, noise_augmentation, fps, motion_bucket)
+    check_switch("reverse", reverse)
+    check_callable("on_step", on_step)
     if reverse:
         check_deltas(model, method)
     rotate = rotating_blocks(model, method, rotate)

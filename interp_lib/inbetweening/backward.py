@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.checks import check_int
-from interp_lib.files import whole
+from interp_lib.checks import check_int, check_number, check_switch
+from interp_lib.files import check_target, whole
 from interp_lib.inbetweening.clips import check_clips, digest
 from interp_lib.inbetweening.prepare import check_numbers
 from interp_lib.inbetweening.sampling import v_target
@@ -29,6 +29,7 @@ from interp_lib.inbetweening.temporal import (
 from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
 
 LOG_SIGMA = (0.7, 1.6)  # mean and standard deviation of log sigma, as SVD was trained
+SEEDS = 10**11  # largest seed: with the step and the process it makes the 64 bits that a generator takes
 
 
 @dataclass
@@ -87,8 +88,11 @@ def fit_backward_motion(
     frames = check_clips(model, clips)
     buckets = _buckets(motion_bucket, len(frames))
     check_numbers((1.0, 1.0), noise_augmentation, fps, 0.0)
-    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
-        raise ValueError(f"lr={lr!r} is out of range: give a learning rate above 0, such as 1e-4.")
+    lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
+    save_every, log_sigma = check_int("save_every", save_every, 1), _spread(log_sigma)
+    check_switch("rotate", rotate)
+    if checkpoint is not None and not os.path.exists(checkpoint):
+        check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
     settings |= {"noise": noise_augmentation, "buckets": buckets.tolist(), "clips": digest(frames)}
     base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
@@ -174,6 +178,12 @@ def _buckets(given: Any, count: int) -> Tensor:
         return torch.as_tensor(given, dtype=torch.float32).expand(count)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"motion_bucket: give one number, or one for each of the {count} clips.") from None
+
+
+def _spread(log_sigma: Any) -> tuple[float, float]:
+    if not isinstance(log_sigma, (tuple, list)) or len(log_sigma) != 2:
+        raise ValueError(f"log_sigma={log_sigma!r}: give a mean and a standard deviation, such as {LOG_SIGMA}.")
+    return check_number("log_sigma[0]", log_sigma[0]), check_number("log_sigma[1]", log_sigma[1], 0)
 
 
 def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) -> None:

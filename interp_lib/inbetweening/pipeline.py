@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_choice, check_int
+from interp_lib.checks import check_callable, check_choice, check_int
 from interp_lib.inbetweening.prepare import (
     OnStep,
     check_deltas,
@@ -75,6 +75,7 @@ def inbetween(
     check_video_model(model)
     check_choice("method", method, METHODS)
     check_choice("preset", preset, PRESETS)
+    check_callable("on_step", on_step)
     frames = frame_count(model, frames)
     steps, recurrence = check_int("steps", steps, 1, 1000), check_int("recurrence", recurrence, 0)
     check_numbers(guidance, noise_augmentation, fps, motion_bucket)

@@ -80,7 +80,7 @@ def frame_count(model: VideoModel, frames: int | None) -> int:
 def make_generator(seed: Any) -> torch.Generator:
     if isinstance(seed, torch.Generator):
         return seed
-    return torch.Generator().manual_seed(check_int("seed", seed, 0))
+    return torch.Generator().manual_seed(check_int("seed", seed, 0, 2**63 - 1))
 
 
 def check_numbers(guidance: Any, noise: Any, fps: Any, bucket: Any) -> None:
@@ -125,6 +125,5 @@ def rotating_blocks(model: VideoModel, method: str, rotate: Any) -> Any:
         return ()
     if rotate is None:
         return None if method == "dual" else (UP_BLOCKS,)
-    blocks = (rotate,) if isinstance(rotate, str) else tuple(rotate)
-    choose_layers(model.unet, blocks)
-    return blocks
+    choose_layers(model.unet, rotate)
+    return (rotate,) if isinstance(rotate, str) else tuple(rotate)

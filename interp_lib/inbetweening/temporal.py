@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_tensors
+
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 TILE = 4096  # pixels whose maps are in memory at a time, in `two_directions`
 
@@ -21,6 +23,9 @@ def rotate_map(a: Tensor) -> Tensor:
     Source: section 4.1. Rotating twice is the identity and rows still sum to one; with the same V and O, the rotated
     map on time-flipped values gives the time-flipped output.
     """
+    check_tensors(a=a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise ValueError(f"a has shape {list(a.shape)}: attention maps are [..., N, N], a row and a column a frame.")
     return a.flip(-2, -1)
 
 
@@ -94,6 +99,8 @@ def rotate_temporal_attention(
     """
     layers = choose_layers(unet, blocks)
     kept = maps.maps if isinstance(maps, TemporalMaps) else maps
+    if not isinstance(kept, Mapping):
+        raise ValueError(f"maps is a {type(maps).__name__}: record them with record_temporal_attention first.")
     if absent := [name for name in layers if name not in kept]:
         raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
     tuned = tuned_weights(layers, deltas)
@@ -141,7 +148,7 @@ def two_directions(
     twice. rotate: blocks that rotate (None all, () none); elsewhere the backward half attends by itself, with deltas of
     to_q and to_k too where there are any. tile: pixels at a time; it changes memory, not the numbers.
     """
-    layers = temporal_attentions(unet)
+    layers, tile = temporal_attentions(unet), check_int("tile", tile, 1)
     rotating = set(choose_layers(unet, rotate)) if rotate is None or len(rotate) else set()
     tuned = tuned_weights(layers, deltas)
 
@@ -181,6 +188,8 @@ def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
     layers = temporal_attentions(unet)
     if blocks is None:
         return layers
+    if not isinstance(blocks, (str, Sequence)):
+        raise ValueError(f"blocks={blocks!r} names no blocks: give 'up_blocks', or a list such as ['up_blocks.1'].")
     for block in [blocks] if isinstance(blocks, str) else blocks:
         if not any(name.startswith(f"{block}.") for name in layers):
             stages = sorted({".".join(name.split(".")[: 1 if name.startswith("mid") else 2]) for name in layers})

@@ -34,12 +34,12 @@ def find_folder(source: str | os.PathLike, *, embedded: str, check: Any = None, 
         if not folder.is_dir():
             raise FileNotFoundError(f"The embedded model is not at data/models/{embedded}: make it with `make models`.")
     else:
-        folder = Path(source).expanduser()
-    if folder.is_dir():
+        folder = Path(os.path.expanduser(source))  # (Path.expanduser raises for an unknown user)
+    if os.path.isdir(folder):
         if check is not None:
             check(folder)
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise ValueError(f"{source} is a file, not a model folder: {_WAY_OUT}.")
     if isinstance(source, str) and _HUB_NAME.fullmatch(source):
         return _from_hub(source, check, parts)
@@ -52,8 +52,8 @@ def read_json(path: Path, what: str) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is no {what}: {path.name} is missing; {_WAY_OUT}.") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}): copy the model folder again.") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON ({first_line(error)}): copy the model folder again.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a JSON {type(content).__name__} in place of an object: copy the folder again.")
     return content
@@ -155,6 +155,9 @@ def _weight_files(folder: Path, part: str, middle: str) -> list[Path]:
     names = read_json(index, "diffusers model folder").get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{index} names no files in its weight_map: copy the model folder again.")
+    for name in set(names.values()):
+        if Path(name).name != name:  # weights lie beside their index, nowhere else
+            raise ValueError(f"{index} names {name!r} in its weight_map, which is no file beside it: copy it again.")
     return [folder / part / name for name in sorted(set(names.values()))]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_int
 from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
 
@@ -102,6 +103,8 @@ class ImageModel:
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
         prompts, length = list(listed), self.prompt_length
         for prompt in prompts:
+            if any(0xD800 <= ord(letter) < 0xE000 for letter in prompt):  # half a letter, which no tokenizer takes
+                raise ValueError(f"prompt={prompt!r} is no valid text: give Unicode without lone surrogates.")
             tokens = len(self.tokenizer(prompt).input_ids)
             if tokens > length:
                 raise ValueError(f"The prompt {prompt[:40]!r}... has {tokens} tokens: at most {length}, so shorten it.")
@@ -138,6 +141,8 @@ class ImageModel:
 
 def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
     """The same U-Net with its initial, random weights, and everything else shared: the control of what was learnt."""
+    check_model(model)
+    seed = check_int("seed", seed, 0, 2**63 - 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         unet = type(model.unet).from_config(model.unet.config)

@@ -54,7 +54,9 @@ def load_video_model(
     variants = [weight_variant(folder, part) for part in PARTS]
     notes = [f"{part}: only fp16 weights there" for part, v in zip(PARTS, variants, strict=True) if v is not None]
     scheduler, normalise = _scheduler(folder), _normalisation(folder)
-    if reverse not in (None, "auto") and not Path(reverse).is_file():
+    if not isinstance(reverse, (str, os.PathLike, type(None))):
+        raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
+    if reverse not in (None, "auto") and not os.path.isfile(reverse):
         raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
     vae_dtype = dtype
     if dtype == torch.float16 and read_json(folder / "vae" / "config.json", "model folder").get("force_upcast"):
@@ -104,6 +106,8 @@ def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
     if not deltas or wrong:
         what = "is empty" if not deltas else f"holds {wrong[0]} {list(deltas[wrong[0]].shape)}, which this U-Net lacks"
         raise ValueError(f"{path} {what}: the deltas belong to another architecture, fit them on this model.")
+    if bad := [name for name, value in deltas.items() if not value.is_floating_point()]:
+        raise ValueError(f"{path} holds {deltas[bad[0]].dtype} values in {bad[0]}: deltas are floats, save them again.")
     if bad := [name for name, value in deltas.items() if not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{path} has NaN or infinite values in {bad[0]}: use another copy of the deltas.")
     return {name: value.float().to(unet.device) for name, value in deltas.items()}

@@ -14,6 +14,7 @@ from interp_lib.images import MIN_SIDE, fit_images, open_image
 from interp_lib.pairs.clips import CLIPS, clips_installed, load_clip
 from interp_lib.pairs.motorcycle import load_motorcycle
 from interp_lib.pairs.resize import resize_pair
+from interp_lib.pairs.videos import natural_order
 from interp_lib.types import Pair
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -53,9 +54,9 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
 def check_source(source: str | Path) -> None:
     """ValueError or FileNotFoundError unless it is a bundled name or a folder; no file is opened to find out."""
     path, known = _path(source), describe_pairs()
-    if str(source) in known or _WORLD.fullmatch(str(source)) or path.is_dir():
+    if str(source) in known or _WORLD.fullmatch(str(source)) or os.path.isdir(path):
         return
-    if path.is_file():
+    if os.path.isfile(path):
         raise ValueError(f"{path} is one file: a pair needs two images, or a folder that holds them.")
     names = ", ".join(known)
     raise FileNotFoundError(f"{source} is neither a folder nor a bundled pair: the bundled ones are {names}.")
@@ -93,8 +94,7 @@ def _from_folder(folder: Path, size: int | tuple[int, int] | None) -> Pair:
     if len(files) < 2:
         kinds = " ".join(IMAGE_SUFFIXES)
         raise ValueError(f"{folder} holds {len(files)} image(s) ({kinds}): a pair needs two, a clip more.")
-    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
-    return _from_files(files, folder.resolve().name, size, clip=len(files) > 2)
+    return _from_files(sorted(files, key=natural_order), folder.resolve().name, size, clip=len(files) > 2)
 
 
 def _from_files(files: list[Path], name: str, size: int | tuple[int, int] | None, *, clip: bool) -> Pair:

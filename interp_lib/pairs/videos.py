@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_int
-from interp_lib.images import fit_images, from_bytes, open_image
+from interp_lib.checks import check_int, check_size
+from interp_lib.images import MIN_SIDE, fit_images, from_bytes, open_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif")
+# What a video file may be: ffmpeg goes by content, and would also follow a list of other files that is named .mp4
+CONTAINERS = ["-format_whitelist", "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg"]
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -35,10 +37,14 @@ def load_clips(
     Raises FileNotFoundError for a folder that is not there, ValueError where it holds no clip, a video cannot be
     decoded, is shorter than (frames-1)*stride+1 frames, or sizes differ while no size is given.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ValueError(f"{folder!r} is no folder: give one that holds videos, or folders of frames.")
     folder = Path(os.path.expanduser(folder))
     frames, stride = check_int("frames", frames, 2), check_int("stride", stride, 1)
     windows, span = check_int("windows", windows, 1), (frames - 1) * stride + 1
-    if not folder.is_dir():
+    if size is not None:
+        check_size("size", size, MIN_SIDE)
+    if not os.path.isdir(folder):
         raise FileNotFoundError(f"{folder} is no folder: give one that holds videos, or folders of frames.")
     sources = sorted((p for p in folder.iterdir() if _is_source(p)), key=natural_order)
     if not sources:
@@ -79,7 +85,7 @@ def _files(folder: Path) -> list[Path]:
 
 def natural_order(path: Path) -> list[int | str]:
     """2.png before 10.png."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def read_pictures(source: Path) -> Iterator[Tensor]:
@@ -96,7 +102,7 @@ def read_pictures(source: Path) -> Iterator[Tensor]:
         return
     import imageio_ffmpeg
 
-    reader = imageio_ffmpeg.read_frames(str(source), pix_fmt="rgb24")
+    reader = imageio_ffmpeg.read_frames(os.path.abspath(source), pix_fmt="rgb24", input_params=CONTAINERS)
     try:
         width, height = next(reader)["size"]
         for data in reader:

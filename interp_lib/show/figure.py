@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_int, check_number, check_tensors
 from interp_lib.files import whole
 from interp_lib.show.media import Media
 from interp_lib.show.provenance import figure_path, library_hash
@@ -100,6 +101,10 @@ def contact_sheet(
     with both ends; titles: one per frame shown, default the position in time from 0 to 1; side: inches per frame.
     Raises ValueError when there is no row, rows differ in T, or titles do not match.
     """
+    if not isinstance(rows, dict):
+        raise ValueError(f"contact_sheet needs rows as a dictionary {{label: frames}}, got {type(rows).__name__}")
+    check_tensors(**{f"rows[{label!r}]": frames for label, frames in rows.items()})
+    columns = check_int("columns", columns, 1)
     lengths = {label: len(frames) for label, frames in rows.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"contact_sheet needs rows with one number of frames, got {lengths}")
@@ -132,12 +137,15 @@ def flow_to_colour(flow: Tensor, *, largest: float | None = None) -> Tensor:
     largest: length that is fully saturated, default the longest in `flow`; longer vectors are darkened.
     Zero is white; unknown (NaN or infinite) is black. Raises ValueError for another shape.
     """
+    check_tensors(flow=flow)
+    if largest is not None:
+        largest = check_number("largest", largest, 0)
     if flow.ndim not in (3, 4) or flow.shape[-3] != 2:
         raise ValueError(f"flow must be [N,2,H,W] or [2,H,W], got {list(flow.shape)}")
     known = flow.isfinite().all(-3, keepdim=True)
     flow = torch.where(known, flow, 0).float()
     length = flow.norm(dim=-3, keepdim=True)
-    length = length / max(float(length.max()) if largest is None else float(largest), 1e-8)
+    length = length / max(float(length.max()) if largest is None else largest, 1e-8)
     dx, dy = flow.unbind(-3)
     wheel = _wheel().to(flow.device)
     turn = (torch.atan2(-dy, -dx) / math.pi + 1) / 2 * (len(wheel) - 1)
@@ -161,6 +169,7 @@ def _wheel() -> Tensor:
 
 def flow_legend(axes: Axes, *, largest: float, unit: str = "px") -> None:
     """Draw the colour wheel into `axes`: the colour at a point is that of the vector from the centre to it."""
+    largest = check_number("largest", largest, 0)
     line = torch.linspace(-1, 1, 101)
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"))
     colours = flow_to_colour(flow, largest=1.0)

@@ -7,7 +7,6 @@ notebook, without what differs from run to run: timings, widget state, the runne
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 import nbformat
 
+from interp_lib.commands import Parser
 from interp_lib.show.notebook import (
     code_cells,
     code_hash,
@@ -44,10 +44,6 @@ def write_stamps(sources: list[Path], folder: Path, given: list[str], *, figures
             raise ValueError(
                 f"unknown parameter {item!r}: no notebook has it; there are {', '.join(sorted(everywhere))}"
             )
-        if item.startswith("pair="):
-            from interp_lib.pairs.load import check_source  # only here: it brings torch
-
-            check_source(item.removeprefix("pair="))
     library = library_hash()
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
@@ -109,9 +105,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m interp_lib.show.fresh", description="Stale and committed notebooks."
-    )
+    parser = Parser(prog="python -m interp_lib.show.fresh", description="Stale and committed notebooks.")
     actions = parser.add_subparsers(dest="action", required=True)
     stamp = actions.add_parser("stamp", help="write build/NAME.stamp where something has changed")
     stamp.add_argument("--into", type=Path, default=Path("build"))
@@ -126,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_stamps(asked.sources, asked.into, asked.given)
         for source in asked.sources if asked.action == "publish" else []:
             print(f"{source}: {'renewed' if publish(source, asked.built / source.name) else 'unchanged'}")
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def read_notebook(path: str | Path) -> NotebookNode:
         raise FileNotFoundError(f"{path}: there is no such notebook")
     try:
         return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError):
+    except Exception:  # what a file that is none sets off in nbformat is not foreseeable
         raise ValueError(f"{path}: not a Jupyter notebook") from None
 
 
@@ -78,6 +79,10 @@ def parse_parameters(given: list[str], defaults: dict[str, Any], *, lenient: boo
             raise ValueError(f"parameter {item!r} must read name=value")
         if name in defaults:
             values[name] = _value(name, text, defaults[name])
+            if name == "pair":
+                from interp_lib.pairs.load import check_source  # only here: it brings torch
+
+                check_source(values[name])
         elif not lenient:
             raise ValueError(f"unknown parameter {name!r}: there are {', '.join(defaults) or 'none'}")
     return values
@@ -93,10 +98,12 @@ def _value(name: str, text: str, default: Any) -> Any:
         return text
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"parameter {name} must be finite, not {text!r}")
     if default is None or type(value) is type(default) or (isinstance(default, float) and type(value) is int):
         return value
     raise ValueError(
-        f"parameter {name} must be of type {type(default).__name__} like its default {default!r}, not {text!r}"
+        f"parameter {name} must be of type {type(default).__name__} like its default {default!r}, not {text[:100]!r}"
     )

@@ -17,6 +17,8 @@ def figure_path(name: str) -> Path:
     The folder is $INTERP_FIGURES (the runner sets it), else figures/ beside the nearest pyproject.toml above the
     current folder, else figures/ in the current folder. It is made when missing.
     """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"figure name {name!r}: give a file name without a folder, such as '02_flow.png'")
     folder = os.environ.get("INTERP_FIGURES")
     if folder is None:
         here = Path.cwd()

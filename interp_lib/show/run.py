@@ -8,7 +8,6 @@ Whatever stops a run, what has its final name is whole.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from interp_lib.commands import Parser
 from interp_lib.show.notebook import parse_parameters, read_notebook, read_parameters, write_notebook
 
 
@@ -120,7 +120,7 @@ def _keep_promise(name: str, promised: list[str] | None, made: set[str]) -> None
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.show.run", description="Run one notebook.")
+    parser = Parser(prog="python -m interp_lib.show.run", description="Run one notebook.")
     parser.add_argument("source", help="the notebook")
     parser.add_argument("target", help="where the executed notebook goes")
     parser.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter")

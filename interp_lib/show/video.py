@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_number
 from interp_lib.files import whole
 from interp_lib.show.media import Media
+
+SLOWEST = 0.01  # frames per second: a GIF has room for eleven minutes a frame
 
 
 def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "") -> Media:
@@ -22,14 +25,15 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
     The file is written whole or not at all. Raises ValueError for frames, suffix or fps that cannot be written, and
     FileNotFoundError when the folder does not exist.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"{path!r} is no path: give the name of a video, ending in .gif, .webp or .mp4")
     path = Path(path)
     writers = {".gif": _write_animation, ".webp": _write_animation, ".mp4": _write_mp4}
     if path.suffix.lower() not in writers:
         raise ValueError(f"{path}: a video's name ends in .gif, .webp or .mp4")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if not (math.isfinite(fps) and 0 < fps <= 100):
-        raise ValueError(f"fps must lie between 0 and 100, got {fps}")
+    fps = check_number("fps", fps, SLOWEST, 100)
     pixels, notes = _pixels(frames), []
     height, width = pixels.shape[1:3]
     if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
@@ -65,10 +69,11 @@ def _write_animation(pixels: np.ndarray, path: Path, fps: float) -> None:
 
 def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
     import imageio.v2 as imageio
+    import imageio_ffmpeg
 
     quality = ["-crf", "18", "-fflags", "+bitexact", "-flags", "+bitexact", "-movflags", "+faststart"]
     with imageio.get_writer(
-        path,
+        os.path.abspath(path),  # (ffmpeg takes a:b.mp4 for a protocol)
         format="FFMPEG",
         fps=fps,
         codec="libx264",
@@ -79,3 +84,9 @@ def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
     ) as writer:
         for frame in pixels:
             writer.append_data(frame)
+    try:
+        count, _ = imageio_ffmpeg.count_frames_and_secs(os.path.abspath(path))
+    except (RuntimeError, OSError):
+        count = 0
+    if count != len(pixels):  # ffmpeg ends without a word to imageio when the disk is full
+        raise OSError(f"ffmpeg wrote {count} of {len(pixels)} frames")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from interp_lib.checks import check_tensors
+
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from PIL.Image import Image
@@ -21,7 +23,8 @@ def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image:
 
     frames: [T,3,H,W] in [0,1]; position: 0 (first frame) to 1 (last). Raises ValueError outside.
     """
-    if not 0 <= position <= 1:
+    check_tensors(frames=frames)
+    if isinstance(position, str) or not 0 <= position <= 1:
         raise ValueError(f"position must lie between 0 and 1, got {position}")
     from PIL import Image
 

@@ -8,12 +8,14 @@ everything is made from scratch with the recipe of the device at hand (a GPU get
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from interp_lib.commands import Parser
 from interp_lib.train.autoencoder import encode_frames, train_autoencoder
 from interp_lib.train.data import SIZE, Photographs, render_frames, world_hash
 from interp_lib.train.denoiser import build_scheduler, train_denoiser
@@ -36,8 +38,8 @@ VIDEO_RECIPES = {
 STAGES = ("frames", "vae", "unet", "card")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the stages that are not finished yet."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the stages that are not finished yet; the exit code is 2 for a wrong input."""
     args = _arguments(argv)
     try:
         if args.model != "video":
@@ -46,6 +48,10 @@ def main(argv: list[str] | None = None) -> None:
             _video(args)
     except Unfinished as pause:
         print(pause)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def _image(args: argparse.Namespace) -> None:
@@ -83,7 +89,7 @@ def _recipe(args: argparse.Namespace, recipes: dict[str, dict[str, int]]) -> dic
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.train", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m interp_lib.train", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models"), help="where the folders image, video are put")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
@@ -129,4 +135,4 @@ def _latents(vae: AutoencoderKL, frames: Tensor, size: int, args: argparse.Names
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -103,8 +103,9 @@ def render_pair(
     """
     check_size("size", size, LEAST)
     check_int("between", between, 0)
-    if displacement is not None and not all(0 <= share <= 1 for share in np.ravel(displacement)):
-        raise ValueError(f"displacement={displacement}: it is a share of the shorter side, between 0 and 1.")
+    shares = np.ravel(0.0 if displacement is None else displacement)
+    if shares.dtype.kind not in "fiu" or len(shares) not in (1, 2) or not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"displacement={displacement}: give a share of the shorter side, or two, between 0 and 1.")
     scene = sample_scene(seed, hard=hard, displacement=displacement)
     frames = torch.cat([render(scene, t, size=size) for t in torch.linspace(0, 1, between + 2).tolist()])
     flow01, visible01, parts0 = true_flow(scene, 0, 1, size=size)

@@ -152,27 +152,6 @@ def test_adaptations_of_files_are_in_the_notes(tmp_path):
     assert any("grey" in note for note in notes) and any("white" in note for note in notes)
 
 
-def test_wrong_sources(tmp_path):
-    a = save(tmp_path / "a.png")
-    cases = [
-        ("no-such-pair", FileNotFoundError, "motorcycle"),
-        (a, ValueError, "one file"),
-        (tmp_path, ValueError, "holds 1 image"),
-        ((a, a), ValueError, "identical"),
-        ((a, tmp_path / "c.png"), FileNotFoundError, "does not exist"),
-        ((a, a, a), ValueError, "two images"),
-        ("world:x", FileNotFoundError, "bundled"),
-        (None, ValueError, "None is no pair"),
-        ("", ValueError, "'' is no pair"),
-        ((a, None), ValueError, "None is no pair"),
-        ("~nobody-of-this-name/x", FileNotFoundError, "bundled"),
-    ]
-    for source, kind, words in cases:
-        with pytest.raises(kind, match=words) as caught:
-            load_pair(source)
-        assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("source", ["world", "motorcycle", "folder", "files"])
 @pytest.mark.parametrize("size", [64.0, 128.5, "64", True, 4, (64, 64.0), (64,), (64, 64, 3), [64, None]])
 def test_a_size_is_whole_pixels_wherever_the_pair_comes_from(tmp_path, source, size):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.images import from_bytes, open_image, to_pil
+from interp_lib.images import open_image, to_pil
+from interp_lib.pairs.videos import natural_order, read_pictures
 from interp_lib.types import Interpolation, Pair
 
 
@@ -68,7 +67,7 @@ def say_nearest(made: int, frames: int) -> list[str]:
 def frame_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The visible files of a folder with these suffixes, in natural order (2.png before 10.png)."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
-    return sorted(found, key=lambda p: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", p.name)])
+    return sorted(found, key=natural_order)
 
 
 def read_files(files: Sequence[Path]) -> tuple[Tensor, list[str]]:
@@ -86,16 +85,10 @@ def read_files(files: Sequence[Path]) -> tuple[Tensor, list[str]]:
 
 def read_video(file: Path) -> Tensor:
     """Every frame of a video, [T,3,H,W] in [0,1]; ValueError for a file that cannot be decoded."""
-    import imageio_ffmpeg
-
-    reader = imageio_ffmpeg.read_frames(str(file), pix_fmt="rgb24")
-    try:
-        width, height = next(reader)["size"]
-        return torch.cat([from_bytes(np.frombuffer(data, np.uint8).reshape(height, width, 3)) for data in reader])
-    except (OSError, RuntimeError, StopIteration, ValueError, KeyError):
-        raise ValueError(f"{file} cannot be decoded as a video: write PNG files instead.") from None
-    finally:
-        reader.close()
+    frames = list(read_pictures(file))
+    if not frames:
+        raise ValueError(f"{file} has no frames: write PNG files instead.")
+    return torch.cat(frames)
 
 
 def write_png(image: Tensor, file: Path) -> None:

@@ -52,7 +52,7 @@ def find_frames(folder: str | os.PathLike, name: str) -> list[Path]:
     """
     if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
         raise ValueError("external: needs a folder of frames, as in external:results/mine.")
-    folder, stem = Path(os.path.expanduser(folder)), re.sub(r"[:/\\]", "_", name)
+    folder, stem = Path(os.path.expanduser(folder)), re.sub(r"[:/\\]|^\.+", "_", name)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the one that holds a folder or a video for every case.")
     inside = folder / stem

@@ -1,0 +1,232 @@
+"""Random and mutated files: a loader gives a result or one of its two documented exceptions, in one sentence."""
+
+import io
+import json
+import shutil
+import struct
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save
+
+from interp_lib import load_lora
+from interp_lib.images import as_images, open_image
+from interp_lib.models.folder import read_json, weight_variant
+from interp_lib.models.load import _check_image_folder
+from interp_lib.models.load_video import _check_video_folder, load_deltas
+from interp_lib.show.notebook import parse_parameters, read_notebook
+from tests.robustness.ground import DELTAS, SD, SVD
+
+EXAMPLES = 150
+fuzz = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=10_000,  # ms: never a hang
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def answers(work):
+    """The result, or None where the input is refused as documented."""
+    try:
+        return work()
+    except (ValueError, FileNotFoundError) as error:
+        assert type(error) in (ValueError, FileNotFoundError), repr(error)
+        assert "\n" not in str(error) and len(str(error)) > 20, repr(error)
+        assert error.__suppress_context__ or error.__context__ is None, repr(error)
+        return None
+
+
+@cache
+def pictures():
+    """The bytes of small pictures of every format and kind that users bring."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 4), dtype=np.uint8)
+    kinds = {"RGB": pixels[..., :3], "RGBA": pixels, "L": pixels[..., 0], "I;16": pixels[..., 0].astype(np.uint16) * 9}
+    images = {mode: Image.fromarray(x) for mode, x in kinds.items()}
+    images |= {"P": images["RGB"].convert("P"), "1": images["L"].convert("1"), "CMYK": images["RGB"].convert("CMYK")}
+    images |= {"LAB": Image.merge("LAB", images["RGB"].split()), "YCbCr": images["RGB"].convert("YCbCr")}
+    found = []
+    for mode, form in [(m, f) for m in images for f in ("png", "jpeg", "tiff", "webp", "gif", "bmp")]:
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 6
+        try:
+            images[mode].save(file, form, **({} if form in ("gif", "bmp") else {"exif": exif}))
+        except (OSError, ValueError):
+            continue  # a format without this mode
+        found.append(file.getvalue())
+    return found
+
+
+@st.composite
+def mutated(draw, valid):
+    """A valid file with bytes replaced, cut out, doubled or put in."""
+    data = bytearray(draw(st.sampled_from(valid)))
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, max(len(data) - 1, 0)))
+        what = draw(st.sampled_from(["replace", "cut", "insert", "end", "double"]))
+        if what == "replace" and data:
+            data[at] = draw(st.integers(0, 255))
+        elif what == "cut":
+            del data[at : at + draw(st.integers(1, 40))]
+        elif what == "insert":
+            data[at:at] = draw(st.binary(max_size=8))
+        elif what == "double":
+            data[at:at] = data[at : at + 60]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+@fuzz
+@given(data=st.one_of(st.deferred(lambda: mutated(pictures())), st.binary(max_size=400)))
+def test_pictures(tmp_path, data):
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    found = answers(lambda: open_image(path))
+    if found is not None:
+        image, notes = found
+        assert image.shape[:2] == (1, 3) and image.dtype == torch.float32 and bool(torch.isfinite(image).all())
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1 and all(isinstance(note, str) for note in notes)
+
+
+def test_the_pictures_before_mutation_are_read(tmp_path):
+    """The control: what is mutated above is valid, and most of it is taken."""
+    path = tmp_path / "a.png"
+    found = []
+    for data in pictures():
+        path.write_bytes(data)
+        found.append(answers(lambda: open_image(path)) is not None)
+    assert len(found) > 25 and sum(found) >= len(found) - 2  # LAB is refused
+
+
+@fuzz
+@given(data=st.deferred(lambda: mutated(pictures())))
+def test_pictures_that_pillow_has_opened(data):
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Exception:
+        return  # nothing that a user could hand over
+    answers(lambda: as_images(image))
+
+
+SHAPES = st.lists(st.integers(0, 3), max_size=3)
+NAMES = st.sampled_from(["unet.a.lora_A.weight", "lora_A.weight", "unet.a.lora_B.weight", "conv_in.bias", "x"])
+
+
+@st.composite
+def weights(draw):
+    """A small safetensors file: wrong names, shapes and dtypes, sometimes with a header that lies."""
+    dtypes = st.sampled_from([torch.float32, torch.float16, torch.int64, torch.bool, torch.uint8])
+    state = draw(st.dictionaries(NAMES, st.tuples(SHAPES, dtypes), max_size=4))
+    data = save({name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in state.items()})
+    size = struct.unpack("<Q", data[:8])[0]
+    header = data[8 : 8 + size]
+    lie = draw(st.sampled_from(["", "size", "offsets", "json", "dtype", "shape"]))
+    if lie == "size":
+        return struct.pack("<Q", draw(st.integers(0, 2**64 - 1))) + data[8:]
+    changes = {"offsets": (b"[0,", b"[9,"), "json": (b"{", b"[{"), "dtype": (b"F32", b"F99"), "shape": (b"[", b"[-")}
+    if lie:
+        header = header.replace(*changes[lie])
+        return struct.pack("<Q", len(header)) + header + data[8 + size :]
+    return data
+
+
+FILES = st.one_of(
+    weights(), st.deferred(lambda: mutated([DELTAS.read_bytes()[:3000], save({})])), st.binary(max_size=99)
+)
+
+
+@fuzz
+@given(data=FILES)
+def test_weights(tmp_path, data):
+    from tests.robustness.ground import image_model, video_model
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(data)
+    deltas = answers(lambda: load_deltas(path, video_model().unet))
+    assert deltas is None or all(bool(torch.isfinite(value).all()) for value in deltas.values())
+    assert answers(lambda: load_lora(image_model(), path)) is None  # none of these fits the model
+    assert not getattr(image_model().unet, "peft_config", {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """The configuration files of both models without their weights."""
+    folder = tmp_path_factory.mktemp("configs")
+    for name, source in (("image", SD), ("video", SVD)):
+        shutil.copytree(
+            source, folder / name, ignore=shutil.ignore_patterns("*.safetensors"), copy_function=shutil.copyfile
+        )
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+@fuzz
+@given(data=st.data())
+def test_configurations(configs, data):
+    kind = data.draw(st.sampled_from(["image", "video"]))
+    path = data.draw(st.sampled_from(sorted((configs / kind).rglob("*.json"))))
+    before = path.read_bytes()
+    table = json.loads(before)
+    try:
+        if isinstance(table, dict) and table and data.draw(st.booleans()):
+            table[data.draw(st.sampled_from(sorted(table)))] = data.draw(JSON)
+            path.write_text(json.dumps(table))
+        else:
+            path.write_bytes(data.draw(st.one_of(mutated([before]), JSON.map(lambda x: json.dumps(x).encode()))))
+        answers(lambda: (_check_image_folder if kind == "image" else _check_video_folder)(configs / kind))
+    finally:
+        path.write_bytes(before)
+
+
+@fuzz
+@given(data=st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()))
+@example(data=b"[" * 100_000)
+@example(data=b'{"a": ' + b"1" * 5000 + b"}")
+def test_json_files(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    found = answers(lambda: read_json(tmp_path / "a.json", "model folder"))
+    assert found is None or isinstance(found, dict)
+
+
+@fuzz
+@given(index=JSON | st.dictionaries(st.just("weight_map"), st.dictionaries(st.text(max_size=4), JSON, max_size=3)))
+def test_indices_of_shards(tmp_path, index):
+    (tmp_path / "unet").mkdir(exist_ok=True)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert answers(lambda: weight_variant(tmp_path, "unet")) is None
+
+
+@fuzz
+@given(data=st.binary(max_size=99) | JSON.map(lambda x: json.dumps(x).encode()))
+def test_notebooks(tmp_path, data):
+    (tmp_path / "a.ipynb").write_bytes(data)
+    answers(lambda: read_notebook(tmp_path / "a.ipynb"))
+
+
+VALUES = st.text(max_size=12) | st.text("()[]{},:0123456789.e-+'\"", max_size=12)
+
+
+@fuzz
+@given(name=st.sampled_from(["text", "count", "rate", "fast", "none", "other"]), value=VALUES)
+@example(name="count", value="(" * 5000)
+@example(name="count", value="{[]: 1}")
+def test_parameters_of_a_notebook(name, value):
+    defaults = {"text": "x", "count": 2, "rate": 0.5, "fast": True, "none": None}
+    found = answers(lambda: parse_parameters([f"{name}={value}"], defaults))
+    kinds = {"text": str, "count": int, "rate": (int, float), "fast": bool}
+    assert found is None or name not in kinds or isinstance(found[name], kinds[name])
