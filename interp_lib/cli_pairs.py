@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from interp_lib.types import Pair
 
 SHELLS = ("bash", "zsh", "tcsh")
-SHOWN = {  # what is printed of a pair, with its meaning
-    "consistent": "of the positions come back from the other image",
-    "smooth": "move like their neighbours",
-    "covered": "of the frame half-way have something splatted there",
-    "agreeing": "of it get one colour from both images",
-    "displacement": "of the diagonal is how far a position moves on average",
+SHOWN = {  # what is printed of a pair, and what it means
+    "change": "difference of the images where they differ, of the range of colours",
+    "residue": "what is left of it half-way, when the flows have been followed",
+    "consistent": "share of the positions that come back from the other image",
+    "smooth": "share that moves like its neighbours",
+    "covered": "share of the frame half-way that something is splatted to",
+    "displacement": "mean way of a position, of the diagonal",
 }
 
 
@@ -119,7 +120,7 @@ def _judge(args: argparse.Namespace) -> int:
     for note in [*pair.notes, *fitted]:
         print(f"note: {note}")
     for name, meaning in SHOWN.items():
-        print(f"{100 * getattr(found, name):5.1f} %  {meaning}")
+        print(f"{getattr(found, name):5.2f}  {meaning}")
     for reason in found.reasons:
         print(f"against it: {reason}")
     print(f"suitability {found.score:.2f}: {'likely to fail' if found.likely_to_fail else 'nothing unusual'}")

@@ -20,14 +20,16 @@ from interp_lib.models.image_model import ImageModel
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-NEAR = 0.1  # of the longer side, as in PCK@0.1, and of the range of a colour: what is nearer counts as the same
-# What a quarter of the held-out pairs that `bench.studies.suitability` sets apart for this lies below.
-LIMITS = {"score": 0.0, "consistent": 0.0, "smooth": 0.0, "covered": 0.0, "agreeing": 0.0}
+NEAR = 0.1  # of the longer side, as in PCK@0.1: positions that lie nearer count as the same
+CHANGED = 0.15  # difference in a colour channel from which a pixel counts as changed, in [0,1]
+
+# What a quarter lies beyond of the held-out pairs that `bench.studies.suitability` sets apart for this.
+LIMITS = {"score": 0.0, "change": 1.0, "residue": 1.0}
 REASONS = {
-    "consistent": "of the positions come back from the other image: little is seen in both, or much looks alike",
-    "smooth": "of the positions move like their neighbours: the flow tears what belongs together",
-    "covered": "of the frame half-way have something splatted there: the rest is holes",
-    "agreeing": "of the frame half-way get one colour from both images: there the frame mixes two things",
+    "change": "where the images differ they differ by {:.2f} of the range of colours (more than {:.2f} is unusual), so "
+    "that every error of the motion shows: take images nearer in time, or with less contrast around what moves.",
+    "residue": "brought half-way by their flows the images still differ by {:.2f} of the range of colours (more than "
+    "{:.2f} is unusual), so that the frame mixes what does not belong together: take images that share more.",
 }
 
 
@@ -35,20 +37,23 @@ REASONS = {
 class Suitability:
     """What is known about a pair before it is interpolated.
 
-    score: in [0,1], the geometric mean of the four shares of positions that follow, each in [0,1]. consistent: come
-    back from the other image to within a tenth of the longer side. smooth: are moved like their right and lower
-    neighbours, to within as much. covered: of the frame half-way, have something of an image splatted there. agreeing:
-    have the same colour, to within a tenth, splatted there from both images, of those that get one from both.
+    score: in [0,1], (1 - change)(1 - residue). change: root mean square difference of the images, in [0,1], over the
+    pixels that differ by more than 0.15 in a channel. residue: likewise of the two images brought half-way, each by its
+    own flow, where both have something. The rest says what the flow is like and is no part of the score, because it
+    foretells nothing that was measured (docs/failures.md). consistent: share of the positions that come back from the
+    other image to within a tenth of the longer side. smooth: share that is moved like the right or lower neighbour, to
+    within as much. covered: share of the frame half-way that something is splatted to.
     displacement: mean length of the flow, in diagonals. similarity: mean cosine of the matched features, None where
-    only a flow was given. reasons: one sentence for each share that is low. flow01, flow10: [1,2,h,w] in pixels of
-    their own grid. unet_calls: what it cost.
+    only a flow was given. reasons: one sentence for each part of the score that is unusual, the worst first. flow01,
+    flow10: [1,2,h,w] in pixels of their own grid. unet_calls: what it cost.
     """
 
     score: float
+    change: float
+    residue: float
     consistent: float
     smooth: float
     covered: float
-    agreeing: float
     displacement: float
     similarity: float | None
     reasons: list[str]
@@ -76,8 +81,8 @@ def suitability(
 ) -> Suitability:
     """How likely `interpolate` is to do well on this pair, from the flow between its features, before any sampling.
 
-    Source: ours. What DreamMover splats lands where Eq. 5's flow says, so a flow that is not one to one, tears, leaves
-    holes, or brings unlike colours to one place makes a frame that is none.
+    Source: ours. A frame is wrong where something that differs between the images is put in the wrong place, and by as
+    much as it differs: so the score falls with the contrast of what changes, and with what the flow leaves unexplained.
     image0, image1: one image each, of one size. size: brought there as by `fit_images`, None keeps theirs, cropped to
     the model's multiple. steps, feature_step: of the schedule, None is the paper's share, 14 of 50. block: the up-block
     of the features, None is `feature_block`'s. What sits on the model (a LoRA) acts as it does in a run.
@@ -112,34 +117,48 @@ def judge_flow(
         raise ValueError(f"flow01 is [1,2,{height},{width}] and images {list(images.shape)}: give two, no smaller.")
     near, ways = NEAR * max(height, width), ((flow01, flow10), (flow10, flow01))
     back = torch.cat([consistency_mask(*way, tolerance=near) for way in ways])
-    steps = [flow.diff(dim=dim).norm(dim=1) for flow, _ in ways for dim in (2, 3)]
-    covered, agreeing = _half_way(F.interpolate(images, (height, width), mode="area").to(flow01), flow01, flow10)
-    shares = {
-        "consistent": _share(back),
-        "smooth": _share(torch.cat([step.flatten() for step in steps]) <= near),
-        "covered": _share(covered),
-        "agreeing": _share(agreeing),
-    }
+    jumps = torch.cat([flow.diff(dim=dim).norm(dim=1).flatten() for flow, _ in ways for dim in (2, 3)])
     length = torch.cat([flow01, flow10]).norm(dim=1).mean() / (height**2 + width**2) ** 0.5
-    score = float(torch.tensor(list(shares.values())).double().prod() ** (1 / len(shares)))
-    known = {"displacement": float(length), "similarity": similarity, "unet_calls": unet_calls}
-    return Suitability(score, **shares, **known, reasons=_reasons(shares), flow01=flow01, flow10=flow10)
+    change, residue, covered = _differences(images, flow01, flow10)
+    return Suitability(
+        score=(1 - change) * (1 - residue),
+        change=change,
+        residue=residue,
+        consistent=float(back.float().mean()),
+        smooth=float((jumps <= near).float().mean()),
+        covered=covered,
+        displacement=float(length),
+        similarity=similarity,
+        reasons=_reasons({"change": change, "residue": residue}),
+        flow01=flow01,
+        flow10=flow10,
+        unet_calls=unet_calls,
+    )
 
 
-def _half_way(small: Tensor, flow01: Tensor, flow10: Tensor) -> tuple[Tensor, Tensor]:
-    """Where an image is splatted half-way, bool [1,1,h,w], and of the places with both, which agree, bool [n]."""
-    (a, at_a), (b, at_b) = (softmax_splat(x, f / 2) for x, f in zip(small.split(1), (flow01, flow10), strict=True))
+def _differences(images: Tensor, flow01: Tensor, flow10: Tensor) -> tuple[float, float, float]:
+    """(change, residue, covered), on the grid of the images."""
+    size, (height, width) = images.shape[-2:], flow01.shape[-2:]
+    scale = flow01.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1) / 2  # half-way
+    halves = [F.interpolate(flow, size, mode="nearest-exact") * scale for flow in (flow01, flow10)]
+    first, second = images.to(flow01).split(1)
+    (a, at_a), (b, at_b) = softmax_splat(first, halves[0]), softmax_splat(second, halves[1])
     there = [weight >= 0.5 for weight in (at_a, at_b)]
-    close = (a - b).square().mean(1, keepdim=True).sqrt() <= NEAR
-    return there[0] | there[1], close[there[0] & there[1]]
+    changed = (first - second).abs().amax(1, keepdim=True) > CHANGED
+    return (
+        _root_mean_square(first - second, changed),
+        _root_mean_square(a - b, there[0] & there[1]),
+        float((there[0] | there[1]).float().mean()),
+    )
 
 
-def _share(mask: Tensor) -> float:
-    """0 of nothing."""
-    return float(mask.float().mean()) if mask.numel() else 0.0
+def _root_mean_square(difference: Tensor, counted: Tensor) -> float:
+    """Over channels and the pixels that count; 0 where none does."""
+    square = difference.square().mean(1, keepdim=True)[counted]
+    return float(square.mean().sqrt()) if square.numel() else 0.0
 
 
-def _reasons(shares: dict[str, float]) -> list[str]:
-    """A sentence for each share below its limit, the furthest below first."""
-    low = sorted((name for name, share in shares.items() if share < LIMITS[name]), key=lambda k: shares[k] / LIMITS[k])
-    return [f"only {shares[k]:.0%} (usual: {LIMITS[k]:.0%} and more) {REASONS[k]}." for k in low]
+def _reasons(parts: dict[str, float]) -> list[str]:
+    """A sentence for each part beyond its limit, the furthest beyond first."""
+    high = sorted((name for name in parts if parts[name] > LIMITS[name]), key=lambda k: LIMITS[k] / parts[k])
+    return [REASONS[name].format(parts[name], LIMITS[name]) for name in high]
