@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,9 +127,10 @@ def _judge(args: argparse.Namespace) -> int:
 
 
 def _complete(parser: argparse.ArgumentParser, shell: str) -> int:
-    if find_spec("shtab") is None:
-        raise ValueError("completion needs the package shtab, which is not installed: run `pip install shtab` first.")
-    shtab = import_module("shtab")
+    try:
+        shtab = import_module("shtab")
+    except ImportError:
+        raise ValueError("completion needs the package shtab: run `pip install shtab` first.") from None
     for action in _actions(parser):
         if action.dest in ("input", "clips", "output") or action.type is Path:
             action.complete = shtab.FILE

@@ -1,6 +1,5 @@
 """The commands about pairs: a score, a warning before a run, and what the shell completes."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def test_the_command_prints_what_python_says(pairs, capsys):
     assert f"suitability {found.score:.2f}: likely to fail" in printed and f"{found.consistent:5.2f}  share" in printed
     assert all(f"against it: {reason}" in printed for reason in found.reasons) and found.reasons
     assert main(["suitability", str(pairs / "faint"), *ON_TINY, "--quiet"]) == 0
-    assert capsys.readouterr().out == "1.00\n"
+    assert 0.8 < float(capsys.readouterr().out) <= 1
 
 
 def test_a_run_warns_before_it_starts_and_only_of_what_is_likely_to_fail(pairs, capsys):
@@ -55,7 +54,7 @@ def test_a_run_warns_before_it_starts_and_only_of_what_is_likely_to_fail(pairs, 
         assert not warned or said.index("warning") < said.index("denoising")
 
 
-def test_a_warning_changes_no_frame(pairs, monkeypatch):
+def test_a_warning_changes_no_frame(pairs):
     for name, options in (("a.gif", []), ("b.gif", ["--quiet"])):
         assert main(["interpolate", str(pairs / "stark"), "-o", str(pairs / name), *QUICK, *options]) == 0
     assert (pairs / "a.gif").read_bytes() == (pairs / "b.gif").read_bytes()
@@ -78,14 +77,13 @@ def test_the_numbers_of_a_model_can_be_chosen(command, pairs, capsys):
 
 
 def test_without_its_package_completion_is_one_sentence(capsys, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr("interp_lib.cli_pairs.find_spec", importlib.util.find_spec)
+    monkeypatch.setitem(sys.modules, "shtab", None)  # what Python itself keeps for a package that is barred
     assert main(["completion", "bash"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "pip install shtab" in err and err.count("\n") == 1
 
 
-ask = """source "$1"
+ASK = """source "$1"
 COMP_WORDS=(interp_lib "${@:2}"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE="${COMP_WORDS[*]}"
 $(complete -p interp_lib | sed -E 's/.*-F ([^ ]+).*/\\1/') interp_lib "${COMP_WORDS[COMP_CWORD]}" ""
 printf '%s\\n' "${COMPREPLY[@]}"
@@ -105,11 +103,11 @@ def test_bash_completes_commands_options_and_choices(tmp_path, capsys, typed, of
     pytest.importorskip("shtab", reason="needs `pip install shtab`")
     assert main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
-    done = subprocess.run(["bash", "-c", ask, "bash", tmp_path / "script", *typed], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", ASK, "bash", tmp_path / "script", *typed], capture_output=True, text=True)
     assert set(done.stdout.split()) == offered, done.stderr
 
 
-def test_help_needs_no_network_of_neurons():
+def test_help_imports_nothing_heavy():
     """What is typed first answers at once: nothing heavy is imported for it."""
     code = "import sys; from interp_lib.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0

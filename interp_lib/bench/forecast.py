@@ -48,7 +48,8 @@ def rank_correlation(
 def _spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
     a, b = (rankdata(values, axis=axis) for values in (x, y))
     a, b = (ranks - ranks.mean(axis, keepdims=True) for ranks in (a, b))
-    return (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+    rho = (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+    return np.nan_to_num(rho)  # a resample that does not vary has no order: it counts as 0
 
 
 def joined(group: str) -> list[Row]:

@@ -140,7 +140,7 @@ def _divided(width: int, narrower: int, multiple: int = 64) -> int:
 
 
 def make_parser() -> Parser:
-    about, examples = __doc__.split("\n")[0], {"image build/random-sd --narrower 5": "a fifth of the channels"}
+    about, examples = __doc__.split("\n")[0], {"sd15 build/random-sd --narrower 5": "a fifth of the channels"}
     parser = Parser(prog="python -m interp_lib.bench.speed.shapes", description=about, examples=examples)
     parser.add_argument("kind", choices=KINDS, help="which architecture")
     parser.add_argument("folder", type=Path, help="where it is put, replaced if it is there")
