@@ -112,6 +112,7 @@ def judge_flow(
     Raises ValueError for flows that do not fit each other or are finer than the images.
     """
     check_flow(flow10, flow01)
+    check_flow(flow01, flow10)
     height, width = flow01.shape[-2:]
     if len(images) != 2 or height > images.shape[-2] or width > images.shape[-1]:
         raise ValueError(f"flow01 is [1,2,{height},{width}] and images {list(images.shape)}: give two, no smaller.")
