@@ -48,6 +48,8 @@ _HOME = {
     "denoise_between": "dreammover.sampler",
     "load_lora": "dreammover.lora",
     "interpolate": "dreammover.pipeline",
+    "suitability": "dreammover.suitability",
+    "Suitability": "dreammover.suitability",
     "record_temporal_attention": "inbetweening.temporal",
     "rotate_temporal_attention": "inbetweening.temporal",
     "rotate_map": "inbetweening.temporal",

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from interp_lib import cli_video
-from interp_lib.commands import Parser
+from interp_lib import cli_pairs, cli_video
+from interp_lib.cli_help import Parser, add_dtype
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for a wrong input (one sentence on stderr), 130 for Ctrl-C."""
     args = None
     try:
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
         return args.run(args)
     except SystemExit as stop:  # argparse: --help or an error it has already printed
         return int(stop.code or 0)
@@ -46,17 +46,26 @@ def _fail(sentence: str) -> int:
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m interp_lib", description="Frames between two images, by a diffusion model.")
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python -m interp_lib",
+        description="Frames between two images, by a diffusion model. Each command has a --help of its own.",
+        examples={
+            "interpolate motorcycle -o out.gif --until 14": "a bundled pair, the embedded model",
+            "inbetween first.png last.png -o out.mp4": "the video model",
+        },
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    pairs = commands.add_parser("pairs", help="list the bundled image pairs")
-    pairs.set_defaults(run=_run_pairs)
+    cli_pairs.add_pairs(commands)
     command = commands.add_parser(
         "interpolate",
         help="make the frames between two images",
         description="Make the frames between two images (DreamMover) and save them, with both images, as a video.",
-        epilog="examples: interpolate cat0.jpg cat1.jpg -o cat.mp4 --frames 15;  interpolate motorcycle -o out.gif",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        examples={
+            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --until 14": "your own images; 14 suits the embedded model",
+            "motorcycle -o out.gif --size 96x64 --no-lora": "a quick try",
+            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --chunk 4": "a folder, real weights",
+        },
     )
     command.set_defaults(run=_run_interpolate)
     command.add_argument(
@@ -69,14 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_method_options(command.add_argument_group("method"))
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bars, print only errors")
     types = SimpleNamespace(count=_count, rate=_rate, size=_size, check_output=_check_output)
+    cli_pairs.add_suitability(commands, types, _add_image_model)
     cli_video.add_commands(commands, types)
     cli_video.add_fit(commands, types)
+    cli_pairs.add_completion(commands, parser)
     return parser
 
 
-def _add_model_options(group: argparse._ArgumentGroup) -> None:
+def _add_image_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", default="embedded", help='"embedded", a diffusers folder, or a hub name')
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add_dtype(group)
     group.add_argument(
         "--size",
         type=_size,
@@ -84,7 +96,11 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
         help="size of the frames in pixels, a square or width x height; the images are resized to cover it with their "
         "aspect kept and cropped at the centre (by default about the model's own area, in the images' aspect)",
     )
-    group.add_argument("--prompt", default="", help='what both images show, in words (default: "%(default)s")')
+    group.add_argument("--prompt", default="", help="what both images show, in words (default: none)")
+
+
+def _add_model_options(group: argparse._ArgumentGroup) -> None:
+    _add_image_model(group)
     group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="same seed, same frames")
     group.add_argument("--chunk", type=_count(1), metavar="N", help="frames computed at once; fewer take less memory")
 
@@ -93,8 +109,12 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", choices=("paper", "released"), default="paper", help="settings of paper or code")
     group.add_argument("--steps", type=_count(2), default=50, metavar="N", help="steps of the full noise schedule")
     group.add_argument("--until", type=_count(1), default=30, metavar="N", help="steps of it that are inverted")
-    group.add_argument("--flow", choices=("diffusion", "classical", "zero"), default="diffusion", help="flow")
-    group.add_argument("--endpoints", choices=("input", "reconstructed"), default="input", help="first and last frame")
+    group.add_argument(
+        "--flow", choices=("diffusion", "classical", "zero"), default="diffusion", help="what moves the latents"
+    )
+    group.add_argument(
+        "--endpoints", choices=("input", "reconstructed"), default="input", help="what is first and last"
+    )
     group.add_argument("--no-lora", action="store_true", help="do not fit a LoRA on the pair")
     group.add_argument("--no-attention", action="store_true", help="no self-attention replacement")
     group.add_argument("--no-two-level", action="store_true", help="fuse the noisy latents directly")
@@ -136,37 +156,20 @@ def _check_output(path: Path) -> None:
         raise ValueError(f"{path} cannot be written: give another --output.")
 
 
-def _run_pairs(args: argparse.Namespace) -> int:
-    from interp_lib.pairs import describe_pairs
-
-    for name, about in describe_pairs().items():
-        print(f"{name:12} {about}")
-    print(f"{'FOLDER':12} two images, or the frames of a clip (its first and last are the pair)")
-    return 0
-
-
 def _run_interpolate(args: argparse.Namespace) -> int:
     _check_output(args.output)
-    if len(args.input) > 2:
-        raise ValueError(f"{len(args.input)} inputs were given: name two images, or one folder or bundled pair.")
     if args.until > args.steps:
         raise ValueError(f"--until {args.until} is more than --steps {args.steps}: invert at most the whole schedule.")
-    from interp_lib.pairs import load_pair
-
-    pair = load_pair(args.input[0] if len(args.input) == 1 else tuple(args.input), size=args.size)
+    pair = cli_pairs.read_pair(args)
 
     # The images are known to be good: now the slow part.
-    import torch
-
-    from interp_lib import interpolate, load_image_model, save_video
-    from interp_lib.images import area_size, fit_images
+    from interp_lib import interpolate, save_video, suitability
 
     start = time.perf_counter()
-    model = load_image_model(args.model, device=args.device)
-    height, width = pair.image0.shape[-2:]
-    own = area_size(height, width, side=model.native_size, multiple=model.multiple)
-    images = torch.cat([pair.image0, pair.image1])
-    images, fitted = fit_images(images, size=None if args.size else own, multiple=model.multiple)
+    model = cli_pairs.load_model(args)
+    images, fitted = cli_pairs.fit_pair(pair, model, args)
+    if not args.quiet and args.flow == "diffusion":
+        cli_pairs.warn(suitability(model, images[:1], images[1:], steps=args.steps, prompt=args.prompt))
     result = interpolate(
         model,
         images[:1],

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from interp_lib.cli_help import add_dtype, read_dtype
+
 METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid (plain)", "forward")
 
 
@@ -17,19 +19,24 @@ def add_commands(commands: Any, types: Any) -> None:
         "inbetween",
         help="make a video between two keyframes",
         description="Make a video between two keyframes (Generative Inbetweening) and save it.",
-        epilog="example: inbetween first.png last.png -o out.mp4 --model stabilityai/stable-video-diffusion-img2vid-xt "
-        "--reverse deltas.safetensors --size 1024x576",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        examples={
+            "first.png last.png -o out.mp4": "the embedded model",
+            "first.png last.png -o out.mp4 --model stabilityai/stable-video-diffusion-img2vid-xt --size 1024x576 "
+            "--reverse deltas.safetensors": "real weights, with what fit-backward has made",
+            "first.png last.png -o out.mp4 --method trf --steps 25": "a method that needs no deltas",
+        },
     )
     command.set_defaults(run=lambda args: _inbetween(args, types.check_output))
     command.add_argument("input", nargs="+", help="two image files, or one folder, or one bundled pair")
     command.add_argument("-o", "--output", required=True, type=Path, help="video to write: .mp4 .gif .webp")
-    command.add_argument("--method", choices=METHODS, default="dual")
-    command.add_argument("--preset", choices=("paper", "released"), default="paper")
+    command.add_argument("--method", choices=METHODS, default="dual", help="how: dual and no-rotation need deltas")
+    command.add_argument("--preset", choices=("paper", "released"), default="paper", help="settings of paper or code")
     command.add_argument("--frames", type=types.count(2), metavar="N", help="frames in all (default: the model's own)")
     command.add_argument("--steps", type=types.count(1), default=50, metavar="N", help="steps of the noise schedule")
     command.add_argument("--recurrence", type=types.count(0), default=5, metavar="N", help="repeats of an early step")
-    command.add_argument("--motion-bucket", type=float, default=127, metavar="X", help="how much motion")
+    command.add_argument(
+        "--motion-bucket", type=float, default=127, metavar="X", help="how much motion (SVD: 0 to 255)"
+    )
     command.add_argument("--fps", type=types.rate, default=7.0, help="frames per second of the video")
     _add_model(command, types)
 
@@ -40,7 +47,11 @@ def add_fit(commands: Any, types: Any) -> None:
         help="teach a video model to go backwards in time",
         description="Fit the backward-motion deltas (Alg. 1) on a folder of videos or of folders of frames; resumes. "
         "Several devices: accelerate launch -m interp_lib fit-backward ...",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        examples={
+            "videos/ -o deltas.safetensors --model stabilityai/stable-video-diffusion-img2vid --size 1024x576 "
+            "--gradient-checkpointing": "real weights",
+            "videos/ -o deltas.safetensors --steps 20": "a quick try with the embedded model",
+        },
     )
     command.set_defaults(run=_fit)
     command.add_argument("clips", type=Path, help="a folder of videos, or of folders that hold frames")
@@ -62,6 +73,7 @@ def _add_model(command: Any, types: Any, *, reverse: bool = True) -> None:
     if reverse:
         group.add_argument("--reverse", default="auto", help="backward-motion deltas, a file of fit-backward")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add_dtype(group)
     group.add_argument("--size", type=types.size, metavar="N|WxH", help="pixels (default: about the model's own area)")
     group.add_argument("--seed", type=types.count(0), default=0, metavar="N", help="same seed, same result")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress bars, print only errors")
@@ -78,7 +90,7 @@ def _inbetween(args: argparse.Namespace, check_output: Any) -> int:
     from interp_lib.images import area_size
 
     start = time.perf_counter()
-    model = load_video_model(args.model, device=args.device, reverse=args.reverse)
+    model = load_video_model(args.model, device=args.device, dtype=read_dtype(args.dtype), reverse=args.reverse)
     own = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
     names = ("method", "preset", "frames", "steps", "recurrence", "motion_bucket", "fps", "seed")
     how = {name: getattr(args, name) for name in names}
@@ -109,10 +121,11 @@ def _fit(args: argparse.Namespace) -> int:
 
     rank = os.environ.get("LOCAL_RANK")  # set by `accelerate launch`: one process a device
     device = f"cuda:{rank}" if rank and args.device in ("auto", "cuda") and torch.cuda.is_available() else args.device
-    model = load_video_model(args.model, device=device, reverse=None)
+    model = load_video_model(args.model, device=device, dtype=read_dtype(args.dtype), reverse=None)
     size = args.size or model.native_size
     frames = args.frames or model.frames
-    clips, notes = load_clips(args.clips, frames=frames, stride=args.stride, size=size, windows=args.windows)
+    how = {"stride": args.stride, "windows": args.windows, "progress": not args.quiet}
+    clips, notes = load_clips(args.clips, frames=frames, size=size, **how)
     motion = fit_backward_motion(
         model,
         clips,

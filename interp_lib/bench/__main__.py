@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.files import whole
 
 Asked = argparse.Namespace
@@ -135,7 +135,7 @@ SHOWN = {  # what is printed of a part: names of ratios and what they mean
 def main(arguments: list[str] | None = None) -> int:
     from interp_lib.bench.speed.plot import plot
 
-    asked = _parser().parse_args(arguments)
+    asked = make_parser().parse_args(arguments)
     try:
         _check(asked)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +207,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
+<<<<<<< HEAD
 def _sides(text: str) -> tuple[int, int]:
     sides = [_count(part) for part in text.split("x")]
     if len(sides) > 2:
@@ -216,6 +217,14 @@ def _sides(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m interp_lib.bench", description=__doc__)
+=======
+def make_parser() -> Parser:
+    examples = {
+        "": "all parts, with the embedded models, on this machine",
+        "parts lora --model path/to/model --size 512 --device cuda": "two parts, another model",
+    }
+    parser = Parser(prog="python -m interp_lib.bench", description=__doc__, examples=examples)
+>>>>>>> suitability
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all of {', '.join(PARTS)})")
     parser.add_argument("--model", default="embedded", help="image model: a diffusers folder or name")
     parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")
@@ -234,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lora-steps", type=_count, default=8, help="steps of the LoRA fit that is timed")
     parser.add_argument("--positions", type=_count, default=64, help="of the flow, a side")
     parser.add_argument("--channels", type=_count, default=1280, help="of the features of the flow")
-    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="file for the result")
     return parser
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_lib.bench.fingerprint import LIBRARY, ROOT, code_hash, weights_hash
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.files import whole
 from interp_lib.models.folder import find_folder
 
@@ -182,14 +182,24 @@ def _measure(study: str, index: int, done: Path) -> None:
         temporary.write_text(json.dumps(rows), encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m interp_lib.bench.results", description="Renew stale tables.")
+def make_parser() -> Parser:
+    examples = {
+        "": "every stale table",
+        "flow features --workers 1": "two of them, where they are stale",
+        "flow --model path/to/model": "the same study of another model",
+    }
+    parser = Parser(prog="python -m interp_lib.bench.results", description="Renew stale tables.", examples=examples)
     parser.add_argument("studies", nargs="*", help=f"which (default: every stale one of {', '.join(studies())})")
     parser.add_argument("--model", default="embedded", help="tables of another model go to build/results")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     parser.add_argument(
         "--confirm", action="store_true", help=f"after a change that is to change no number: {FEW} items"
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = make_parser()
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.studies if name not in studies()]:
         parser.error(f"there is no study {unknown[0]!r}: there are {', '.join(studies())}")

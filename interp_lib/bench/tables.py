@@ -19,7 +19,7 @@ from interp_lib.bench.results import Results, Row
 from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
 from interp_lib.bench.work import Item, Settings
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.files import whole
 
 PUBLISHED = RESULTS / "bench"
@@ -147,7 +147,7 @@ def _plain(row: Row) -> Row:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = _parser()
+    parser = make_parser()
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.tables if name not in TABLES]:
         parser.error(f"there is no table {unknown[0]!r}: there are {', '.join(TABLES)}")
@@ -181,8 +181,13 @@ def _make(name: str, asked: argparse.Namespace) -> None:
         print(publish(name, made, _distances(out, made)))
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m interp_lib.bench.tables", description=__doc__)
+def make_parser() -> Parser:
+    examples = {
+        "interpolation --workers 1": "one table, as the repository has it",
+        "interpolation --cases pairs:FOLDER --methods DreamMover cross-dissolve": "your own pairs, two methods",
+        "--confirm": "after a change that is to change no number",
+    }
+    parser = Parser(prog="python -m interp_lib.bench.tables", description=__doc__, examples=examples)
     parser.add_argument("tables", nargs="*", help=f"which (default: all of {', '.join(TABLES)})")
     parser.add_argument("--out", type=Path, default=Path("build/tables"), help="folder of the results; resumed")
     parser.add_argument("--cases", help='other cases, such as "world-bench:10", "clip-bench" or "pairs:FOLDER"')

@@ -71,7 +71,10 @@ def run_items(
         done = _by_ray(items, how, ray)
     else:
         done = _by_processes(items, how, count) if count > 1 else _here(items, how)
-    yield from tqdm(done, total=len(items), desc="benchmark", disable=not progress)
+    bar = tqdm(done, total=len(items), desc="benchmark", disable=not progress)
+    for digest, row, strip in bar:
+        bar.set_postfix_str(f"{row['method']} on {row['case']}: {row['status']}", refresh=False)
+        yield digest, row, strip
 
 
 def _here(items: list[Item], how: Settings) -> Iterator[Done]:

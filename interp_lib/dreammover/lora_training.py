@@ -34,7 +34,8 @@ def train_lora(
     scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draws on every device
     alphas = model.scheduler.alphas_cumprod
-    for step in tqdm(range(steps), desc="LoRA", disable=not progress):
+    bar = tqdm(range(steps), desc="LoRA", disable=not progress)
+    for step in bar:
         t = torch.randint(0, len(alphas), (len(z),), generator=generator)
         noise = torch.randn(z.shape, generator=generator).to(z)
         a = alphas[t].to(z)[:, None, None, None]
@@ -44,6 +45,7 @@ def train_lora(
         lora.losses.append(float(loss.detach()))
         if not math.isfinite(lora.losses[-1]):
             raise ValueError(f"The LoRA's loss is not finite at step {step + 1}: fit it with a smaller lr than {lr}.")
+        bar.set_postfix(loss=f"{lora.losses[-1]:.4f}", refresh=False)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

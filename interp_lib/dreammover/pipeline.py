@@ -84,7 +84,7 @@ def interpolate(
         check_switch(name, switch)
     check_callable("on_step", on_step)
     check_levels(two_level, high, low)
-    images, notes, cropped = _prepare(model, image0, image1)
+    images, notes, cropped = prepare_images(model, image0, image1)
     given = None if isinstance(flow, str) else _given_flow(flow, images, model, cropped)
     how = {"step": feature_step, "block": feature_block, "prompt": prompt}
     options = {"preset": preset, "two_level": two_level, "high": high, "low": low}
@@ -103,7 +103,7 @@ def interpolate(
                 if on_step is not None:
                     on_step(state)
     return Interpolation(
-        frames=_decode(model, state.latents, images, endpoints),
+        frames=_decode(model, state.latents, images, endpoints, progress),
         latents=state.latents,
         flow01=flows[0],
         flow10=flows[1],
@@ -134,8 +134,13 @@ def _check(model: ImageModel, *, preset: Any, endpoints: Any, seed: Any, prompt:
         raise ValueError(f"lora is a {type(lora).__name__}: give True, False, a handle from fit_lora, or a file.")
 
 
-def _prepare(model: ImageModel, image0: Any, image1: Any) -> tuple[Tensor, list[str], list[str]]:
-    """Both images as [2,3,H,W] on a size the model takes; what was done when they were read, and to their size."""
+def prepare_images(
+    model: ImageModel, image0: Any, image1: Any, *, size: int | tuple[int, int] | None = None
+) -> tuple[Tensor, list[str], list[str]]:
+    """Both images as [2,3,H,W] on a size the model takes; what was done when they were read, and to their size.
+
+    size: as in `fit_images`. Raises ValueError for images that are no pair.
+    """
     notes: list[str] = []
     pair = [as_images(x, name=f"image{k}", notes=notes) for k, x in enumerate((image0, image1))]
     for k, x in enumerate(pair):
@@ -149,7 +154,7 @@ def _prepare(model: ImageModel, image0: Any, image1: Any) -> tuple[Tensor, list[
     images = torch.cat([pair[0], pair[1].to(pair[0].device)])
     if torch.equal(images[0], images[1]):
         raise ValueError("image0 and image1 are identical: there is nothing between them, give two different images.")
-    images, cropped = fit_images(images, multiple=model.multiple)
+    images, cropped = fit_images(images, size=size, multiple=model.multiple)
     return images, notes, cropped
 
 
@@ -222,11 +227,11 @@ def _given_flow(flow: Any, images: Tensor, model: ImageModel, cropped: list[str]
     return out[0], out[1]
 
 
-def _decode(model: ImageModel, latents: Tensor, images: Tensor, endpoints: str) -> Tensor:
+def _decode(model: ImageModel, latents: Tensor, images: Tensor, endpoints: str, progress: bool) -> Tensor:
     """The frames, on the images' device, which is the only place that holds them all."""
     frames = torch.empty(len(latents), *images.shape[1:], device=images.device)
     if endpoints == "reconstructed":
-        return model.decode(latents, out=frames)
+        return model.decode(latents, out=frames, progress=progress)
     frames[0], frames[-1] = images
-    model.decode(latents[1:-1], out=frames[1:-1])
+    model.decode(latents[1:-1], out=frames[1:-1], progress=progress)
     return frames

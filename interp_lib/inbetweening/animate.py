@@ -87,7 +87,7 @@ def animate(
     ramp = ramps(guidance, frames, constant=False)
     states = _animation(model, start, key, plan, ramp, method if reverse else "", rotate)
     state = run(states, steps, on_step, progress, "animate")
-    return to_interpolation(model, state.latents, calls, notes, picture)
+    return to_interpolation(model, state.latents, calls, notes, picture, progress)
 
 
 def _animation(

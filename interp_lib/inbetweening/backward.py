@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -99,13 +100,14 @@ def fit_backward_motion(
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
     first, losses = _resume(checkpoint, masters, optimizer, settings)
-    latents = torch.cat([model.encode(clip) for clip in frames])
+    latents = torch.cat([model.encode(clip) for clip in tqdm(frames, desc="encoding clips", disable=not progress)])
     rank, world = _processes(model.device)
     was = model.unet.is_gradient_checkpointing
     try:
         if gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
-        for step in tqdm(range(first, steps), initial=first, total=steps, desc="backward motion", disable=not progress):
+        bar = tqdm(range(first, steps), initial=first, total=steps, desc="backward motion", disable=not progress)
+        for step in bar:
             generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + rank)
             picks = torch.randint(len(frames), (batch,), generator=generator).tolist()
             ends = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
@@ -115,6 +117,7 @@ def fit_backward_motion(
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
+            bar.set_postfix(loss=f"{fmean(losses[-50:]):.4f}", refresh=False)  # one step's says little
             _descend(loss, list(masters.values()), optimizer, world)
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
                 _save(checkpoint, step + 1, masters, optimizer, losses, settings)

@@ -111,4 +111,4 @@ def inbetween(
             generator=generator,
         )
     state = run(states, unet_calls(method, steps, recurrence), on_step, progress, method)
-    return to_interpolation(model, state.latents, calls, notes, first)
+    return to_interpolation(model, state.latents, calls, notes, first, progress)

@@ -28,8 +28,10 @@ def run(states: Iterator[Step], total: int, on_step: OnStep | None, progress: bo
     return state
 
 
-def to_interpolation(model: VideoModel, latents: Tensor, calls: int, notes: list[str], image: Tensor) -> Interpolation:
-    frames = model.decode(latents, device=image.device)
+def to_interpolation(
+    model: VideoModel, latents: Tensor, calls: int, notes: list[str], image: Tensor, progress: bool
+) -> Interpolation:
+    frames = model.decode(latents, device=image.device, progress=progress)
     return Interpolation(frames, latents, unet_calls=model.unet_calls - calls, notes=notes)
 
 

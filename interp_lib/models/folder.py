@@ -187,6 +187,10 @@ def _fetch(name: str, request: Callable[[], Any]) -> Any:
     try:
         return request()
     except Exception as error:  # the client raises its own errors, httpx's and the operating system's
+        if type(error).__name__ == "GatedRepoError":
+            raise FileNotFoundError(
+                f"'{name}' is gated: accept its licence on huggingface.co/{name}, then log in with `hf auth login`."
+            ) from None
         raise FileNotFoundError(
             f"'{name}' is no folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}): "
             f"check the name and the network, or {_WAY_OUT}."

@@ -82,7 +82,7 @@ class ImageModel:
         return (torch.cat(parts) - shift) * scale
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, *, out: Tensor | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, out: Tensor | None = None, progress: bool = False) -> Tensor:
         """Latents [N,C,h,w] -> images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks.
 
         out: a tensor of that shape, on any device, that is filled and returned.
@@ -93,7 +93,7 @@ class ImageModel:
             z = (z.to(self.device).float() / scale + shift).to(self.dtype)
             return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
 
-        return in_chunks(pictures, latents, VAE_CHUNK, out=out)
+        return in_chunks(pictures, latents, VAE_CHUNK, out=out, progress="decoding" * progress)
 
     @torch.no_grad()
     def embed_text(self, prompts: str | Sequence[str]) -> Tensor:

@@ -75,7 +75,7 @@ class VideoModel:
         return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, *, device: torch.device | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, device: torch.device | None = None, progress: bool = False) -> Tensor:
         """Latents [1,T,C,h,w] -> frames [T,3,f*h,f*w] float32 in [0,1], in chunks of consecutive frames.
 
         device: where the frames are gathered; None is the model's.
@@ -89,7 +89,7 @@ class VideoModel:
             z = (z.to(self.device).float() / scale).to(self.vae.dtype)
             return (self.vae.decode(z, num_frames=len(z)).sample.float() / 2 + 0.5).clamp(0, 1)
 
-        return in_chunks(pictures, latents[0], VAE_CHUNK, out=out)
+        return in_chunks(pictures, latents[0], VAE_CHUNK, out=out, progress="decoding" * progress)
 
     @torch.no_grad()
     def condition(self, image: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_size
 from interp_lib.images import MIN_SIDE, fit_images, from_bytes, open_image
@@ -28,12 +29,14 @@ def load_clips(
     stride: int = 1,
     size: int | tuple[int, int] | None = None,
     windows: int = 1,
+    progress: bool = False,
 ) -> tuple[Tensor, list[str]]:
     """Clips [K,frames,3,H,W] in [0,1] of every video or folder of frames in `folder`, and one note per source.
 
     stride: every how manieth frame is taken; the released code learns from 27 frames at stride 2, which are 14.
     size: aspect-keeping resize that covers it and a centre crop, px (int = square, or (h, w)); None keeps the pixels.
     windows: clips per source, one behind the other, as many as there are and at most this number.
+    progress: a bar over the sources.
     Raises FileNotFoundError for a folder that is not there, ValueError where it holds no clip, a video cannot be
     decoded, is shorter than (frames-1)*stride+1 frames, or sizes differ while no size is given.
     """
@@ -51,7 +54,7 @@ def load_clips(
         kinds = " ".join(VIDEO_SUFFIXES)
         raise ValueError(f"{folder} holds no clip: put videos ({kinds}) or folders of frames into it.")
     clips, notes = [], []
-    for source in sources:
+    for source in tqdm(sources, desc="reading clips", disable=not progress):
         taken = list(islice(read_pictures(source), windows * span))
         count = len(taken) // span
         if count == 0:

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.show.notebook import (
     code_cells,
     code_hash,
@@ -104,17 +104,29 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
             output.get("data", {}).pop(WIDGET, None)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def make_parser() -> Parser:
     parser = Parser(prog="python -m interp_lib.show.fresh", description="Stale and committed notebooks.")
     actions = parser.add_subparsers(dest="action", required=True)
-    stamp = actions.add_parser("stamp", help="write build/NAME.stamp where something has changed")
-    stamp.add_argument("--into", type=Path, default=Path("build"))
-    stamp.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE")
-    copy = actions.add_parser("publish", help="copy outputs from the executed notebooks into the committed ones")
-    copy.add_argument("--built", type=Path, default=Path("build"))
+    stamp = actions.add_parser(
+        "stamp",
+        help="write build/NAME.stamp where something has changed",
+        examples={"notebooks/*.ipynb -p pair=motorcycle": "what `make figures PAIR=motorcycle` does first"},
+    )
+    stamp.add_argument("--into", type=Path, default=Path("build"), help="folder of the stamps")
+    stamp.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    copy = actions.add_parser(
+        "publish",
+        help="copy outputs from the executed notebooks into the committed ones",
+        examples={"notebooks/*.ipynb": "what `make notebooks` does last"},
+    )
+    copy.add_argument("--built", type=Path, default=Path("build"), help="folder of the executed notebooks")
     for action in (stamp, copy):
-        action.add_argument("sources", nargs="*", type=Path)
-    asked = parser.parse_args(arguments)
+        action.add_argument("sources", nargs="*", type=Path, help="the notebooks")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = make_parser().parse_args(arguments)
     try:
         if asked.action == "stamp":
             write_stamps(asked.sources, asked.into, asked.given)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.show.notebook import parse_parameters, read_notebook, read_parameters, write_notebook
 
 
@@ -119,15 +119,22 @@ def _keep_promise(name: str, promised: list[str] | None, made: set[str]) -> None
         raise RuntimeError(f"{name}: made {extra}, which the Makefile does not promise (FIGURES_{name})")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m interp_lib.show.run", description="Run one notebook.")
+def make_parser() -> Parser:
+    examples = {
+        "notebooks/00_quickstart.ipynb build/00_quickstart.ipynb -p pair=motorcycle": "with a parameter",
+    }
+    parser = Parser(prog="python -m interp_lib.show.run", description="Run one notebook.", examples=examples)
     parser.add_argument("source", help="the notebook")
     parser.add_argument("target", help="where the executed notebook goes")
     parser.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
     parser.add_argument("--figures", dest="promised", nargs="*", help="names of the figures it must make")
     parser.add_argument("--into", default="figures", help="folder for the figures")
     parser.add_argument("--lenient", action="store_true", help="pass over parameters this notebook lacks")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = make_parser().parse_args(arguments)
     try:
         defaults = read_parameters(read_notebook(asked.source), asked.source)
         parameters = parse_parameters(asked.given, defaults, lenient=asked.lenient)

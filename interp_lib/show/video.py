@@ -51,7 +51,10 @@ def _pixels(frames: Tensor) -> np.ndarray:
         raise ValueError(f"frames must be a tensor [T,3,H,W] with at least one frame, got {shape}")
     frames = frames.detach().float().cpu()
     if not torch.isfinite(frames).all():
-        raise ValueError("frames hold NaN or infinite values")
+        raise ValueError(
+            "frames hold NaN or infinite values: where the model ran in float16, load it with dtype=torch.float32 "
+            "(--dtype float32)"
+        )
     if frames.min() < -1e-3 or frames.max() > 1 + 1e-3:
         raise ValueError(
             f"frames must lie in [0,1], these span {frames.min():.3g} to {frames.max():.3g}; use frames.clamp(0, 1)"

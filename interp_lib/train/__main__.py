@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from interp_lib.commands import Parser
+from interp_lib.cli_help import Parser
 from interp_lib.train.autoencoder import encode_frames, train_autoencoder
 from interp_lib.train.data import SIZE, Photographs, render_frames, world_hash
 from interp_lib.train.denoiser import build_scheduler, train_denoiser
@@ -40,7 +40,7 @@ STAGES = ("frames", "vae", "unet", "card")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stages that are not finished yet; the exit code is 2 for a wrong input."""
-    args = _arguments(argv)
+    args = make_parser().parse_args(argv)
     try:
         if args.model != "video":
             _image(args)
@@ -88,12 +88,18 @@ def _recipe(args: argparse.Namespace, recipes: dict[str, dict[str, int]]) -> dic
     return {name: getattr(args, name) or value for name, value in recipes[args.device].items()}
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m interp_lib.train", description=__doc__.splitlines()[0])
+def make_parser() -> Parser:
+    examples = {
+        "": "everything, with the recipe of the device at hand",
+        "--model image --stage vae --minutes 30": "half an hour of the autoencoder, to be gone on with",
+        "--work build/trial --out build/trial --scenes 96 --vae-steps 20 --unet-steps 20 --model image": "a dry run",
+    }
+    parser = Parser(prog="python -m interp_lib.train", description=__doc__, examples=examples)
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models"), help="where the folders image, video are put")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--model", default="both", choices=("image", "video", "both"))
+    own = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=own, choices=("cpu", "cuda"), help="what is trained on")
+    parser.add_argument("--model", default="both", choices=("image", "video", "both"), help="which model")
     parser.add_argument(
         "--stage", default="card", choices=STAGES, help="the last stage to run (the card needs scikit-image and peft)"
     )
@@ -102,7 +108,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         for name, value in recipes["cpu"].items():
             shown = f"default {value} on a CPU, {recipes['cuda'][name]} on a GPU"
             parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=shown)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _make_model(

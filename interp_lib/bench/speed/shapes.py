@@ -6,7 +6,6 @@ where its weights cannot be had. Every folder is in diffusers' layout and goes t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import diffusers
 import torch
 import transformers
 
+from interp_lib.cli_help import Parser
 from interp_lib.train.export import IMAGE, VIDEO, write_model
 from interp_lib.train.text import build_tokenizer
 
@@ -157,12 +157,17 @@ def _divided(width: int, narrower: int, multiple: int = 64) -> int:
     return max(multiple, width // narrower // multiple * multiple)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.speed.shapes", description=__doc__.split("\n")[0])
-    parser.add_argument("kind", choices=KINDS)
+def make_parser() -> Parser:
+    about, examples = __doc__.split("\n")[0], {"sd15 build/random-sd --narrower 5": "a fifth of the channels"}
+    parser = Parser(prog="python -m interp_lib.bench.speed.shapes", description=about, examples=examples)
+    parser.add_argument("kind", choices=KINDS, help="which architecture")
     parser.add_argument("folder", type=Path, help="where it is put, replaced if it is there")
     parser.add_argument("--narrower", type=int, default=1, help="divide all channels: 1, 2, 5 or 10")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = make_parser().parse_args(arguments)
     try:
         print(write_random(asked.kind, asked.folder, narrower=asked.narrower))
     except (ValueError, OSError) as error:
