@@ -6,7 +6,8 @@ import base64
 import contextlib
 import html
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -16,19 +17,40 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image:
+def frame_at(frames: Tensor | Mapping[str, Tensor], position: float, *, height: int = 256) -> Image:
     """The frame nearest to a position in time, enlarged without smoothing to about `height` pixels.
 
-    frames: [T,3,H,W] in [0,1]; position: 0 (first frame) to 1 (last). Raises ValueError outside.
+    frames: [T,3,H,W] in [0,1], or several videos by name, whose frames at that time stand side by side under their
+    names; position: 0 (first frame) to 1 (last). Raises ValueError outside, and for no video.
     """
     if not 0 <= position <= 1:
         raise ValueError(f"position must lie between 0 and 1, got {position}")
     from PIL import Image
 
+    if isinstance(frames, Mapping):
+        return _side_by_side({name: frame_at(video, position, height=height) for name, video in frames.items()})
     frame = frames[round(position * (len(frames) - 1))].detach().float().clamp(0, 1).cpu()
     image = Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())
     scale = max(1, height // image.height)
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _side_by_side(pictures: Mapping[str, Image]) -> Image:
+    """Pictures in a row, each under its name."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    if not pictures:
+        raise ValueError("there is no video to show: give at least one, name -> frames.")
+    font, gap, line = ImageFont.load_default(14), 8, 22  # pixels
+    widths = [max(picture.width, math.ceil(font.getlength(name))) for name, picture in pictures.items()]
+    tall = line + max(picture.height for picture in pictures.values())
+    sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), tall), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for (name, picture), width in zip(pictures.items(), widths, strict=True):
+        pen.text((left, 2), name, fill="black", font=font)
+        sheet.paste(picture, (left, line))
+        left += width + gap
+    return sheet
 
 
 def explore(function: Callable[..., Any], **controls: Any) -> VBox:
@@ -37,6 +59,7 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
     and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
     method=["direct", "two-level"], or a widget.
+    The panel's `.look` is `function`, for a picture without a widget.
     The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
     raises is shown in the place of the picture.
     """
@@ -69,7 +92,9 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
         if hasattr(knob, "continuous_update"):
             knob.continuous_update = False
         knob.observe(update, names="value")
-    return VBox([*knobs.values(), view])
+    panel = VBox([*knobs.values(), view])
+    panel.look = function
+    return panel
 
 
 def _as_html(text: str, result: Any, *, alt: str) -> str:
@@ -88,9 +113,10 @@ def _as_html(text: str, result: Any, *, alt: str) -> str:
     return shown
 
 
-def frame_slider(frames: Tensor, *, height: int = 256) -> VBox:
-    """A slider over time: frame_at(frames, position)."""
-    step = 1 / max(len(frames) - 1, 1)
+def frame_slider(frames: Tensor | Mapping[str, Tensor], *, height: int = 256) -> VBox:
+    """A slider over time: frame_at(frames, position). Several videos, name -> frames, are shown side by side."""
+    videos = list(frames.values()) if isinstance(frames, Mapping) else [frames]
+    step = 1 / max(max(map(len, videos)) - 1, 1)
 
     def show(position: float) -> Image:
         """The frame nearest to a position in time."""
