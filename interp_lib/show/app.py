@@ -34,7 +34,7 @@ ABOUT = """<h1>Frames between two images</h1>
 Everything stays on this machine.</p>"""
 EMBEDDED = """<p>The embedded models are tiny, so that they run anywhere: they show how the methods work, on cartoon
 animals. Start the page with MODEL= and VIDEO_MODEL= for the real ones.</p>"""
-WIDE = {"description_width": "16rem"}
+ROW = {"style": {"description_width": "16rem"}, "layout": {"width": "30rem", "max_width": "100%"}}
 ENDS = ("first", "last")
 
 
@@ -57,7 +57,7 @@ class Page:
         self.knobs = _knobs()
         self.make = w.Button(description="Make the video", button_style="primary")
         self.stop = w.Button(description="Stop", disabled=True)
-        self.bar = w.IntProgress(min=0, max=1, description="Progress")
+        self.bar = w.IntProgress(min=0, max=1, description="Progress", **ROW)
         self.status, self.result = w.HTML(), w.HTML()
         self._connect()
         self.box = self._layout()
@@ -157,19 +157,19 @@ def _upload(end: str) -> w.FileUpload:
 
 def _knobs() -> dict[str, Any]:
     """The settings by name; number fields and menus, because these carry their label for a screen reader."""
-    usual, row = Settings(), {"style": WIDE, "layout": {"width": "30rem", "max_width": "100%"}}
+    usual = Settings()
 
     def number(name: str, least: int, most: int, description: str) -> w.BoundedIntText:
-        return w.BoundedIntText(getattr(usual, name), min=least, max=most, description=description, **row)
+        return w.BoundedIntText(getattr(usual, name), min=least, max=most, description=description, **ROW)
 
     return {
-        "method": w.Dropdown(options=METHODS, description="Method", **row),
+        "method": w.Dropdown(options=METHODS, description="Method", **ROW),
         "frames": number("frames", 3, 512, "Frames, both images included"),
         "steps": number("steps", 2, 999, "Steps of the noise schedule"),
         "until": number("until", 1, 999, "Noise step of the fusion"),
         "recurrence": number("recurrence", 0, 20, "Repeats of an early step"),
-        "lora": w.Checkbox(usual.lora, description="Fit a LoRA to the pair first", **row),
-        "prompt": w.Text(usual.prompt, placeholder="optional", description="What both images show", **row),
+        "lora": w.Checkbox(usual.lora, description="Fit a LoRA to the pair first", **ROW),
+        "prompt": w.Text(usual.prompt, placeholder="optional", description="What both images show", **ROW),
         "seed": number("seed", 0, 2**31 - 1, "Seed"),
         "fps": number("fps", 1, 60, "Frames per second"),
     }
