@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from interp_lib.dreammover.ddim import Inversion
     from interp_lib.models.image_model import ImageModel
     from interp_lib.models.video_model import VideoModel
     from interp_lib.types import Pair
@@ -81,12 +82,11 @@ def explore_fusion(model: ImageModel, pair: Pair, *, until: int = 30, prompt: st
     Source: DreamMover, section 3.3, Eq. 6 to 8. Shown is the clean image predicted from the fused z_T in one step, with
     its high-frequency energy over the mean of the inputs'. until: noise step T. Controls: time, way, flow (off: none).
     """
-    from interp_lib import estimate_flow, feature_block, fuse_direct, fuse_two_level, high_frequency_energy, invert
+    from interp_lib import fuse_direct, fuse_two_level, high_frequency_energy
     from interp_lib.dreammover.ddim import predict_clean
 
     images = at_native_size(model, pair)[1]
-    inversion = invert(model, images, until=until, prompt=prompt, progress=False)
-    flows = estimate_flow(model, inversion, block=feature_block(model, max(images.shape[-2:])), prompt=prompt)
+    inversion, flows = _inverted(model, images, until, prompt)
     context, z = model.embed_text(prompt), inversion.latents[-1]
     t, a = int(inversion.timesteps[-1]), inversion.alpha_bar
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
@@ -118,12 +118,11 @@ def explore_attention(model: ImageModel, pair: Pair, *, until: int = 30, prompt:
     Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `until`; mean over the heads.
     Controls: across, down (shares of the side), layer.
     """
-    from interp_lib import estimate_flow, feature_block, fuse_two_level, invert, replace_self_attention
+    from interp_lib import fuse_two_level, replace_self_attention
 
     images = at_native_size(model, pair)[1]
     height, width = images.shape[-2:]
-    inversion = invert(model, images, until=until, prompt=prompt, progress=False)
-    flows = estimate_flow(model, inversion, block=feature_block(model, max(height, width)), prompt=prompt)
+    inversion, flows = _inverted(model, images, until, prompt)
     ends, t, context = inversion.latents[-1], int(inversion.timesteps[-1]), model.embed_text(prompt)
     pair_of = (*inversion.clean.split(1), *inversion.noise.split(1))
     middle = fuse_two_level(*pair_of, *flows, 0.5, inversion.alpha_bar)[0]
@@ -161,6 +160,15 @@ def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Te
     size = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
     pair = resize_pair(pair, size)
     return pair, torch.cat([pair.image0, pair.image1])
+
+
+def _inverted(model: ImageModel, images: Tensor, until: int, prompt: str) -> tuple[Inversion, tuple[Tensor, Tensor]]:
+    """The inversion of both images up to a noise step, and the flows between them."""
+    from interp_lib import estimate_flow, feature_block, invert
+
+    inversion = invert(model, images, until=until, prompt=prompt, progress=False)
+    block = feature_block(model, max(images.shape[-2:]))
+    return inversion, estimate_flow(model, inversion, block=block, prompt=prompt)
 
 
 def _grid(tokens: int, aspect: float) -> tuple[int, int]:

@@ -54,39 +54,32 @@ def _side_by_side(pictures: Mapping[str, Image]) -> Image:
 
 
 def explore(function: Callable[..., Any], **controls: Any) -> VBox:
-    """Sliders and menus for the arguments of `function`, whose result is shown again whenever one is let go.
+    """Sliders and buttons for the arguments of `function`, whose result is shown again whenever one is let go.
 
     function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
     and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
-    method=["direct", "two-level"], or a widget.
+    method=["direct", "two-level"], or a widget. A list becomes a row of buttons: JupyterLab keeps the arrow keys of a
+    menu for itself, while sliders move by arrow keys and buttons by Tab and Enter.
     The panel's `.look` is `function`, for a picture without a widget.
     The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
     raises is shown in the place of the picture.
     """
     # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
     # kernel in the middle of a cell, and that sometimes hangs.
-    from ipywidgets import HTML, VBox, interactive
+    from ipywidgets import HTML, VBox
 
-    knobs = {name: interactive.widget_from_abbrev(control) for name, control in controls.items()}
+    knobs = {name: _knob(control) for name, control in controls.items()}
     if unfit := [name for name, knob in knobs.items() if knob is None]:
         raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
     view = HTML()
 
-    def render() -> str:
-        values, printed = {name: knob.value for name, knob in knobs.items()}, io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            result = function(**values)
-        about = (function.__doc__ or function.__name__).strip().splitlines()[0]
-        chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
-        return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
-
     def update(change: Any) -> None:
         try:
-            view.value = render()
+            view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
         except Exception as error:
             view.value = _as_html(f"{type(error).__name__}: {error}", None, alt="")
 
-    view.value = render()
+    view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
     for name, knob in knobs.items():
         knob.description = knob.description or name.replace("_", " ")
         if hasattr(knob, "continuous_update"):
@@ -95,6 +88,26 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     panel = VBox([*knobs.values(), view])
     panel.look = function
     return panel
+
+
+def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
+    """What the function prints and returns, its picture described by the function's first line and the values."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = function(**values)
+    about = (function.__doc__ or function.__name__).strip().splitlines()[0]
+    chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
+    return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
+
+
+def _knob(control: Any) -> Any:
+    """The widget for a control, or None."""
+    from ipywidgets import Dropdown, ToggleButtons, Widget, interactive
+
+    knob = interactive.widget_from_abbrev(control)
+    if isinstance(knob, Dropdown) and not isinstance(control, Widget):
+        return ToggleButtons(options=knob.options, value=knob.value, style={"button_width": "auto"})
+    return knob
 
 
 def _as_html(text: str, result: Any, *, alt: str) -> str:

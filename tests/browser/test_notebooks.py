@@ -49,22 +49,29 @@ def test_run_all_and_move_every_control(page, lab, name):
 
 
 def move_every_control(page, panel):
-    """How many sliders, menus and boxes there are; each has changed the picture by keyboard alone."""
-    sliders, menus, boxes = (panel.locator(kind) for kind in (".noUi-handle", "select", "input[type=checkbox]"))
-    for kind, keys in ((sliders, ("ArrowRight", "ArrowLeft")), (menus, ("ArrowDown", "ArrowUp")), (boxes, ("Space",))):
-        for control in kind.all():
-            assert any(_changes(page, panel, control, key) for key in keys for _ in range(3)), control
-    return sliders.count() + menus.count() + boxes.count()
+    """How many sliders, rows of buttons and boxes there are; each has changed the picture by keyboard alone."""
+    sliders, rows, boxes = (
+        panel.locator(kind).all() for kind in (".noUi-handle", ".widget-toggle-buttons", "[type=checkbox]")
+    )
+    for slider in sliders:
+        tries = [(slider, key) for key in ("ArrowRight", "ArrowLeft") for _ in range(3)]
+        assert any(_changes(page, panel, slider, key) for slider, key in tries), slider
+    for row in rows:
+        assert any(_changes(page, panel, button, "Enter") for button in row.locator("button").all()), row
+    for box in boxes:
+        assert _changes(page, panel, box, "Space"), box
+    assert not panel.locator("select").count()  # JupyterLab takes a menu's arrow keys
+    return len(sliders) + len(rows) + len(boxes)
 
 
 def _changes(page, panel, control, key, seconds=45):
     """Whether the picture is another one after a key; at an end of the range nothing happens."""
     picture = panel.locator(".widget-html-content img")
-    before, value = picture.get_attribute("src"), _value(control)
+    before, state = picture.get_attribute("src"), _state(control)
     control.focus()
     page.keyboard.press(key)
     page.wait_for_timeout(100)
-    if _value(control) == value:
+    if _state(control) == state:
         return False
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -74,5 +81,7 @@ def _changes(page, panel, control, key, seconds=45):
     return False
 
 
-def _value(control):
-    return control.evaluate("e => e.getAttribute('aria-valuenow') ?? (e.type === 'checkbox' ? e.checked : e.value)")
+def _state(control):
+    return control.evaluate(
+        "e => [e.getAttribute('aria-valuenow'), e.checked, e.classList.contains('mod-active')].join()"
+    )
