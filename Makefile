@@ -21,7 +21,7 @@ README_GIF := figures/00_quickstart.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
 PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
-SETTINGS := PY PYTHON JOBS THREADS LAB SHELL
+SETTINGS := PY PYTHON JOBS THREADS LAB ONLY SHELL
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(word 1,$(origin $(v)))),$(v)))
 unknown := $(filter-out $(PARAMETERS) $(SETTINGS) -%,$(given))
 ifneq ($(unknown),)
@@ -53,11 +53,12 @@ PYTHON ?= python3
 PY ?= .venv/bin/python
 READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
 
-.PHONY: help figures test unit nbval notebooks results models lab bench bench-tables lint clean lock promises FORCE
+.PHONY: help figures test unit nbval browser notebooks results models lab app bench bench-tables lint clean lock promises FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...'; settings: PY=, JOBS=, THREADS=, LAB="
+	@echo; echo "parameters of figures: MODEL=, VIDEO_MODEL=, PAIR=, DEVICE=, PARAMS='name=value ...' (of app: MODEL=, VIDEO_MODEL=, DEVICE=)"
+	@echo "settings: PY=, JOBS=, THREADS=, LAB= (options of jupyter lab), ONLY= (which browser tests, as in pytest -k)"
 
 .venv/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -99,6 +100,10 @@ nbval-%: notebooks/%.ipynb $(READY) FORCE
 	@INTERP_FIGURES=$(CURDIR)/build/nbval TQDM_DISABLE=1 $(PY) -m pytest -q -p tests.notebooks.patience -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-kernel-startup-timeout=180 $<
 
+browser: $(READY) ## every notebook and the app in headless Chromium; screenshots in build/browser
+	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check --no-build-isolation -e '.[browser]'
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -rs -m browser tests/browser $(if $(ONLY),-k $(call quote,$(ONLY)))
+
 results: $(READY) ## renew the stale tables under data/results that notebooks read (half an hour, resumes)
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
 
@@ -110,6 +115,9 @@ models: $(READY) ## train the embedded models from scratch (resumes)
 
 lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
+
+app: $(READY) ## one page for the browser: two images in, a video out (on 127.0.0.1 alone)
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.show.serve $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
 
 bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL PAIR DEVICE)

@@ -100,6 +100,10 @@ _HOME = {
     "frame_at": "show.widgets",
     "frame_slider": "show.widgets",
     "explore": "show.widgets",
+    "explore_correspondence": "show.explorers",
+    "explore_fusion": "show.explorers",
+    "explore_attention": "show.explorers",
+    "explore_temporal_maps": "show.explorers_video",
 }
 __all__ = sorted(_HOME)
 

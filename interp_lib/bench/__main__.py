@@ -207,7 +207,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-<<<<<<< HEAD
 def _sides(text: str) -> tuple[int, int]:
     sides = [_count(part) for part in text.split("x")]
     if len(sides) > 2:
@@ -215,16 +214,12 @@ def _sides(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m interp_lib.bench", description=__doc__)
-=======
 def make_parser() -> Parser:
     examples = {
         "": "all parts, with the embedded models, on this machine",
         "parts lora --model path/to/model --size 512 --device cuda": "two parts, another model",
     }
     parser = Parser(prog="python -m interp_lib.bench", description=__doc__, examples=examples)
->>>>>>> suitability
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all of {', '.join(PARTS)})")
     parser.add_argument("--model", default="embedded", help="image model: a diffusers folder or name")
     parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")

@@ -6,7 +6,8 @@ import base64
 import contextlib
 import html
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -18,61 +19,98 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image:
+def frame_at(frames: Tensor | Mapping[str, Tensor], position: float, *, height: int = 256) -> Image:
     """The frame nearest to a position in time, enlarged without smoothing to about `height` pixels.
 
-    frames: [T,3,H,W] in [0,1]; position: 0 (first frame) to 1 (last). Raises ValueError outside.
+    frames: [T,3,H,W] in [0,1], or several videos by name, whose frames at that time stand side by side under their
+    names; position: 0 (first frame) to 1 (last). Raises ValueError outside, and for no video.
     """
     check_tensors(frames=frames)
     if isinstance(position, str) or not 0 <= position <= 1:
         raise ValueError(f"position must lie between 0 and 1, got {position}")
     from PIL import Image
 
+    if isinstance(frames, Mapping):
+        return _side_by_side({name: frame_at(video, position, height=height) for name, video in frames.items()})
     frame = frames[round(position * (len(frames) - 1))].detach().float().clamp(0, 1).cpu()
     image = Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())
     scale = max(1, height // image.height)
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
+def _side_by_side(pictures: Mapping[str, Image]) -> Image:
+    """Pictures in a row, each under its name."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    if not pictures:
+        raise ValueError("there is no video to show: give at least one, name -> frames.")
+    font, gap, line = ImageFont.load_default(14), 8, 22  # pixels
+    widths = [max(picture.width, math.ceil(font.getlength(name))) for name, picture in pictures.items()]
+    tall = line + max(picture.height for picture in pictures.values())
+    sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), tall), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for (name, picture), width in zip(pictures.items(), widths, strict=True):
+        pen.text((left, 2), name, fill="black", font=font)
+        sheet.paste(picture, (left, line))
+        left += width + gap
+    return sheet
+
+
 def explore(function: Callable[..., Any], **controls: Any) -> VBox:
-    """Sliders and menus for the arguments of `function`, whose result is shown again whenever one is let go.
+    """Sliders and buttons for the arguments of `function`, whose result is shown again whenever one is let go.
 
     function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
     and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
-    method=["direct", "two-level"], or a widget.
+    method=["direct", "two-level"], or a widget. A list becomes a row of buttons: JupyterLab keeps the arrow keys of a
+    menu for itself, while sliders move by arrow keys and buttons by Tab and Enter.
+    The panel's `.look` is `function`, for a picture without a widget.
     The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
     raises is shown in the place of the picture.
     """
     # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
     # kernel in the middle of a cell, and that sometimes hangs.
-    from ipywidgets import HTML, VBox, interactive
+    from ipywidgets import HTML, VBox
 
-    knobs = {name: interactive.widget_from_abbrev(control) for name, control in controls.items()}
+    knobs = {name: _knob(control) for name, control in controls.items()}
     if unfit := [name for name, knob in knobs.items() if knob is None]:
         raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
     view = HTML()
 
-    def render() -> str:
-        values, printed = {name: knob.value for name, knob in knobs.items()}, io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            result = function(**values)
-        about = (function.__doc__ or function.__name__).strip().splitlines()[0]
-        chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
-        return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
-
     def update(change: Any) -> None:
         try:
-            view.value = render()
+            view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
         except Exception as error:
             view.value = _as_html(f"{type(error).__name__}: {error}", None, alt="")
 
-    view.value = render()
+    view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
     for name, knob in knobs.items():
         knob.description = knob.description or name.replace("_", " ")
         if hasattr(knob, "continuous_update"):
             knob.continuous_update = False
         knob.observe(update, names="value")
-    return VBox([*knobs.values(), view])
+    panel = VBox([*knobs.values(), view])
+    panel.look = function
+    return panel
+
+
+def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
+    """What the function prints and returns, its picture described by the function's first line and the values."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = function(**values)
+    about = (function.__doc__ or function.__name__).strip().splitlines()[0]
+    chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
+    return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
+
+
+def _knob(control: Any) -> Any:
+    """The widget for a control, or None."""
+    from ipywidgets import Dropdown, ToggleButtons, Widget, interactive
+
+    knob = interactive.widget_from_abbrev(control)
+    if isinstance(knob, Dropdown) and not isinstance(control, Widget):
+        return ToggleButtons(options=knob.options, value=knob.value, style={"button_width": "auto"})
+    return knob
 
 
 def _as_html(text: str, result: Any, *, alt: str) -> str:
@@ -91,9 +129,10 @@ def _as_html(text: str, result: Any, *, alt: str) -> str:
     return shown
 
 
-def frame_slider(frames: Tensor, *, height: int = 256) -> VBox:
-    """A slider over time: frame_at(frames, position)."""
-    step = 1 / max(len(frames) - 1, 1)
+def frame_slider(frames: Tensor | Mapping[str, Tensor], *, height: int = 256) -> VBox:
+    """A slider over time: frame_at(frames, position). Several videos, name -> frames, are shown side by side."""
+    videos = list(frames.values()) if isinstance(frames, Mapping) else [frames]
+    step = 1 / max(max(map(len, videos)) - 1, 1)
 
     def show(position: float) -> Image:
         """The frame nearest to a position in time."""

@@ -2,6 +2,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from ipywidgets import Dropdown, ToggleButtons
 from nbclient import NotebookClient
 
 from interp_lib.show.widgets import explore, frame_at, frame_slider
@@ -61,6 +62,13 @@ def test_figures_text_and_later_errors_are_shown():
     failing = explore(lambda x: 1 / x, x=[1, 0])
     failing.children[0].value = 0
     assert "ZeroDivisionError: division by zero" in failing.children[1].value
+
+
+def test_a_list_becomes_buttons_and_a_widget_stays_what_it_is():
+    menu = Dropdown(options=["x", "y"])
+    buttons, own, _ = explore(lambda a, b: f"{a} {b}", a=[("one", 1), ("two", 2)], b=menu).children
+    assert isinstance(buttons, ToggleButtons) and buttons.options == (("one", 1), ("two", 2)) and buttons.value == 1
+    assert own is menu
 
 
 def test_no_control_is_refused_by_name():
