@@ -60,6 +60,13 @@ def test_a_failing_notebook_leaves_no_executed_one_and_shows_the_traceback(place
     assert not Path("figures").exists()
 
 
+def test_a_kernel_that_dies_is_a_failure_of_its_notebook(place, capsys):
+    put(WRITE, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert main(["notebooks/00_a.ipynb", "build/00_a.ipynb", "--figures", "a.txt"]) == 1
+    assert "notebooks/00_a.ipynb: Kernel died, of too little memory perhaps" in capsys.readouterr().err
+    assert [path.name for path in Path("build").iterdir()] == ["00_a.failed.ipynb"]
+
+
 @pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError"])
 def test_an_input_that_is_refused_in_a_cell_is_one_sentence(place, capsys, kind):
     put(WRITE, f"raise {kind}('name=x is unknown:\\nuse y.')")
