@@ -33,7 +33,7 @@ def workers(count: int, prepare: Callable[..., None], *arguments: Any) -> Iterat
         try:
             yield submit
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin(prepare: Callable[..., None], arguments: tuple) -> None:
