@@ -132,14 +132,14 @@ def study() -> None:
 
 
 def save() -> None:
-    """A hundred files of every kind that users get."""
+    """Files of every kind that users get."""
     generator = torch.Generator().manual_seed(0)
     model = load_image_model(SD / "tiny_sd", device="cpu")
     images = torch.rand(2, 3, 64, 64, generator=generator)
     deltas = {f"layer{k}": torch.rand(64, 64, generator=generator) for k in range(20)}
     os.environ["INTERP_FIGURES"] = "figures"
     with fit_lora(model, images, steps=1, rank=2, progress=False) as fitted:
-        for k in range(20):
+        for k in range(8):
             save_video(torch.rand(4, 3, 32, 32, generator=generator), f"{k}{('.gif', '.webp', '.mp4')[k % 3]}")
             save_figure(_drawing(k), f"drawing{k}", alt="A number.")
             fitted.save(f"lora{k}.safetensors")

@@ -23,13 +23,11 @@ PROGRAMS = {
         targets=EVERYONE,
     ),
     "study": Program(programs.study, "work/*/*", 3, kept="work/*/*", targets=EVERYONE),
-    "saving": Program(programs.save, "*", 80),
+    "saving": Program(programs.save, "*", 32),
 }
 FEW = {  # kills, seed
-    "one notebook": (2, 1),
-    "LoRA": (1, 7),
+    "one notebook": (1, 5),
     "backward motion": (2, 0),
-    "benchmark": (1, 0),
     "two workers": (1, 0),  # the leader alone is killed: its workers must not live on
     "saving": (2, 1),
 }
