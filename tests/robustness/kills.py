@@ -97,6 +97,7 @@ def _strike(program: Program, folder: Path, span: float, chance: random.Random) 
     """Start it and kill it. Returns the moment, "none" where it got through."""
     way, target, mark = chance.choice(WAYS), chance.choice(program.targets), Path(f"{folder}.mark")
     mark.unlink(missing_ok=True)
+    before = _temporaries(folder)
     running = start(program, folder, die_at=chance.randint(1, program.renames) if way == "writing" else 0)
     hit = False
     if way != "writing":
@@ -109,9 +110,13 @@ def _strike(program: Program, folder: Path, span: float, chance: random.Random) 
     if running.exitcode == 0:
         return "none"
     assert hit or mark.exists(), said(folder)
-    if way == "writing" or any(is_temporary(path) for path in folder.rglob(".*")):
+    if way == "writing" or _temporaries(folder) - before:
         return "writing"
     return "working" if program.trace(folder) else "before work"
+
+
+def _temporaries(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob(".*") if is_temporary(path)}
 
 
 def start(program: Program, folder: Path, *, die_at: int = 0) -> Process:
