@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,7 @@ def workers(count: int, prepare: Callable[..., None], *arguments: Any) -> Iterat
     """`count` processes of one torch thread each, which call prepare(*arguments) first.
 
     Yields submit(function, items), which has them call function(*item) for every item and returns the futures.
+    Raises BrokenProcessPool, a RuntimeError, when one of them dies.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(prepare, arguments)) as pool:
@@ -32,6 +34,11 @@ def workers(count: int, prepare: Callable[..., None], *arguments: Any) -> Iterat
 
         try:
             yield submit
+        except BrokenProcessPool:
+            raise BrokenProcessPool(
+                f"one of {count} worker processes died, of too little memory perhaps: what is done is kept, start "
+                "again with fewer workers. (A script needs `if __name__ == '__main__':` around what starts them.)"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

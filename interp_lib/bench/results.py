@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -202,7 +203,11 @@ def main(arguments: list[str] | None = None) -> int:
                 print(error, file=sys.stderr)
                 return 2
             continue
-        path = compute(study, asked.model, out=TABLES if embedded else Path("build/results"), workers=asked.workers)
+        try:
+            path = compute(study, asked.model, out=TABLES if embedded else Path("build/results"), workers=asked.workers)
+        except BrokenProcessPool as error:
+            print(error, file=sys.stderr)
+            return 2
         print(f"{study}: {path}")
     return 0
 

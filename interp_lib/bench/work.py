@@ -6,7 +6,6 @@ import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any
@@ -99,14 +98,8 @@ def _do(item: Item) -> Done:
 
 def _by_processes(items: list[Item], how: Settings, count: int) -> Iterator[Done]:
     with workers(count, _start, how) as submit:
-        try:
-            for job in as_completed(submit(_do, [(item,) for item in items])):
-                yield job.result()
-        except BrokenProcessPool:
-            raise RuntimeError(
-                f"one of {count} worker processes died, of too little memory perhaps: what is done is kept, start "
-                "again with fewer workers. (A script needs `if __name__ == '__main__':` around what starts them.)"
-            ) from None
+        for job in as_completed(submit(_do, [(item,) for item in items])):
+            yield job.result()
 
 
 def _by_ray(items: list[Item], how: Settings, address: str) -> Iterator[Done]:

@@ -103,6 +103,21 @@ def test_ctrl_c_is_one_line(name, place):
     assert not list(place.glob("o.mp4")) and not list(place.rglob(".*.tmp*"))
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_sentence(place):
+    arguments, trace, _ = PROGRAMS["results"]
+    here = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with open(place / "said", "w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=place, env=here, stdout=said, stderr=said, start_new_session=True
+        )
+    at_work(place, process, trace)
+    subprocess.run(["pkill", "-9", "-o", "-g", str(process.pid), "-f", "spawn_main"], check=True)
+    assert process.wait(600) == 2
+    lines = (place / "said").read_text().replace("\r", "\n").splitlines()
+    assert lines[-1].startswith("one of 2 worker processes died") and not any("Traceback" in line for line in lines)
+
+
 HEAD = """
 import os, signal
 os.kill(os.getpid(), signal.{signal}) if "{signal}" else 1 / 0

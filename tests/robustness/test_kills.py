@@ -6,7 +6,7 @@ from tests.robustness import programs
 from tests.robustness.kills import Program, survive
 
 EVERYONE = ("group", "leader", "below")
-FIGURES = {"began": "build/*/*", "renames": 5, "targets": EVERYONE}
+FIGURES = {"began": "build/*.figures", "renames": 5, "targets": EVERYONE}
 PROGRAMS = {
     "one notebook": Program(programs.one_notebook, **FIGURES),
     "make figures": Program(programs.three_notebooks, **FIGURES),
