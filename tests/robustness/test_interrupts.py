@@ -64,6 +64,18 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def hear() -> None:
+    """A test that itself runs in the background would pass on that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def begin(place: Path, arguments: list[str]) -> subprocess.Popen:
+    here = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    how = {"cwd": place, "env": here, "start_new_session": True, "preexec_fn": hear}
+    with open(place / "said", "w") as said:
+        return subprocess.Popen([sys.executable, "-m", *arguments], stdout=said, stderr=said, **how)
+
+
 def at_work(place: Path, process: subprocess.Popen, trace: str) -> None:
     until = time.monotonic() + 1800
     while process.poll() is None and not (any(place.glob(trace)) if trace else "%|" in (place / "said").read_text()):
@@ -73,11 +85,7 @@ def at_work(place: Path, process: subprocess.Popen, trace: str) -> None:
 
 def interrupt(place: Path, arguments: list[str], trace: str) -> tuple[int, str]:
     """Exit code and what was said after Ctrl-C on a program at work."""
-    here = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with open(place / "said", "w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=place, env=here, stdout=said, stderr=said, start_new_session=True
-        )
+    process = begin(place, arguments)
     try:
         at_work(place, process, trace)
         before = (place / "said").read_text()
@@ -106,11 +114,7 @@ def test_ctrl_c_is_one_line(name, place):
 @pytest.mark.slow
 def test_a_worker_that_dies_is_one_sentence(place):
     arguments, trace, _ = PROGRAMS["results"]
-    here = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with open(place / "said", "w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=place, env=here, stdout=said, stderr=said, start_new_session=True
-        )
+    process = begin(place, arguments)
     at_work(place, process, trace)
     subprocess.run(["pkill", "-9", "-o", "-g", str(process.pid), "-f", "spawn_main"], check=True)
     assert process.wait(600) == 2
@@ -119,15 +123,17 @@ def test_a_worker_that_dies_is_one_sentence(place):
 
 
 HEAD = """
+from interp_lib import interrupt
+interrupt.expect_interrupt("stopped; all is well")
 import os, signal
-os.kill(os.getpid(), signal.{signal}) if "{signal}" else 1 / 0
+os.kill(os.getpid(), signal.SIGINT) if "{signal}" else 1 / 0
 """
 
 
 def test_ctrl_c_while_importing():
     def run(signal: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-c", HEAD.format(signal=signal)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=hear)
 
     stopped, failed = run("SIGINT"), run("")
     assert (stopped.returncode, stopped.stderr) == (130, "stopped; all is well\n")
