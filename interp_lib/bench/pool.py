@@ -45,7 +45,9 @@ def workers(count: int, prepare: Callable[..., None], *arguments: Any) -> Iterat
 
 def _begin(prepare: Callable[..., None], arguments: tuple) -> None:
     import torch
+    from tqdm import tqdm
 
+    tqdm.set_lock(threading.RLock())  # the one between processes would be reported as leaked after Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()  # the pool alone would wait for it for ever
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback: what Ctrl-C means is the parent's business
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPT)
