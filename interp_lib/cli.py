@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         return args.run(args)
     except SystemExit as stop:  # argparse: --help or an error it has already printed
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print("interp_lib: interrupted, no file was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interp_lib: interrupted, {str(stop) or 'no file was written'}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         return _fail(str(error))

@@ -124,20 +124,17 @@ def _fit(args: argparse.Namespace) -> int:
     model = load_video_model(args.model, device=device, dtype=read_dtype(args.dtype), reverse=None)
     size = args.size or model.native_size
     frames = args.frames or model.frames
-    how = {"stride": args.stride, "windows": args.windows, "progress": not args.quiet}
-    clips, notes = load_clips(args.clips, frames=frames, size=size, **how)
-    motion = fit_backward_motion(
-        model,
-        clips,
-        steps=args.steps,
-        lr=args.lr,
-        rotate=not args.no_rotation,
-        seed=args.seed,
-        batch=args.batch,
-        checkpoint=args.output.with_suffix(".checkpoint"),
-        gradient_checkpointing=args.gradient_checkpointing,
-        progress=not args.quiet,
-    )
+    windows = {"stride": args.stride, "windows": args.windows, "progress": not args.quiet}
+    clips, notes = load_clips(args.clips, frames=frames, size=size, **windows)
+    how = {name: getattr(args, name) for name in ("steps", "lr", "seed", "batch", "gradient_checkpointing")}
+    how |= {"rotate": not args.no_rotation, "progress": not args.quiet}
+    checkpoint = args.output.with_suffix(".checkpoint")
+    try:
+        motion = fit_backward_motion(model, clips, checkpoint=checkpoint, **how)
+    except KeyboardInterrupt:
+        if not checkpoint.exists():
+            raise
+        raise KeyboardInterrupt(f"the same command goes on from {checkpoint}") from None
     if os.environ.get("RANK", "0") != "0":
         return 0
     motion.save(args.output)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +15,14 @@ from pathlib import Path
 def whole(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, with its suffix, that is renamed to it when the body has ended well.
 
-    An interrupted or failing body leaves whatever was there before untouched. Raises FileNotFoundError where the folder
-    does not exist, ValueError where `path` is a folder itself, and OSError, in one sentence, when the disk is full or
-    may not be written to.
+    An interrupted or failing body leaves whatever was there before untouched. What a killed process left of the same
+    file is removed first. Raises FileNotFoundError where the folder does not exist, ValueError where `path` is a folder
+    itself, and OSError, in one sentence, when the disk is full or may not be written to.
     """
     path = Path(path)
     check_target(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    sweep(path.parent, path)
+    temporary = path.with_name(f".{path.stem}.{_machine()}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -48,12 +51,21 @@ def _reason(error: Exception) -> str:
     return said if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in said else ""
 
 
-def sweep(folder: str | Path) -> None:
-    """Remove what killed processes of this machine have left in a folder: temporaries of `whole` that nobody writes."""
-    for path in Path(folder).glob(".*.tmp*"):
-        found = re.fullmatch(r"\..*\.(\d+)\.tmp(\.\w+)?", path.name)
+def sweep(folder: str | Path, of: Path | None = None) -> None:
+    """Remove what killed processes of this machine have left in a folder: temporaries of `whole` that nobody writes.
+
+    of: only those of this file.
+    """
+    names = ".*.tmp*" if of is None else f".{glob.escape(of.stem)}.*.tmp{glob.escape(of.suffix)}"
+    for path in Path(folder).glob(names):
+        found = re.fullmatch(rf"\..*\.{_machine()}\.(\d+)\.tmp(\.\w+)?", path.name)
         if found and not _runs(int(found[1])):
             path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Several machines may write into one folder, and each can only tell which of its own processes run."""
+    return re.sub(r"\W", "-", platform.node())
 
 
 def _runs(process: int) -> bool:

@@ -21,10 +21,36 @@ def test_a_body_that_fails_leaves_what_was_there(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
 
 
-def test_only_the_temporaries_of_dead_processes_are_swept(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for name in (f".a.{gone.pid}.tmp.json", f".b.{gone.pid}.tmp", f".c.{os.getpid()}.tmp.json", ".d.tmp.json", "e.tmp"):
+def left_by(name: str, process: int | str) -> str:
+    """What `whole` would have called the temporary of this process."""
+    with whole(name) as temporary:
+        temporary.touch()
+        return temporary.name.replace(f".{os.getpid()}.", f".{process}.")
+
+
+@pytest.fixture
+def gone(tmp_path, monkeypatch):
+    """The number of a process that has ended."""
+    monkeypatch.chdir(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_only_the_temporaries_of_dead_processes_are_swept(tmp_path, gone):
+    dead, living = (left_by("a.json", gone), left_by("b", gone)), left_by("c.json", os.getpid())
+    elsewhere = dead[0].replace(f".{gone}.", f"-2.{gone}.")  # of a process of another machine, which may well run
+    kept = [living, elsewhere, ".d.tmp.json", "e.tmp", "a.json", "b", "c.json"]
+    for name in (*dead, *kept):
         (tmp_path / name).touch()
     sweep(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted([f".c.{os.getpid()}.tmp.json", ".d.tmp.json", "e.tmp"])
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
+
+
+def test_writing_a_file_again_removes_what_a_killed_process_left_of_it(tmp_path, gone):
+    ours, other = left_by("a[1].json", gone), left_by("b.json", gone)
+    for name in (ours, other):
+        (tmp_path / name).touch()
+    with whole(tmp_path / "a[1].json") as temporary:
+        temporary.touch()
+    assert sorted(os.listdir(tmp_path)) == sorted(["a[1].json", "b.json", other])

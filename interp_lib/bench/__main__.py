@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from interp_lib.interrupt import expect_interrupt
+
+    expect_interrupt("interp_lib.bench: interrupted; the parts that were finished are in the file")
+
 import argparse
 import json
 import sys

@@ -8,18 +8,23 @@ as it is measured, so that an interrupted run goes on where it was.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from interp_lib.interrupt import expect_interrupt
+
+    expect_interrupt("interp_lib.bench.results: interrupted; finished items are kept, run it again to go on")
+
 import hashlib
 import json
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp_lib.bench.fingerprint import LIBRARY, ROOT, code_hash, weights_hash
+from interp_lib.bench.pool import workers as start_workers
 from interp_lib.cli_help import Parser
 from interp_lib.files import whole
 from interp_lib.models.folder import find_folder
@@ -93,10 +98,9 @@ def confirm(study: str, *, out: Path = TABLES, workers: int = 1) -> int:
     items = _module(study).ITEMS
     chosen = sorted({round(k * (len(items) - 1) / (FEW - 1)) for k in range(FEW)})
     old = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    context, load = get_context("spawn"), {"initializer": _prepare, "initargs": ("embedded", _kind(study))}
-    with ProcessPoolExecutor(max(1, workers), mp_context=context, **load) as pool:
-        for k, rows in zip(chosen, pool.map(_again, [study] * len(chosen), chosen), strict=True):
-            item = _plain(items[k])
+    with start_workers(max(1, workers), _prepare, "embedded", _kind(study)) as submit:
+        for k, job in zip(chosen, submit(_again, [(study, k) for k in chosen]), strict=True):
+            item, rows = _plain(items[k]), job.result()
             known = [row for row in old if all(row.get(name) == value for name, value in item.items())]
             if [{name: row.get(name) for name in table["columns"]} for row in rows] != known:
                 raise ValueError(f"{study} gives other numbers for {items[k]}: {rows} now, {known} in the table.")
@@ -138,14 +142,11 @@ def compute(
     done.mkdir(parents=True, exist_ok=True)
     items = _module(study).ITEMS
     missing = [k for k in range(len(items)) if not (done / f"{k}.json").exists()]
-    context = get_context("spawn")
-    load = {"initializer": _prepare, "initargs": (source, _kind(study))}
-    with ProcessPoolExecutor(max(1, workers), mp_context=context, **load) as pool:
+    with start_workers(max(1, workers), _prepare, source, _kind(study)) as submit:
         from tqdm.auto import tqdm
 
-        jobs = pool.map(_measure, [study] * len(missing), missing, [done] * len(missing))
-        for _ in tqdm(jobs, total=len(missing), desc=study):
-            pass
+        for job in tqdm(submit(_measure, [(study, k, done) for k in missing]), desc=study):
+            job.result()
     rows = [row for k in range(len(items)) for row in json.loads((done / f"{k}.json").read_text())]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     about = " ".join((_module(study).__doc__ or "").split())
@@ -168,11 +169,8 @@ _model: Any = None  # of a worker process
 
 def _prepare(source: str, kind: str) -> None:
     global _model
-    import torch
-
     from interp_lib.models import load_image_model, load_video_model
 
-    torch.set_num_threads(1)
     _model = (load_video_model if kind == "video" else load_image_model)(source)
 
 
@@ -221,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             out = TABLES if embedded else Path("build/results")
             print(f"{study}: {compute(study, asked.model, out=out, workers=asked.workers)}")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, BrokenProcessPool) as error:
             print(error, file=sys.stderr)
             return 2
     return 0

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from interp_lib.interrupt import expect_interrupt
+
+    expect_interrupt("interp_lib.bench.tables: interrupted; finished items are kept, run it again to go on")
+
 import argparse
 import json
 import math

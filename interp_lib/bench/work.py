@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from tqdm.auto import tqdm
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import load_case
 from interp_lib.bench.methods import find_method
+from interp_lib.bench.pool import workers
 from interp_lib.bench.score import score
 from interp_lib.types import Pair
 
@@ -93,7 +92,6 @@ _worker: Worker | None = None  # of a process of the pool
 
 def _start(how: Settings) -> None:
     global _worker
-    torch.set_num_threads(1)
     _worker = Worker(how)
 
 
@@ -102,19 +100,9 @@ def _do(item: Item) -> Done:
 
 
 def _by_processes(items: list[Item], how: Settings, count: int) -> Iterator[Done]:
-    context = get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(how,)) as pool:
-        jobs = [pool.submit(_do, item) for item in items]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool:
-            raise RuntimeError(
-                f"one of {count} worker processes died, of too little memory perhaps: what is done is kept, start "
-                "again with fewer workers. (A script needs `if __name__ == '__main__':` around what starts them.)"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with workers(count, _start, how) as submit:
+        for job in as_completed(submit(_do, [(item,) for item in items])):
+            yield job.result()
 
 
 def _by_ray(items: list[Item], how: Settings, address: str) -> Iterator[Done]:

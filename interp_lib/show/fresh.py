@@ -7,6 +7,11 @@ notebook, without what differs from run to run: timings, widget state, the runne
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from interp_lib.interrupt import expect_interrupt
+
+    expect_interrupt("interp_lib.show.fresh: interrupted")
+
 import hashlib
 import json
 import os

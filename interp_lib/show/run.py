@@ -109,6 +109,8 @@ def _execute(source: Path, failed: Path, parameters: dict[str, Any], staging: Pa
             raise RuntimeError(f"{source}: cell [{error.exec_count}]: {said} (traceback in {failed})") from None
         said = "\n".join(error.traceback)
         raise RuntimeError(f"{said}\n{source}: cell [{error.exec_count}] failed, see {failed}") from None
+    except RuntimeError as error:  # nbclient's DeadKernelError
+        raise RuntimeError(f"{source}: {error}, of too little memory perhaps: try again with JOBS=1") from None
 
 
 def _keep_promise(name: str, promised: list[str] | None, made: set[str]) -> None:

@@ -7,6 +7,11 @@ everything is made from scratch with the recipe of the device at hand (a GPU get
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from interp_lib.interrupt import expect_interrupt
+
+    expect_interrupt("interp_lib.train: interrupted; finished stages and states are kept, run it again to go on")
+
 import argparse
 import sys
 from pathlib import Path

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -34,8 +35,9 @@ VIDEO = {
 }
 
 
-def write_model(folder: Path, index: dict, **parts) -> None:
-    """index: IMAGE or VIDEO, what model_index.json says. parts: what it names. The folder is replaced as a whole."""
+def write_model(folder: Path, index: dict, finish: Callable[[Path], None] | None = None, **parts) -> None:
+    """index: IMAGE or VIDEO, what model_index.json says. parts: what it names. finish: is given the folder, which loads
+    by then, and adds to it. The folder is replaced as a whole."""
     fresh = folder.with_name(folder.name + ".partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -45,6 +47,8 @@ def write_model(folder: Path, index: dict, **parts) -> None:
         part.save_pretrained(fresh / name)
     index = {"_class_name": index["_class_name"], "_diffusers_version": diffusers.__version__} | index
     (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    if finish is not None:
+        finish(fresh)
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

@@ -53,10 +53,9 @@ def fit(
     """
     parts = {"networks": networks, "average": deepcopy(networks).eval().requires_grad_(False)}
     parts["optimizer"] = torch.optim.AdamW(networks.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    first = _resume(folder / f"{name}.pt", parts)
+    first, values = _resume(name, folder, parts)
     networks.train()
     started = saved_at = time.monotonic()
-    values: list[float] = []
     for step in range(first, steps):
         rate = lr * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         value = loss(networks, step, torch.Generator().manual_seed(step))
@@ -69,21 +68,29 @@ def fit(
             values.clear()
         over = minutes is not None and now - started > 60 * minutes
         if now - saved_at > save_every or over or step + 1 == steps:
-            save({key: part.state_dict() for key, part in parts.items()} | {"step": step + 1}, folder / f"{name}.pt")
+            state = {key: part.state_dict() for key, part in parts.items()} | {"step": step + 1, "values": values}
+            save(state, folder / f"{name}.pt")
             saved_at = now
         if over and step + 1 < steps:
             raise Unfinished(f"{name}: stopped after step {step + 1} of {steps}; run it again to go on.")
     return parts["average"]
 
 
-def _resume(state: Path, parts: dict[str, Any]) -> int:
-    """The step to go on from, 0 where there is no state yet."""
-    if not state.exists():
-        return 0
-    saved = torch.load(state, map_location="cpu", weights_only=True)
-    for key, part in parts.items():
-        part.load_state_dict(saved[key])
-    return saved["step"]
+def _resume(name: str, folder: Path, parts: dict[str, Any]) -> tuple[int, list[float]]:
+    """The step to go on from, 0 where there is no state yet, and the losses since the last line of the log.
+
+    Lines of later steps, which will be made again, are taken out of the log.
+    """
+    state, log, step, values = folder / f"{name}.pt", folder / f"{name}.jsonl", 0, []
+    if state.exists():
+        saved = torch.load(state, map_location="cpu", weights_only=True)
+        for key, part in parts.items():
+            part.load_state_dict(saved[key])
+        step, values = saved["step"], saved.get("values", [])
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        _write(log, "".join(line for line in lines if json.loads(line)["step"] <= step))
+    return step, values
 
 
 def _descend(parts: dict[str, Any], value: Tensor, rate: float, decay: float) -> None:
@@ -101,6 +108,11 @@ def _descend(parts: dict[str, Any], value: Tensor, rate: float, decay: float) ->
 
 def _log(name: str, folder: Path, line: dict[str, float]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    log = folder / f"{name}.jsonl"
+    _write(log, (log.read_text() if log.exists() else "") + json.dumps(line) + "\n")
     print(f"{name}: {line}", flush=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with whole(path) as partial:
+        partial.write_text(text)

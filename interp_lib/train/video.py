@@ -50,15 +50,16 @@ def make_video_model(
     networks = train_video_denoiser(
         data, vae, work, steps=recipe["video_unet_steps"], batch=recipe["video_unet_batch"], **how
     )
+    tune = {"steps": recipe["reverse_steps"], "batch": recipe["reverse_batch"], "device": device}
     write_model(
         out,
         VIDEO,
+        finish=lambda folder: fit_deltas(folder, *clips[14], work, **tune),
         vae=vae,
         scheduler=build_video_scheduler(),
         feature_extractor=CLIPImageProcessor(),
         **networks,
     )
-    fit_deltas(out, *clips[14], work, steps=recipe["reverse_steps"], batch=recipe["reverse_batch"], device=device)
 
 
 def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps: int, batch: int, device: str) -> None:

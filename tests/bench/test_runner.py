@@ -2,11 +2,6 @@
 
 import inspect
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,64 +69,6 @@ def test_two_workers_write_the_same_table(pairs, tmp_path):
         run(CHEAP, ["world:0", *pairs], tmp_path / name, workers=workers)
     assert (tmp_path / "serial" / "table.csv").read_bytes() == (tmp_path / "parallel" / "table.csv").read_bytes()
     assert len((tmp_path / "serial" / "table.csv").read_text().splitlines()) == 13
-
-
-SCRIPT = """
-import sys
-from interp_lib.bench.runner import benchmark
-benchmark(["truth", "cross-dissolve", "shuffled"], "world-bench:6", sys.argv[1], frames=3, workers=1, progress=False)
-"""
-
-
-def test_killed_in_the_middle_it_goes_on_without_loss_or_repetition(tmp_path):
-    start = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed")]
-    process = subprocess.Popen(start, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    items, deadline = tmp_path / "killed" / "items", time.monotonic() + 120
-    while not (items.is_dir() and len(list(items.glob("[!.]*.json"))) >= 4):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in items.glob("[!.]*.json")}
-    assert 4 <= len(kept) < 18
-    assert all(json.loads(path.read_text())["status"] == "ok" for path in kept)
-    for name in ("killed", "whole"):
-        benchmark(CHEAP, "world-bench:6", tmp_path / name, frames=3, workers=1, progress=False)
-    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
-    assert len(list(items.glob("[!.]*.json"))) == 18
-    assert (tmp_path / "killed" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
-
-
-TINY = Path(__file__).parents[1] / "conformance" / "dreammover" / "tiny_sd"
-NETWORK = {"model": str(TINY), "settings": {"steps": 6, "until": 2}, "size": 32, "progress": False, "frames": 3}
-TWO_WORKERS = f"""
-import sys
-from interp_lib.bench.runner import benchmark
-if __name__ == "__main__":
-    benchmark(["latent slerp", "direct fusion"], "world-bench:6", sys.argv[1], workers=2, **{NETWORK!r})
-"""
-
-
-def test_two_workers_with_a_model_killed_in_the_middle_end_where_a_serial_run_does(tmp_path):
-    (tmp_path / "run.py").write_text(TWO_WORKERS)
-    start = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "killed")]
-    here = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(start, env=here)
-    items, deadline = tmp_path / "killed" / "items", time.monotonic() + 240
-    while not (items.is_dir() and len(list(items.glob("[!.]*.json"))) >= 3):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in items.glob("[!.]*.json")}
-    assert 3 <= len(kept) < 12
-    (items / f".left.{process.pid}.tmp.json").write_text("{")
-    subprocess.run(start, env=here, check=True)
-    table = benchmark(["latent slerp", "direct fusion"], "world-bench:6", tmp_path / "serial", **NETWORK)
-    assert table.column("status") == ["ok"] * 12
-    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
-    assert (tmp_path / "killed" / "table.csv").read_bytes() == (tmp_path / "serial" / "table.csv").read_bytes()
-    assert not list((tmp_path / "killed").rglob(".*"))
 
 
 @pytest.mark.parametrize(

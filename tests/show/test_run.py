@@ -1,9 +1,5 @@
 """The runner, the stamps and publishing, on small notebooks that draw nothing heavy."""
 
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -62,6 +58,13 @@ def test_a_failing_notebook_leaves_no_executed_one_and_shows_the_traceback(place
     assert "ZeroDivisionError" in said and "cell [3] failed" in said
     assert [path.name for path in Path("build").iterdir()] == ["00_a.failed.ipynb"]
     assert not Path("figures").exists()
+
+
+def test_a_kernel_that_dies_is_a_failure_of_its_notebook(place, capsys):
+    put(WRITE, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert main(["notebooks/00_a.ipynb", "build/00_a.ipynb", "--figures", "a.txt"]) == 1
+    assert "notebooks/00_a.ipynb: Kernel died, of too little memory perhaps" in capsys.readouterr().err
+    assert [path.name for path in Path("build").iterdir()] == ["00_a.failed.ipynb"]
 
 
 @pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError"])
@@ -131,26 +134,6 @@ def test_values_take_the_type_of_their_default_and_paths_become_absolute(place, 
 def test_parameters_are_flat_literals(cell):
     with pytest.raises(ValueError, match="literal"):
         read_parameters(notebook(parameters=cell))
-
-
-def test_an_interrupted_run_is_stale_and_is_made_good(place):
-    path = put(WRITE, "import time; print('here', flush=True); time.sleep(60)")
-    Path("build").mkdir()
-    Path("build/00_a.ipynb").write_text("old")
-    command = [sys.executable, "-m", "interp_lib.show.run", str(path), "build/00_a.ipynb", "--figures", "a.txt"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ))
-    staged = Path("build/00_a.figures/a.txt")
-    try:
-        until = time.monotonic() + 60
-        while not staged.exists() and running.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
-    finally:
-        running.kill()
-        running.wait()
-    assert staged.exists() and not Path("build/00_a.ipynb").exists() and not Path("figures").exists()
-    put(WRITE)
-    assert main([str(path), "build/00_a.ipynb", "--figures", "a.txt"]) == 0
-    assert sorted(item.name for item in Path("build").iterdir()) == ["00_a.ipynb"]
 
 
 def stamped(*given: str) -> int:

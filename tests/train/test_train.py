@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -27,25 +29,33 @@ def _problem():
     return networks, loss
 
 
-def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tmp_path):
+def _logged(folder):
+    lines = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+@pytest.mark.parametrize("save_every", [0.0, 1e9])  # the state is ahead of the log, or the log of the state
+def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tmp_path, save_every):
     networks, loss = _problem()
-    whole = fit("a", networks, loss, steps=40, lr=1e-2, folder=tmp_path / "whole")
+    whole = fit("a", networks, loss, steps=120, lr=1e-2, folder=tmp_path / "whole")
 
     class Killed(Exception):
         pass
 
     def fragile(networks, step, generator):
-        if step == 23:
+        if step == 73:
             raise Killed
         return loss(networks, step, generator)
 
     networks, _ = _problem()
     with pytest.raises(Killed):
-        fit("a", networks, fragile, steps=40, lr=1e-2, folder=tmp_path / "broken", save_every=0.0)
+        fit("a", networks, fragile, steps=120, lr=1e-2, folder=tmp_path / "broken", save_every=save_every)
     networks, _ = _problem()
-    resumed = fit("a", networks, loss, steps=40, lr=1e-2, folder=tmp_path / "broken")
+    resumed = fit("a", networks, loss, steps=120, lr=1e-2, folder=tmp_path / "broken")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
+    assert [step for step, _ in _logged(tmp_path / "whole")] == [50, 100]
+    assert _logged(tmp_path / "broken") == _logged(tmp_path / "whole")
 
 
 def test_the_average_follows_and_the_loss_falls(tmp_path):
