@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.bench.speed.probe import in_own_process, in_turns, peak_memory, ratio
+from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio
 from interp_lib.inbetweening.prepare import tell
 from interp_lib.inbetweening.sampling import (
     denoised,
@@ -152,6 +152,7 @@ def memory_of(way: str, source: str, device: str, **task: Any) -> float:
     """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing, "branches apart"
     for one call each of the branches of guidance."""
     model = load(source, device)
+    give_back()
     model.guidance_together = way != "branches apart"
     made = make_task(model, **task)
     other = second_network(model) if way == "two networks" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import resource
 import sys
@@ -61,7 +62,7 @@ def unet_batches(unet: torch.nn.Module) -> Iterator[list[int]]:
 def peak_memory(work: Callable[[], Any], device: Any = "cpu") -> tuple[Any, float]:
     """(what work returns, MiB at its highest). On CUDA what torch had allocated; else what the process held, weights
     and libraries included: since `work` began on Linux, since the process began elsewhere."""
-    gc.collect()
+    give_back()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         result = work()
@@ -70,6 +71,13 @@ def peak_memory(work: Callable[[], Any], device: Any = "cpu") -> tuple[Any, floa
         CLEAR.write_text("5")  # Linux: the high-water mark starts afresh
     result = work()
     return result, _highest()
+
+
+def give_back() -> None:
+    """What has been freed goes back to the system: or else what comes next would be put there, and not be seen."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
 def _highest() -> float:
