@@ -199,6 +199,4 @@ def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
 def directions(model: VideoModel, method: str, rotate: Any, deltas: Any) -> Any:
     if method in ("trf", "forward"):
         return nullcontext()
-    if model.turns:
-        model.turns.bring(model.unet)  # before the deltas are added to its weights
     return two_directions(model.unet, rotate=rotate, deltas=deltas)

@@ -103,11 +103,10 @@ def rotate_temporal_attention(
         raise ValueError(f"maps is a {type(maps).__name__}: record them with record_temporal_attention first.")
     if absent := [name for name in layers if name not in kept]:
         raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
-    tuned = tuned_weights(layers, deltas)
 
     def processor(name: str, plain: Any) -> Any:
         def rotate(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            a, x, own = kept[name], hidden_states, tuned[name]
+            a, x, own = kept[name], hidden_states, tuned_weights(attn, name, deltas)
             if tuple(a.shape) != (len(x), attn.heads, x.shape[1], x.shape[1]):
                 raise ValueError(
                     f"the map of {name} has shape {list(a.shape)} and the layer runs on [{len(x)},{attn.heads},"
@@ -125,11 +124,10 @@ def rotate_temporal_attention(
 def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator[list[str]]:
     """While it lasts, temporal self-attention works by itself with `deltas` added to its weights (no rotation)."""
     layers = temporal_attentions(unet)
-    tuned = tuned_weights(layers, deltas)
 
     def processor(name: str, plain: Any) -> Any:
         def tune(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return _alone(attn, hidden_states, tuned[name])
+            return _alone(attn, hidden_states, tuned_weights(attn, name, deltas))
 
         return tune
 
@@ -150,13 +148,12 @@ def two_directions(
     """
     layers, tile = temporal_attentions(unet), check_int("tile", tile, 1)
     rotating = set(choose_layers(unet, rotate)) if rotate is None or len(rotate) else set()
-    tuned = tuned_weights(layers, deltas)
 
     def processor(name: str, plain: Any) -> Any:
         def both(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            forward, backward = hidden_states.chunk(2)
+            (forward, backward), own = hidden_states.chunk(2), tuned_weights(attn, name, deltas)
             parts = [
-                _two_ways(attn, f, b, tuned[name], name in rotating)
+                _two_ways(attn, f, b, own, name in rotating)
                 for f, b in zip(forward.split(tile), backward.split(tile), strict=True)
             ]
             return torch.cat([f for f, _ in parts] + [b for _, b in parts])
@@ -198,17 +195,11 @@ def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
     return {name: attn for name, attn in layers.items() if name.startswith(tuple(f"{start}." for start in starts))}
 
 
-def tuned_weights(layers: Mapping[str, Any], deltas: Mapping[str, Tensor] | None) -> dict[str, dict[str, Tensor]]:
-    """Layer -> projection -> weight with its delta added; differentiable in the deltas."""
-    deltas = deltas or {}
-    tuned = {}
-    for name, attn in layers.items():
-        weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
-        tuned[name] = {
-            p: w + deltas[f"{name}.{p}.weight"].to(w) if f"{name}.{p}.weight" in deltas else w
-            for p, w in weights.items()
-        }
-    return tuned
+def tuned_weights(attn: Any, name: str, deltas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Projection -> weight with its delta added, of one layer, made when it runs; differentiable in the deltas."""
+    weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
+    found = {p: (deltas or {}).get(f"{name}.{p}.weight") for p in PROJECTIONS}
+    return {p: w if (delta := found[p]) is None else w + delta.to(w) for p, w in weights.items()}
 
 
 @contextmanager

@@ -337,14 +337,13 @@ def test_calls_of_the_methods(tiny, batches, keyframes, method, calls, batch):
 
 
 def test_no_second_network_in_memory(tiny, keyframes):
-    """While the U-Net runs, what is there beyond the model is the tuned matrices, and a few latents."""
+    """When the U-Net is called, what is there beyond the model is a few latents, and no tuned matrix yet."""
 
     def storages():
         tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
         return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
 
     own = sum(p.numel() * p.element_size() for p in tiny.unet.parameters())
-    tuned = sum(x.numel() * x.element_size() for x in tiny.reverse.values())
     extra, before = [], storages()
 
     def look(module, args):
@@ -354,7 +353,7 @@ def test_no_second_network_in_memory(tiny, keyframes):
     inbetween(tiny, *keyframes, frames=2, steps=2, recurrence=1, progress=False)
     hook.remove()
     assert len(extra) == 3
-    assert all(tuned <= size < tuned + 0.1 * own for size in extra), (extra, tuned, own)
+    assert all(0 < size < 0.1 * own for size in extra), (extra, own)
 
 
 def test_every_tuned_matrix_belongs_to_a_layer(tiny):
