@@ -15,9 +15,9 @@ FIGURES_03_fourier_high_frequency := 03_variance.png 03_splat_variance.png 03_sp
 FIGURES_04_latent_fusion := 04_splat.png 04_winner.png 04_ways.png 04_strip.png 04_sweep.png
 FIGURES_05_attention_replacement := 05_maps.png 05_strip.png 05_ablations.png 05_layers.png 05_lora.png
 FIGURES_06_svd_attention_rotation := 06_maps.png 06_filmstrips.png 06_slices.png 06_ways.png 06_tuning.png
-FIGURES_07_dual_sampling := 07_directions.png 07_slices.png 07_methods.png 07_table.png 07_weights.png 07_keyframes.png
+FIGURES_07_dual_sampling := 07_directions.png 07_slices.png 07_methods.png 07_table.png 07_weights.png 07_keyframes.png 07_film.gif
 FIGURES_08_benchmark := 08_interpolation.png 08_displacement.png 08_cases.png 08_inbetweening.png
-README_GIF := figures/00_quickstart.gif
+README_GIFS := 00_quickstart.gif 07_film.gif
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
 PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
@@ -85,9 +85,9 @@ $(foreach name,$(NAMES),$(eval $(call notebook,$(name))))
 figures: $(READY) $(NAMES:%=build/%.ipynb) $(foreach name,$(NAMES),$(FIGURES_$(name):%=figures/%)) ## run every stale notebook: figures/ and build/*.ipynb
 	@:
 
-notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme.gif
+notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme_*.gif
 	@$(PY) -m interp_lib.show.fresh publish --built build $(SOURCES)
-	@if [ -e $(README_GIF) ]; then cmp -s $(README_GIF) figures/readme.gif || cp $(README_GIF) figures/readme.gif; fi
+	@cd figures && for gif in $(README_GIFS); do cmp -s $$gif readme_$$gif || cp $$gif readme_$$gif; done
 
 test: unit ## unit tests, then every notebook under nbval
 	@$(MAKE) --output-sync=target nbval
@@ -133,7 +133,7 @@ lock: $(READY) ## resolve pyproject.toml's dependencies afresh into requirements
 
 clean: ## remove what make has made, except .venv
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
-	@find figures -mindepth 1 ! -name README.md ! -name readme.gif -delete
+	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*.gif' -delete
 	@find interp_lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 promises:

@@ -10,12 +10,12 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import bootstrap, rankdata
 
+from interp_lib.bench import page
 from interp_lib.bench.results import Row, load_results
 from interp_lib.bench.studies.suitability import QUANTITIES
 from interp_lib.bench.tables import load_table
 from interp_lib.cli_help import Parser
 from interp_lib.dreammover.suitability import LIMITS
-from interp_lib.files import whole
 
 METHOD, BASELINE = "DreamMover", "cross-dissolve"
 QUALITIES = {
@@ -26,7 +26,7 @@ QUALITIES = {
 }
 TABLES = {"judged": ("interpolation", "world-bench"), "clips": ("clips", "clip-bench")}
 WORST = 8  # pairs that are listed
-BEGIN, END = "<!-- written by python -m interp_lib.bench.forecast -->", "<!-- end of what is written -->"
+COMMAND = "interp_lib.bench.forecast"
 
 
 def rank_correlation(
@@ -67,14 +67,14 @@ def joined(group: str) -> list[Row]:
 def report(judged: list[Row], clips: list[Row]) -> str:
     """The tables of docs/failures.md, from `joined` rows."""
     lines = [f"Rank correlation with {METHOD}'s quality on the same pairs, afterwards (95 % interval).", ""]
-    lines += _table(["", *QUALITIES.values()], _correlations(judged, clips))
+    lines += page.table(["", *QUALITIES.values()], _correlations(judged, clips))
     lines += ["", f"{METHOD} on {TABLES['judged'][1]}, means.", ""]
-    lines += _table(["", "pairs", *QUALITIES.values()], _warned(judged))
+    lines += page.table(["", "pairs", *QUALITIES.values()], _warned(judged))
     worst = sorted(judged, key=lambda row: row["psnr_moving"])[:WORST]
     lines += ["", f"The {WORST} pairs on which it did worst, of {len(judged)}.", ""]
     shown = ("score", "change", "residue", "consistent", "covered")
     body = [[row["case"], f"{row['psnr_moving']:.1f}", *(f"{row[name]:.2f}" for name in shown)] for row in worst]
-    return "\n".join(lines + _table(["pair", QUALITIES["psnr_moving"], *shown], body)) + "\n"
+    return "\n".join(lines + page.table(["pair", QUALITIES["psnr_moving"], *shown], body)) + "\n"
 
 
 def _correlations(judged: list[Row], clips: list[Row]) -> list[list[str]]:
@@ -96,36 +96,22 @@ def _warned(rows: list[Row]) -> list[list[str]]:
     ]
 
 
-def _table(head: list[str], body: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
-
-
 def main(arguments: list[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
     try:
         text = report(joined("judged"), joined("clips"))
         print(text)
         if asked.write:
-            page = asked.write.read_text(encoding="utf-8")
-            if BEGIN not in page or END not in page:
-                raise ValueError(f"{asked.write} has no place for the tables: it needs the lines {BEGIN} and {END}.")
-            with whole(asked.write) as temporary:
-                temporary.write_text(put(page, text), encoding="utf-8")
+            page.write(asked.write, text, COMMAND)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def put(page: str, text: str) -> str:
-    """A page with the text between its two marks."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}"
-
-
 def make_parser() -> Parser:
     examples = {"": "print the tables", "--write docs/failures.md": "and put them there"}
-    parser = Parser(prog="python -m interp_lib.bench.forecast", description=__doc__, examples=examples)
+    parser = Parser(prog=f"python -m {COMMAND}", description=__doc__, examples=examples)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="page whose marked part is replaced")
     return parser
 

@@ -1,11 +1,16 @@
 """Costs computed without weights: operations and bytes counted by hand, and against real tensors."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from interp_lib.bench.page import put
 from interp_lib.bench.speed import expect
 from interp_lib.bench.speed.shapes import build_unet
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_operations_and_bytes_of_a_hand_made_case():
@@ -53,6 +58,10 @@ def test_less_of_a_video_costs_less():
 
 
 def test_a_share_is_a_share(capsys):
-    with pytest.raises(SystemExit):
-        expect.main(["--share", "0"])
+    assert expect.main(["--share", "0"]) == 2
     assert "--share 0.0 is no share" in capsys.readouterr().err
+
+
+def test_the_page_has_what_was_computed():
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert put(page, expect.report(0.4), expect.COMMAND) == page

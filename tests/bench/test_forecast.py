@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from interp_lib import load_results
-from interp_lib.bench.forecast import BEGIN, END, QUALITIES, joined, main, put, rank_correlation, report
+from interp_lib.bench.forecast import COMMAND, QUALITIES, joined, main, rank_correlation, report
+from interp_lib.bench.page import END, begin, put
 from interp_lib.bench.studies.suitability import GROUPS, QUANTITIES
 from interp_lib.bench.tables import TABLES
 from interp_lib.dreammover.suitability import LIMITS
@@ -52,8 +53,9 @@ def test_the_report_counts_warned_pairs_and_lists_the_worst():
 
 
 def test_a_page_keeps_what_is_around_the_tables(tmp_path):
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert put(page, "new\n") == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n" == put(put(page, "x\n"), "new\n")
+    marks = begin(COMMAND), END
+    page, new = "before\n{}\nold\n{}\nafter\n".format(*marks), "before\n{}\n\nnew\n\n{}\nafter\n".format(*marks)
+    assert put(page, "new\n", COMMAND) == new == put(put(page, "x\n", COMMAND), "new\n", COMMAND)
 
 
 def test_the_study_has_the_cases_of_the_tables_and_judges_none_that_it_was_chosen_on():
@@ -71,9 +73,9 @@ def test_the_limits_are_the_quartiles_of_the_pairs_set_apart():
 
 def test_the_page_has_the_tables_that_were_computed(tmp_path, capsys):
     page, text = PAGE.read_text(), report(joined("judged"), joined("clips"))
-    assert put(page, text) == page
+    assert put(page, text, COMMAND) == page
     copy = tmp_path / "page.md"
-    copy.write_text(put(page, "old\n"))
+    copy.write_text(put(page, "old\n", COMMAND))
     assert main(["--write", str(copy)]) == 0 and copy.read_text() == page
     copy.write_text("no marks")
     assert main(["--write", str(copy)]) == 2 and "no place" in capsys.readouterr().err

@@ -1,16 +1,15 @@
 """What the papers' own settings cost on a card, computed: no weights, no GPU, the true networks on fake tensors.
 
-`python -m interp_lib.bench.speed.expect` prints weights, activations, operations and the time they take at a given
-share of a card's peak. Memory is what tensors hold at their highest; allocators and libraries come on top.
+Memory is what tensors hold at their highest; allocators and libraries come on top.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from interp_lib.bench import page
+from interp_lib.bench.page import table
 from interp_lib.bench.speed.shapes import networks
+from interp_lib.cli_help import Parser
 from interp_lib.inbetweening.sampling import unet_calls
 from interp_lib.inbetweening.temporal import two_directions
 from interp_lib.models import image_model, video_model
@@ -27,6 +29,7 @@ from interp_lib.models import image_model, video_model
 # Dense bfloat16 operations a second with float32 sums, 1e12, and GiB, from the makers' data sheets
 CARDS = {"RTX 3090": (71, 24), "RTX 4090": (165, 24), "A100": (312, 80), "H100 SXM": (989, 80)}
 GIB, TERA = 2**30, 1e12
+COMMAND = "interp_lib.bench.speed.expect"
 
 
 class Held(TorchDispatchMode):
@@ -75,7 +78,7 @@ def cost(work: Callable[[], Any]) -> Cost:
 def image_run(kind: str = "sd15", *, size: int = 512, frames: int = 32, chunk: int = 8) -> dict[str, Any]:
     """DreamMover at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps, `chunk` middle frames a call.
 
-    Returns U-Net calls, operations, weights and the largest activations, as of `_table`.
+    Returns unet_calls, operations, bytes of weights by network and held by a call of the U-Net and of the VAE.
     """
     steps, until, lora = 50, 30, 80
     side, vae = size // 8, image_model.VAE_CHUNK
@@ -105,24 +108,27 @@ def video_run(
     steps: int = 50,
     recurrence: int = 5,
     chunking: bool = False,
+    together: bool = True,
 ) -> dict[str, Any]:
     """Generative Inbetweening at the paper's settings, both directions and both guidance branches in a call.
 
-    chunking: diffusers' `unet.enable_forward_chunking(1)`, feed-forward layers one frame at a time.
+    chunking: diffusers' `unet.enable_forward_chunking(1)`, feed-forward layers one frame at a time. together: the
+    model's `guidance_together`.
     """
     sides, vae, half = [n // 8 for n in size], video_model.VAE_CHUNK, torch.bfloat16
     with FakeTensorMode():
         network = built(kind)
         if chunking:
             network["unet"].enable_forward_chunking(1)
-        unet, z = network["unet"], torch.zeros(4, frames, 8, *sides, dtype=half)
-        image = torch.zeros(4, 1, unet.config.cross_attention_dim, dtype=half)
-        told = torch.zeros(4, 3, dtype=half)
+        batch = 4 if together else 2
+        unet, z = network["unet"], torch.zeros(batch, frames, 8, *sides, dtype=half)
+        image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=half)
+        told = torch.zeros(batch, 3, dtype=half)
         with two_directions(unet):
             one = cost(lambda: unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=told))
         latents = torch.zeros(vae, 4, *sides, dtype=half)
         decode = cost(lambda: network["vae"].decode(latents, num_frames=vae))
-    calls = unet_calls("dual", steps, recurrence)
+    calls = unet_calls("dual", steps, recurrence) * (1 if together else 2)
     operations = calls * one.operations + frames / vae * decode.operations
     held = {"U-Net call": one.bytes, "VAE call": decode.bytes}
     return {"unet_calls": calls, "steps": steps, "operations": operations} | _weights(network, held)
@@ -144,34 +150,55 @@ def _weights(made: dict[str, torch.nn.Module], held: dict[str, int]) -> dict[str
     return {"weights": weights, "held": held}
 
 
-def _table(name: str, run: dict[str, Any], share: float) -> str:
-    weights, held = run["weights"], run["held"]
-    most = sum(weights.values()) + max(held.values())
-    offloaded = max(weights["unet"] + held["U-Net call"], weights["vae"] + held["VAE call"])
-    lines = [
-        f"{name}: {run['unet_calls']} U-Net calls, {run['operations'] / TERA:.0f} x 1e12 operations",
-        "  weights, GiB in bfloat16: " + ", ".join(f"{part} {n / GIB:.2f}" for part, n in weights.items()),
-        "  activations, GiB: " + ", ".join(f"{part} {n / GIB:.2f}" for part, n in held.items()),
-        f"  together at the highest {most / GIB:.1f} GiB, with offload=True {offloaded / GIB:.1f} GiB",
-    ]
-    for card, (peak, memory) in CARDS.items():
-        seconds = run["operations"] / (share * peak * TERA)
-        room = 0.85 * memory * GIB
-        fits = "fits" if most < room else "fits with offload" if offloaded < room else "too small"
-        lines.append(f"  {card:9} ({memory} GiB: {fits}): {seconds:5.0f} s at {share:.0%} of its peak")
-    return "\n".join(lines)
+def report(share: float) -> str:
+    """The tables of docs/gpu.md: what each run holds, and the seconds its operations take."""
+    runs = {
+        "`interpolate`, SD 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
+        "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
+        "the same, `model.unet.enable_forward_chunking(1)`": video_run(chunking=True),
+        "and `model.guidance_together = False`": video_run(chunking=True, together=False),
+    }
+    lines = ["Memory in GiB, bfloat16 (computed).", ""]
+    head = ["", "weights", "a U-Net call", "a VAE call", "in all", "in all, `offload=True`"]
+    lines += table(head, [[name, *_memory(run)] for name, run in runs.items()])
+    lines += ["", f"Seconds where a card reaches {share:.0%} of its peak (computed).", ""]
+    head = ["", "U-Net calls", "operations, 1e12", *(f"{card}, {gib} GiB" for card, (_, gib) in CARDS.items())]
+    return "\n".join(lines + table(head, [[name, *_time(run, share)] for name, run in runs.items()])) + "\n"
+
+
+def _memory(run: dict[str, Any]) -> list[str]:
+    weights, (unet, vae) = run["weights"], run["held"].values()
+    offloaded = max(weights["unet"] + unet, weights["vae"] + vae)
+    total = sum(weights.values())
+    return [f"{n / GIB:.1f}" for n in (total, unet, vae, total + max(unet, vae), offloaded)]
+
+
+def _time(run: dict[str, Any], share: float) -> list[str]:
+    seconds = [run["operations"] / (share * peak * TERA) for peak, _ in CARDS.values()]
+    return [str(run["unet_calls"]), f"{run['operations'] / TERA:.0f}", *(f"{n:.0f}" for n in seconds)]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m interp_lib.bench.speed.expect", description=__doc__.split("\n")[0])
-    parser.add_argument("--share", type=float, default=0.4, help="of the card's peak that is reached (default 0.4)")
-    asked = parser.parse_args(arguments)
-    if not 0 < asked.share <= 1:
-        parser.error(f"--share {asked.share} is no share: give a number above 0, up to 1")
-    print(_table("DreamMover, SD 1.5, 512x512, 32 frames, LoRA of 80 steps", image_run(), asked.share))
-    print(_table("Generative Inbetweening, SVD-XT, 1024x576, 25 frames, recurrence 5", video_run(), asked.share))
-    print(_table("The same with unet.enable_forward_chunking(1)", video_run(chunking=True), asked.share))
+    asked = make_parser().parse_args(arguments)
+    try:
+        if not 0 < asked.share <= 1:
+            raise ValueError(f"--share {asked.share} is no share: give a number above 0, up to 1.")
+        text = report(asked.share)
+        print(text)
+        if asked.write:
+            page.write(asked.write, text, COMMAND)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
+
+
+def make_parser() -> Parser:
+    examples = {"": "print the tables", "--write docs/gpu.md": "and put them there"}
+    parser = Parser(prog=f"python -m {COMMAND}", description=__doc__, examples=examples)
+    parser.add_argument("--share", type=float, default=0.4, help="of the card's peak that is reached")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="page whose marked part is replaced")
+    return parser
 
 
 if __name__ == "__main__":

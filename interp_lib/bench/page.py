@@ -1,0 +1,35 @@
+"""Tables in a page of the documentation: what stands between two marks is written by a command, never by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from interp_lib.files import whole
+
+END = "<!-- end of what is written -->"
+
+
+def begin(command: str) -> str:
+    return f"<!-- written by python -m {command} -->"
+
+
+def put(page: str, text: str, command: str) -> str:
+    """A page with the text between the two marks of a command; ValueError where it has none."""
+    before, mark, rest = page.partition(begin(command))
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise ValueError(f"the page has no place for the tables: it needs the lines {begin(command)} and {END}.")
+    return f"{before}{mark}\n\n{text}\n{end}{after}"
+
+
+def write(path: Path, text: str, command: str) -> None:
+    """`put` into a file."""
+    page = put(path.read_text(encoding="utf-8"), text, command)
+    with whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
