@@ -39,10 +39,10 @@ class Suitability:
 
     score: in [0,1], (1 - change)(1 - residue). change: root mean square difference of the images, in [0,1], over the
     pixels that differ by more than 0.15 in a channel. residue: likewise of the two images brought half-way, each by its
-    own flow, where both have something. The rest says what the flow is like and is no part of the score, because it
-    foretells nothing that was measured (docs/failures.md). consistent: share of the positions that come back from the
-    other image to within a tenth of the longer side. smooth: share that is moved like the right or lower neighbour, to
-    within as much. covered: share of the frame half-way that something is splatted to.
+    own flow, where both have something. The rest says what the flow is like and is no part of the score;
+    docs/failures.md has what each foretells. consistent: share of the positions that come back from the other image to
+    within a tenth of the longer side. smooth: share that is moved like the right or lower neighbour, to within as much.
+    covered: share of the frame half-way that something is splatted to.
     displacement: mean length of the flow, in diagonals. similarity: mean cosine of the matched features, None where
     only a flow was given. reasons: one sentence for each part of the score that is unusual, the worst first. flow01,
     flow10: [1,2,h,w] in pixels of their own grid. unet_calls: what it cost.

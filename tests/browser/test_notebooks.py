@@ -30,12 +30,20 @@ PANEL = ".jp-OutputArea-output .widget-vbox"
 def test_run_all_and_move_every_control(page, lab, name):
     page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?reset", wait_until="domcontentloaded")
     page.wait_for_function(READY, timeout=180_000)
+    try:
+        run_and_move(page, name)
+    finally:
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    assert not page.errors
+
+
+def run_and_move(page, name):
     page.evaluate(RUN)
     page.wait_for_function("() => window.ended !== null", timeout=PATIENCE * 1000, polling=500)
-    assert page.evaluate("() => window.ended") == "run"
     cells = page.evaluate(CELLS)
-    assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert not [error for cell in cells for error in cell["errors"]]
+    assert page.evaluate("() => window.ended") == "run"
+    assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert sum(cell["images"] for cell in cells) >= 2
     page.evaluate(SHOW)
     panel = page.locator(PANEL).last
@@ -44,8 +52,6 @@ def test_run_all_and_move_every_control(page, lab, name):
     page.screenshot(path=SHOTS / f"{name}.png")
     assert move_every_control(page, panel) >= 1
     page.screenshot(path=SHOTS / f"{name}_moved.png")
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-    assert not page.errors
 
 
 def move_every_control(page, panel):
