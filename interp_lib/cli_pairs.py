@@ -135,7 +135,7 @@ def _complete(parser: argparse.ArgumentParser, shell: str) -> int:
         if action.dest in ("input", "clips", "output") or action.type is Path:
             action.complete = shtab.FILE
     parser.prog = "interp_lib"
-    print(shtab.complete(parser, shell=shell))
+    print(shtab.complete(parser, shell))
     return 0
 
 

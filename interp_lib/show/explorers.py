@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.images import area_size
+from interp_lib.models.image_model import ImageModel, check_model
+from interp_lib.models.video_model import VideoModel
 from interp_lib.pairs.resize import resize_pair
 from interp_lib.show.figure import figure_style
 from interp_lib.show.widgets import explore
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from interp_lib.dreammover.ddim import Inversion
-    from interp_lib.models.image_model import ImageModel
-    from interp_lib.models.video_model import VideoModel
     from interp_lib.types import Pair
 
 SHARE = (0.0, 1.0, 0.02)  # of a side, from the left or from the top
@@ -157,6 +157,8 @@ def explore_attention(model: ImageModel, pair: Pair, *, until: int = 30, prompt:
 
 def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Tensor]:
     """The pair, its flows too, at about the model's own area in its own aspect, and its images [2,3,h,w]."""
+    if not isinstance(model, VideoModel):
+        check_model(model)
     size = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
     pair = resize_pair(pair, size)
     return pair, torch.cat([pair.image0, pair.image1])

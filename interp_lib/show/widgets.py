@@ -25,7 +25,7 @@ def frame_at(frames: Tensor | Mapping[str, Tensor], position: float, *, height: 
     frames: [T,3,H,W] in [0,1], or several videos by name, whose frames at that time stand side by side under their
     names; position: 0 (first frame) to 1 (last). Raises ValueError outside, and for no video.
     """
-    check_tensors(frames=frames)
+    check_tensors(**(frames if isinstance(frames, Mapping) else {"frames": frames}))
     if isinstance(position, str) or not 0 <= position <= 1:
         raise ValueError(f"position must lie between 0 and 1, got {position}")
     from PIL import Image

@@ -30,7 +30,7 @@ def between(about, says, *options):
 
 
 def fitting(about, says, *options, out="{out}/d.safetensors", clips="{files}/named"):
-    return command(about, says, "fit-backward", clips, "-o", out, "--model", str(SVD), *options)
+    return command(about, says, "fit-backward", clips, "-o", out, "--model", str(SVD), "--quiet", *options)
 
 
 def notebook(about, says, *given, entry="run"):

@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from interp_lib import (
+    Pair,
     animate,
     denoise_between,
     diffusion_features,
     draw_clips,
     estimate_flow,
+    explore_attention,
+    explore_correspondence,
+    explore_fusion,
+    explore_temporal_maps,
     feature_block,
     fit_backward_motion,
     fit_lora,
@@ -18,6 +23,7 @@ from interp_lib import (
     record_temporal_attention,
     replace_self_attention,
     rotate_temporal_attention,
+    suitability,
     two_directions,
 )
 from interp_lib.dreammover.ddim import Inversion
@@ -100,6 +106,22 @@ ROWS = [
     ),
     Row("interpolate: sizes", lambda g: interpolate(g.image, g.first, g.last[..., :32]), "bring both to one size"),
     Row("interpolate: a path", lambda g: interpolate(g.image, "a.png", g.last), "image0 is of type str: give a tensor"),
+    *of(suitability, lambda g: (g.image, g.first, g.last))(
+        ("steps a text", {"steps": "8"}, f"steps='8' {WHOLE}"),
+        ("feature_step", {"steps": 8, "feature_step": 9}, f"feature_step=9 {WHOLE}"),
+        ("block", {"block": 9}, f"block=9 {WHOLE}"),
+        ("size", {"size": 0}, "size"),
+    ),
+    Row("suitability: sizes", lambda g: suitability(g.image, g.first, g.last[..., :32]), "bring both to one size"),
+    Row("suitability: a name for a model", lambda g: suitability("tiny", g.first, g.last), "a str: give load_image"),
+    *(
+        Row(
+            f"{look.__name__}: a name for a model",
+            lambda g, look=look: look("tiny", Pair("a", g.first, g.last)),
+            "a str: give load_",
+        )
+        for look in (explore_correspondence, explore_fusion, explore_attention, explore_temporal_maps)
+    ),
     *of(invert, lambda g: (g.image, g.first))(
         ("steps", {"steps": -1}, f"steps=-1 {WHOLE}"),
         ("until", {"until": 0}, f"until=0 {WHOLE}"),
