@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+from contextlib import contextmanager
 
 import matplotlib.figure
 import pytest
@@ -77,14 +78,19 @@ def test_refused(ground, row):
 # the disk, and names that would leave their folder
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """A real limit of the system: what is written beyond a kilobyte fails, here and in programs that are started."""
+    """A real limit of the system: what is written beyond a kilobyte fails, here and in programs that are started.
+
+    Around one call only: pytest's own report may be going to a longer file.
+    """
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def text_file(path, content):
@@ -102,13 +108,15 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(ground, full_disk, kind):
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(ground, kind):
     for old in ("a.gif", "a.webp", "a.mp4", "a.safetensors", "a.json"):
         (ground.out / old).write_text("old")
-    refuse(
-        Row(f"{kind}: a full disk", WRITERS[kind], r"/a\.\w+ cannot be written \(.+\): make room there", OSError),
-        ground,
-    )
+
+    def call(ground):
+        with full_disk():
+            WRITERS[kind](ground)
+
+    refuse(Row(f"{kind}: a full disk", call, r"/a\.\w+ cannot be written \(.+\): make room there", OSError), ground)
 
 
 def test_no_space_left_is_said_in_the_systems_words(ground, monkeypatch):
