@@ -74,7 +74,7 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     knobs = {name: _knob(control) for name, control in controls.items()}
     if unfit := [name for name, knob in knobs.items() if knob is None]:
         raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
-    view = HTML()
+    view = HTML(layout={"width": "100%"})
 
     def update(change: Any) -> None:
         try:
@@ -125,7 +125,9 @@ def _as_html(text: str, result: Any, *, alt: str) -> str:
     shown = f"<pre>{html.escape(text.rstrip())}</pre>" if text.strip() else ""
     if picture.tell():
         data = base64.b64encode(picture.getvalue()).decode()
-        shown += f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+        shown += (
+            f'<img alt="{html.escape(alt)}" style="max-width: 100%; height: auto" src="data:image/png;base64,{data}">'
+        )
     return shown
 
 

@@ -23,6 +23,8 @@ SHOW = """() => { const content = window.jupyterapp.shell.currentWidget.content;
     const k = content.widgets.findIndex(c => c.model.type === 'code'
         && /^(explore\\w*|frame_slider)\\(/m.test(c.model.sharedModel.source));
     content.activeCellIndex = k; return content.scrollToItem(k, 'start').then(() => k); }"""
+FITS = """e => e.naturalWidth > 0 && e.getBoundingClientRect().right <=
+    e.closest('.jp-OutputArea-output').getBoundingClientRect().right + 1"""
 PANEL = ".jp-OutputArea-output .widget-vbox"
 
 
@@ -52,6 +54,7 @@ def run_and_move(page, name):
     page.screenshot(path=SHOTS / f"{name}.png")
     assert move_every_control(page, panel) >= 1
     page.screenshot(path=SHOTS / f"{name}_moved.png")
+    assert panel.locator(".widget-html-content img").evaluate(FITS)  # whole, not cut off at the right
 
 
 def move_every_control(page, panel):
