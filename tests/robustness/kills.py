@@ -155,6 +155,8 @@ def _wait(program: Program, folder: Path, running: Process) -> None:
 
 def _kill(running: Process, target: str, chance: random.Random) -> bool:
     """SIGKILL; whether there was anything to hit."""
+    if not running.is_alive():
+        return False
     try:
         if target == "group":
             os.killpg(running.pid, signal.SIGKILL)

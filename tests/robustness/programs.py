@@ -139,7 +139,7 @@ def save() -> None:
     deltas = {f"layer{k}": torch.rand(64, 64, generator=generator) for k in range(20)}
     os.environ["INTERP_FIGURES"] = "figures"
     with fit_lora(model, images, steps=1, rank=2, progress=False) as fitted:
-        for k in range(8):
+        for k in range(6):
             save_video(torch.rand(4, 3, 32, 32, generator=generator), f"{k}{('.gif', '.webp', '.mp4')[k % 3]}")
             save_figure(_drawing(k), f"drawing{k}", alt="A number.")
             fitted.save(f"lora{k}.safetensors")
