@@ -51,11 +51,11 @@ class ImageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.turns.device if self.turns else self.unet.device
+        return self.turns.device if self.turns else next(self.unet.parameters()).device  # unet.device takes 8 ms
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        return next(self.unet.parameters()).dtype
 
     def __repr__(self) -> str:
         size, channels = self.native_size, self.latent_channels
