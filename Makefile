@@ -17,7 +17,8 @@ FIGURES_05_attention_replacement := 05_maps.png 05_strip.png 05_ablations.png 05
 FIGURES_06_svd_attention_rotation := 06_maps.png 06_filmstrips.png 06_slices.png 06_ways.png 06_tuning.png
 FIGURES_07_dual_sampling := 07_directions.png 07_slices.png 07_methods.png 07_table.png 07_weights.png 07_keyframes.png 07_film.gif
 FIGURES_08_benchmark := 08_interpolation.png 08_displacement.png 08_cases.png 08_inbetweening.png
-README_GIFS := 00_quickstart.gif 07_film.gif
+README_FIGURES := 00_quickstart.gif 07_film.gif 01_grid_world.png 02_similarity.png 03_spectra.png 04_splat.png \
+	05_maps.png 06_maps.png 07_slices.png 08_displacement.png
 
 # --- what may be set on the command line; anything else is a typing error and must not pass unnoticed ---------------
 PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
@@ -85,15 +86,16 @@ $(foreach name,$(NAMES),$(eval $(call notebook,$(name))))
 figures: $(READY) $(NAMES:%=build/%.ipynb) $(foreach name,$(NAMES),$(FIGURES_$(name):%=figures/%)) ## run every stale notebook: figures/ and build/*.ipynb
 	@:
 
-notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme_*.gif
+notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme_*
 	@$(PY) -m interp_lib.show.fresh publish --built build $(SOURCES)
-	@cd figures && for gif in $(README_GIFS); do cmp -s $$gif readme_$$gif || cp $$gif readme_$$gif; done
+	@cd figures && for f in $(README_FIGURES); do cmp -s $$f readme_$$f || cp $$f readme_$$f; done
 
-test: unit ## unit tests, then every notebook under nbval
+test: $(READY) ## all tests, then every notebook under nbval
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q
 	@$(MAKE) --output-sync=target nbval
 
-unit: $(READY) ## unit tests alone
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q
+unit: $(READY) ## the tests without the long ones, in four minutes
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not long"
 
 nbval: $(NAMES:%=nbval-%)
 nbval-%: notebooks/%.ipynb $(READY) FORCE
@@ -133,7 +135,7 @@ lock: $(READY) ## resolve pyproject.toml's dependencies afresh into requirements
 
 clean: ## remove what make has made, except .venv
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
-	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*.gif' -delete
+	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*' -delete
 	@find interp_lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 promises:

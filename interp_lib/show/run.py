@@ -101,7 +101,7 @@ def _execute(source: Path, failed: Path, parameters: dict[str, Any], staging: Pa
             progress_bar=bar,
             start_timeout=180,
             iopub_timeout=600,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about TCP in every run
+            extra_arguments=["--IPKernelApp.log_level=50"],  # nothing about TCP, or the interrupt that ends every run
         )
     except PapermillExecutionError as error:
         if error.ename in ("ValueError", "FileNotFoundError"):  # how the library refuses an input, in one sentence

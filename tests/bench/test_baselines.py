@@ -29,6 +29,7 @@ def pair(images):
     return Pair("here", images[:1], images[1:], caption="a cat")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OWN)
 def test_methods_on_an_image_model(tiny, pair, name):
     method = find_method(name)
@@ -199,6 +200,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones():
         find_method("film")
 
 
+@pytest.mark.long
 def test_rows_of_the_ablation_share_a_lora_and_no_number_changes(tiny, pair, tmp_path, monkeypatch):
     monkeypatch.setitem(dreammover.LORA, "paper", ({"steps": 3, "lr": 5e-4}, 1.0))
     how = {"frames": 2, "seed": 1}

@@ -30,6 +30,7 @@ def test_parts_count_the_minimum_of_calls_and_restore_the_model():
 SMALL = ["--model", str(TINY), "--size", "64", "--frames", "4", "--steps", "4", "--lora-steps", "1"]
 
 
+@pytest.mark.long
 def test_the_table_is_written_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("INTERP_FIGURES", str(tmp_path / "figures"))
     out = tmp_path / "new" / "bench.json"
@@ -45,6 +46,7 @@ def test_the_table_is_written_whole(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "figures" / "bench.png").stat().st_size > 5000
 
 
+@pytest.mark.long
 def test_the_whole_methods_are_measured_in_half_precision(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("INTERP_FIGURES", str(tmp_path / "figures"))
     small = ["--video-model", str(SVD), "--video-size", "64x128", "--video-frames", "3", "--recurrence", "1"]

@@ -41,6 +41,7 @@ def test_fake_tensors_cost_what_real_ones_cost():
     assert computed == found() and computed.bytes > 16 * 16 * 32 * 2 * 4
 
 
+@pytest.mark.long
 def test_the_papers_settings():
     found = expect.image_run(frames=32, chunk=8)
     assert found["unet_calls"] == 30 + 1 + 30 * (1 + 4)
@@ -50,6 +51,7 @@ def test_the_papers_settings():
     assert fewer["operations"] == pytest.approx(found["operations"], rel=1e-6)
 
 
+@pytest.mark.long
 def test_less_of_a_video_costs_less():
     small = {"size": (128, 128), "frames": 4, "steps": 2, "recurrence": 1}
     whole, chunked = expect.video_run(**small), expect.video_run(**small, chunking=True)
@@ -62,6 +64,7 @@ def test_a_share_is_a_share(capsys):
     assert "--share 0.0 is no share" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_page_has_what_was_computed():
     page = (ROOT / "docs" / "gpu.md").read_text()
     assert put(page, expect.report(0.4), expect.COMMAND) == page

@@ -71,6 +71,7 @@ def test_the_limits_are_the_quartiles_of_the_pairs_set_apart():
         assert limit == round(float(np.quantile(study.column(name, group="limits"), share)), 2)
 
 
+@pytest.mark.long
 def test_the_page_has_the_tables_that_were_computed(tmp_path, capsys):
     page, text = PAGE.read_text(), report(joined("judged"), joined("clips"))
     assert put(page, text, COMMAND) == page

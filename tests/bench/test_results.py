@@ -71,6 +71,7 @@ def load(folder: Path) -> subprocess.CompletedProcess:
     return python(folder, "-c", "from interp_lib import load_results; print(load_results('echo').rows)")
 
 
+@pytest.mark.long
 def test_a_table_is_made_resumed_read_and_refused_when_stale(house):
     assert "has not been computed: run `python -m interp_lib.bench.results echo`" in load(house).stderr
 

@@ -64,6 +64,7 @@ def test_a_failed_item_is_tried_again_when_asked(pairs, tmp_path):
     assert run(["truth"], pairs[2], tmp_path, retry=True).rows[0]["reason"] != "old"
 
 
+@pytest.mark.long
 def test_two_workers_write_the_same_table(pairs, tmp_path):
     for name, workers in (("serial", 1), ("parallel", 2)):
         run(CHEAP, ["world:0", *pairs], tmp_path / name, workers=workers)

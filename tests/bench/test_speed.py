@@ -34,6 +34,7 @@ def allocate(mib):
     return peak_memory(work)
 
 
+@pytest.mark.long
 def test_peak_memory_is_what_was_held():
     (one, small), (_, large) = in_own_process(allocate, 1), in_own_process(allocate, 301)
     assert one == 1
@@ -117,6 +118,7 @@ def test_one_sentence_for_a_wrong_shape(arguments, words, capsys):
 # dual sampling
 
 
+@pytest.mark.long
 def test_two_networks_with_stored_maps_make_the_same_latents():
     model = dual.load(str(SVD), "cpu")
     model.unet.double()
@@ -130,6 +132,7 @@ def test_two_networks_with_stored_maps_make_the_same_latents():
         assert float((dual.sample("one call", model, None, made) - one).std() / one.std()) > 1e-3  # the deltas matter
 
 
+@pytest.mark.long
 def test_dual_is_measured(capsys):
     found = dual.measure_dual(str(SVD), device="cpu", repeats=1, **TASK)
     assert found["unet_calls"] == 4 + 2 * 2 and 0.5 < found["overhead"] < 2 and 0.3 < found["against_two"] < 2

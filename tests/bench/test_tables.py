@@ -50,6 +50,7 @@ def test_the_command_prints_and_keeps_other_cases_out_of_the_repository(tmp_path
     assert tables.main(["ablation", "--methods", "nothing", "--out", str(tmp_path)]) == 2
 
 
+@pytest.mark.long
 def test_a_table_of_other_code_is_taken_over_when_its_numbers_come_back(small, tmp_path):
     table = tables.TABLES["small"]
     made = tables.benchmark(table.methods, table.cases, tmp_path / "out", frames=2, progress=False)

@@ -19,13 +19,14 @@ CELLS = """() => Array.from(window.jupyterapp.shell.currentWidget.content.model.
     .map(c => ({count: c.executionCount, source: c.sharedModel.source,
                 errors: c.outputs.toJSON().filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue),
                 images: c.outputs.toJSON().some(o => o.data && (o.data['image/png'] || o.data['text/html']))}))"""
-SHOW = """() => { const content = window.jupyterapp.shell.currentWidget.content;
-    const k = content.widgets.findIndex(c => c.model.type === 'code'
-        && /^(explore\\w*|frame_slider)\\(/m.test(c.model.sharedModel.source));
+CONTROLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap((c, k) => c.model.type === 'code'
+    && /^(explore\\w*|frame_slider)\\(/m.test(c.model.sharedModel.source) ? [k] : [])"""
+SHOW = """k => { const content = window.jupyterapp.shell.currentWidget.content;
+    content.widgets[k].node.setAttribute('data-control', k);
     content.activeCellIndex = k; return content.scrollToItem(k, 'start').then(() => k); }"""
 FITS = """e => e.naturalWidth > 0 && e.getBoundingClientRect().right <=
     e.closest('.jp-OutputArea-output').getBoundingClientRect().right + 1"""
-PANEL = ".jp-OutputArea-output .widget-vbox"
+PANEL = "[data-control='{}'] .jp-OutputArea-output .widget-vbox"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,14 +48,17 @@ def run_and_move(page, name):
     assert page.evaluate("() => window.ended") == "run"
     assert [cell["count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert sum(cell["images"] for cell in cells) >= 2
-    page.evaluate(SHOW)
-    panel = page.locator(PANEL).last
-    panel.locator("img").wait_for(timeout=30_000)
-    panel.scroll_into_view_if_needed()
-    page.screenshot(path=SHOTS / f"{name}.png")
-    assert move_every_control(page, panel) >= 1
-    page.screenshot(path=SHOTS / f"{name}_moved.png")
-    assert panel.locator(".widget-html-content img").evaluate(FITS)  # whole, not cut off at the right
+    controls = page.evaluate(CONTROLS)
+    assert controls
+    for number, cell in enumerate(controls):
+        page.evaluate(SHOW, cell)
+        panel = page.locator(PANEL.format(cell)).first
+        panel.locator("img").wait_for(timeout=30_000)
+        panel.scroll_into_view_if_needed()
+        page.screenshot(path=SHOTS / f"{name}_{number}.png")
+        assert move_every_control(page, panel) >= 1
+        page.screenshot(path=SHOTS / f"{name}_{number}_moved.png")
+        assert panel.locator(".widget-html-content img").evaluate(FITS)  # whole, not cut off at the right
 
 
 def move_every_control(page, panel):

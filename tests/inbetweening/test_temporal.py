@@ -314,6 +314,7 @@ def test_feed_forward_in_chunks_changes_rounding_alone(tiny):
         assert torch.allclose(v(model), whole, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_compiled_network_says_the_same(tiny):
     """torch.compile sees the layers that a context has changed, and sees when they are themselves again."""
     model = copy(tiny)

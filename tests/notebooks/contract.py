@@ -12,6 +12,7 @@ from interp_lib.show.fresh import WIDGET
 from interp_lib.show.notebook import code_cells, code_hash, read_parameters, tags
 
 MOST_CELLS = 25
+CONTROL = re.compile(r"interact|explore\w*|frame_slider")
 ABSOLUTE = re.compile(r"""(?<![\w.:/<-])/(?:root|home|Users|tmp|work|usr|opt|mnt|var|private)/\w|\b[A-Z]:\\\w""")
 
 
@@ -107,9 +108,9 @@ def _execution(notebook: NotebookNode) -> Iterator[str]:
 def _widgets(notebook: NotebookNode) -> Iterator[str]:
     if "widgets" in notebook.metadata:
         yield "widget state is committed (metadata.widgets)"
-    controls = [cell for cell in code_cells(notebook) if _calls(cell) & {"interact", "explore", "frame_slider"}]
+    controls = [cell for cell in code_cells(notebook) if any(map(CONTROL.fullmatch, _calls(cell)))]
     if not controls:
-        yield "no control for the reader (explore, frame_slider)"
+        yield "no control for the reader (explore, explore_..., frame_slider)"
     for cell in controls:
         if "nbval-ignore-output" not in tags(cell):
             yield f"cell [{cell.execution_count}] makes a control and lacks the tag nbval-ignore-output"

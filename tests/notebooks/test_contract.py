@@ -107,6 +107,7 @@ def test_the_contract_notices_code_that_was_not_executed():
     assert len(problems(notebook, {"00_line.png"})) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shown, passes", [("0.50\n", True), ("0.51\n", False)])
 def test_nbval_compares_the_checked_numbers(tmp_path, shown, passes):
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})

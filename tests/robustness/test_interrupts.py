@@ -112,6 +112,7 @@ def interrupt(place: Path, arguments: list[str], trace: str) -> tuple[int, str]:
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(PROGRAMS)[1:]]  # imports, in several processes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["interpolate", *SLOW])
 def test_ctrl_c_is_one_line(name, place):
     arguments, trace, sentence = PROGRAMS[name]

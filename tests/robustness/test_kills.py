@@ -34,6 +34,7 @@ ALL = {"make figures": 16, "LoRA": 6, "backward motion": 12, "training": 12, "be
 ALL |= {"study": 6, "saving": 12}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FEW)
 def test_a_few_kills(name, tmp_path):
     kills, seed = FEW[name]

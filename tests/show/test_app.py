@@ -79,6 +79,7 @@ def test_what_was_adapted_is_said_of_the_uploads_own_name():
     assert any("upright" in note for note in notes) and all(note.startswith("<b>holiday</b>.jpg:") for note in notes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method, lora", [(METHODS[0], False), (METHODS[0], True), (METHODS[1], False)])
 def test_a_video_is_made_and_every_call_is_foreseen(models, images, tmp_path, method, lora, monkeypatch):
     monkeypatch.setitem(LORA["paper"][0], "steps", 3)
@@ -92,6 +93,7 @@ def test_a_video_is_made_and_every_call_is_foreseen(models, images, tmp_path, me
     assert f"{total - 3 * lora} U-Net calls" in made.summary
 
 
+@pytest.mark.long
 def test_the_same_seed_makes_the_same_bytes_and_another_does_not(models, images, tmp_path):
     def made(seed):
         settings = Settings(method=METHODS[1], seed=seed, **QUICK)

@@ -89,6 +89,7 @@ def test_time_that_runs_out_is_said_and_the_next_call_goes_on(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.long
 def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
     """Two steps of each stage: nothing is learnt, everything is connected."""
     frames, captions = data.render_frames(tmp_path / "frames", 64)

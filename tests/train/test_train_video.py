@@ -57,6 +57,7 @@ def test_the_head_learns_to_read_the_facing_from_the_given_latent():
     )
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*scaling_factor.*")
 def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
     """Eight steps, so that both lengths come: nothing is learnt, everything is connected."""
