@@ -33,7 +33,7 @@ NOTEBOOKS = {  # three of the names that the Makefile knows, with the figures th
     "00_quickstart": ["00_strip.png", "00_quickstart.gif"],
     "04_latent_fusion": [f"04_{what}.png" for what in ("splat", "winner", "ways", "strip", "sweep")],
     "07_dual_sampling": [f"07_{what}.png" for what in ("directions", "slices", "methods", "table", "weights")]
-    + ["07_keyframes.png"],
+    + ["07_keyframes.png", "07_film.gif"],
 }
 
 
