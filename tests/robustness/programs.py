@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -29,12 +30,9 @@ from interp_lib import contact_sheet, figure_path, save_figure, save_video
 
 frames = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 """
-NOTEBOOKS = {  # three of the names that the Makefile knows, with the figures that it promises of them
-    "00_quickstart": ["00_strip.png", "00_quickstart.gif"],
-    "04_latent_fusion": [f"04_{what}.png" for what in ("splat", "winner", "ways", "strip", "sweep")],
-    "07_dual_sampling": [f"07_{what}.png" for what in ("directions", "slices", "methods", "table", "weights")]
-    + ["07_keyframes.png", "07_film.gif"],
-}
+MADE = ("00_quickstart", "04_latent_fusion", "07_dual_sampling")  # notebooks, with the figures the Makefile promises
+PROMISES = dict(re.findall(r"^FIGURES_(\w+) := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+NOTEBOOKS = {name: PROMISES[name].split() for name in MADE}
 
 
 def one_notebook() -> None:

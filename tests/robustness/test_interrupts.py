@@ -57,8 +57,8 @@ PROGRAMS = {  # arguments, what shows that it is at work (nothing: the first pro
         f"interp_lib.bench.tables: interrupted; {KEEPS}",
     ),
     "results": (
-        ["interp_lib.bench.results", "frequency", "--model", str(SD), "--workers", "2"],
-        "build/results/frequency-*/*.json",
+        ["interp_lib.bench.results", "fusion", "--model", str(SD), "--workers", "2"],
+        "build/results/fusion-*/*.json",
         f"interp_lib.bench.results: interrupted; {KEEPS}",
     ),
 }
