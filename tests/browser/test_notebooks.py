@@ -58,13 +58,13 @@ def run_and_move(page, name):
         page.screenshot(path=SHOTS / f"{name}_{number}.png")
         assert move_every_control(page, panel) >= 1
         page.screenshot(path=SHOTS / f"{name}_{number}_moved.png")
-        assert soon(lambda: panel.locator(".widget-html-content img").evaluate(FITS))  # not cut off at the right
+        assert soon(panel.locator(".widget-html-content img"), FITS)  # whole, not cut off at the right
 
 
-def soon(holds, seconds=10):
-    """Whether it holds within some seconds: a picture just put there has no width until it is decoded."""
+def soon(element, condition, seconds=10):
+    """Whether it comes to hold of an element: a picture just put there has no width until it is decoded."""
     end = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < end:
+    while not (held := element.evaluate(condition)) and time.monotonic() < end:
         time.sleep(0.1)
     return held
 
