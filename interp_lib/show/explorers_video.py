@@ -33,7 +33,7 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int = 6, seed
         animate(model, images[:1], steps=steps, seed=seed, progress=False)
     pixels = height // model.vae_factor * (width // model.vae_factor)
     batch = max(map(len, kept.maps.values())) // pixels  # guidance calls both conditions at once
-    maps = {name: _spread(a, batch, height / width) for name, a in kept.maps.items()}
+    maps = {_called(name): _spread(a, batch, height / width) for name, a in kept.maps.items()}
 
     def look(across: float, down: float, layer: str) -> Figure:
         """A place of the first image, and which frames attend to which there, as they are and turned."""
@@ -56,6 +56,12 @@ def ahead(a: Tensor) -> float:
     """How many frames ahead of itself a frame attends to, the mean over a map [N,N] whose rows sum to one."""
     n = torch.arange(len(a), dtype=a.dtype)
     return float((a * (n[None] - n[:, None])).sum(1).mean())
+
+
+def _called(name: str) -> str:
+    """A layer's name for a button: "up-block 1, layer 0" for up_blocks.1.attentions.0.(...)."""
+    stage, *rest = name.split(".")
+    return "mid-block" if stage == "mid_block" else f"{stage.removesuffix('_blocks')}-block {rest[0]}, layer {rest[2]}"
 
 
 def _spread(a: Tensor, batch: int, aspect: float) -> Tensor:

@@ -74,7 +74,7 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     knobs = {name: _knob(control) for name, control in controls.items()}
     if unfit := [name for name, knob in knobs.items() if knob is None]:
         raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
-    view = HTML(layout={"width": "100%"})
+    view = HTML(layout={"width": "100%", "margin": "0"})  # beside a margin the whole width is too wide
 
     def update(change: Any) -> None:
         try:

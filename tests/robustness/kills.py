@@ -112,7 +112,7 @@ def _strike(program: Program, folder: Path, span: float, chance: random.Random) 
     assert hit or mark.exists(), said(folder)
     if way == "writing" or _temporaries(folder) - before:
         return "writing"
-    return "working" if program.trace(folder) else "before work"
+    return "working" if way == "working" or program.trace(folder) else "before work"
 
 
 def _temporaries(folder: Path) -> set[Path]:
