@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from interp_lib.dreammover.ddim import Inversion
     from interp_lib.types import Pair
 
-SHARE = (0.0, 1.0, 0.02)  # of a side, from the left or from the top
 QUERIES = 16  # a side, of the points whose attention is kept
 WAYS = {  # fuse_two_level's high and low level; None is fuse_direct
     "two-level": ("average", "wta"),
@@ -73,7 +72,7 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
         draw(right, heat, "similarity", ring=truth, cross=landed)
         return fig
 
-    return explore(look, across=SHARE, down=SHARE, direction=list(ways))
+    return explore(look, across=shares(grid[1]), down=shares(grid[0]), direction=list(ways))
 
 
 def explore_fusion(model: ImageModel, pair: Pair, *, until: int = 30, prompt: str = "") -> VBox:
@@ -152,7 +151,7 @@ def explore_attention(model: ImageModel, pair: Pair, *, until: int = 30, prompt:
             draw(axes[2 * end + 1], heat[end], f"{100 * shares[end]:.0f} % of the attention", most=float(heat.max()))
         return fig
 
-    return explore(look, across=SHARE, down=SHARE, layer=list(maps))
+    return explore(look, across=shares(QUERIES), down=shares(QUERIES), layer=list(maps))
 
 
 def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Tensor]:
@@ -183,6 +182,11 @@ def _queries(h: int, w: int) -> list[int]:
     """Tokens of an (h, w) grid nearest to the centres of QUERIES x QUERIES cells, row by row."""
     share = (torch.arange(QUERIES) + 0.5) / QUERIES
     return ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
+
+
+def shares(cells: int) -> tuple[float, float, float]:
+    """A slider over a side, from the left or from the top, of which every step is another cell."""
+    return 0.0, 1.0, 1 / cells
 
 
 def cell(share: float, cells: int) -> int:

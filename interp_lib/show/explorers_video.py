@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp_lib.show.explorers import SHARE, at_native_size, cell, draw, panels, place
+from interp_lib.show.explorers import at_native_size, cell, draw, panels, place, shares
 from interp_lib.show.widgets import explore
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int = 6, seed
         """A place of the first image, and which frames attend to which there, as they are and turned."""
         h, w = maps[layer].shape[:2]
         row, column = cell(down, h), cell(across, w)
-        here, a = torch.tensor([(column + 0.5) / w, (row + 0.5) / h]), maps[layer][row, column]
+        here, a = torch.tensor([across, down]), maps[layer][row, column]  # a coarse layer has one map for many places
         ways = {"as it is": a, "turned": rotate_map(a)}
         print(f"{place(here)}: " + ", ".join(f"{way} {ahead(x):+.2f} frames ahead" for way, x in ways.items()))
         fig, axes = panels(3, height / width)
@@ -49,7 +49,8 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int = 6, seed
             panel.set(title=way, xlabel="attends to frame", ylabel="frame")
         return fig
 
-    return explore(look, across=SHARE, down=SHARE, layer=list(maps))
+    finest = max((m.shape[:2] for m in maps.values()), key=lambda size: size[0] * size[1])
+    return explore(look, across=shares(finest[1]), down=shares(finest[0]), layer=list(maps))
 
 
 def ahead(a: Tensor) -> float:

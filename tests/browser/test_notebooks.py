@@ -91,8 +91,11 @@ def _changes(page, panel, control, key, seconds=45):
     before, state = picture.get_attribute("src"), _state(control)
     control.focus()
     page.keyboard.press(key)
-    page.wait_for_timeout(100)
-    if _state(control) == state:
+    for _ in range(10):
+        page.wait_for_timeout(100)
+        if _state(control) != state:
+            break
+    else:
         return False
     end = time.monotonic() + seconds
     while time.monotonic() < end:
