@@ -83,6 +83,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bar_says_what_is_done_and_silence_is_silence(name, image_model, video_model, pair, tmp_path, capsys):
     frames = torch.from_numpy(np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32))

@@ -45,6 +45,7 @@ def test_every_result_is_a_row_and_a_failure_keeps_its_reason(pairs, tmp_path):
     assert strip.shape == (32, 5 * 32, 3)
 
 
+@pytest.mark.long
 def test_what_is_there_is_not_made_again(pairs, tmp_path):
     run(CHEAP, pairs, tmp_path)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "items").iterdir()}
@@ -103,6 +104,7 @@ def digests(*cases, methods="latent slerp", **how):
     return [item.digest for item in plan(methods, list(cases), **({"frames": 3} | how))[0]]
 
 
+@pytest.mark.long
 def test_the_name_of_a_result_depends_on_what_it_is_made_from(pairs):
     here = digests(pairs[0])
     assert here == digests(pairs[0]) == digests(pairs[0], device="cpu", save_frames=False)

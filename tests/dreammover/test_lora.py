@@ -30,6 +30,7 @@ def noise_loss(model, images):
     return total / 10
 
 
+@pytest.mark.long
 def test_it_fits(tiny, small):
     before = noise_loss(tiny, small)
     calls = tiny.unet_calls

@@ -165,6 +165,7 @@ def wide(_tiny, unrotated):
     return model
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize(
     "method, steps, recurrence, options",

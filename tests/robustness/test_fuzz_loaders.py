@@ -22,6 +22,8 @@ from interp_lib.models.load_video import _check_video_folder, load_deltas
 from interp_lib.show.notebook import parse_parameters, read_notebook
 from tests.robustness.ground import DELTAS, SD, SVD
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = 150
 fuzz = settings(
     max_examples=EXAMPLES,

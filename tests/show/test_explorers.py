@@ -47,6 +47,7 @@ def panels(image_model, pair):
 NAMES = ["correspondence", "fusion", "attention", "temporal maps"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_every_control_changes_what_is_seen_or_said(panels, name):
     *knobs, view = panels[name].children

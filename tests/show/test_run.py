@@ -85,6 +85,7 @@ def test_one_notebook_is_run_once_at_a_time(place, capsys):
     assert sorted(item.name for item in Path("build").iterdir()) == ["00_a.ipynb"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names, sentence", [(["a.txt", "b.txt"], "did not make b.txt"), ([], "made a.txt")])
 def test_a_broken_promise_is_a_failure(place, capsys, names, sentence):
     put(WRITE)

@@ -41,6 +41,7 @@ def test_actors_go_where_the_list_says_that_they_face():
         assert net_displacement(actor_track(clip.frames, world_ground(clip.scene, 64)), float(ways[k])) > 4
 
 
+@pytest.mark.long
 def test_the_head_learns_to_read_the_facing_from_the_given_latent():
     torch.manual_seed(0)
     networks, clips = nn.ModuleDict({"unet": build_video_unet(), "facing": nn.Linear(64, 2)}), few(8, 14)
