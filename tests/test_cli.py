@@ -98,6 +98,7 @@ def test_a_wrong_input_is_one_sentence_and_exit_code_2(files, capsys, case):
     assert seconds < 10 and not (files / "out.mp4").exists()  # a model takes longer to load than any check
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["frames=0", "missing file"])
 def test_the_same_in_a_process_of_its_own(files, case):
     inputs, options, words = WRONG[case]

@@ -13,6 +13,7 @@ TINY = Path(__file__).resolve().parents[1] / "conformance" / "dreammover" / "tin
 SVD = TINY.parents[1] / "inbetween" / "tiny_svd"
 
 
+@pytest.mark.long
 def test_parts_count_the_minimum_of_calls_and_restore_the_model():
     model = load_image_model(TINY, device="cpu")
     images = torch.rand(2, 3, 64, 64)

@@ -81,6 +81,7 @@ def scores():
     return sums
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in OFFLINE if name not in STRAIGHT])
 def test_the_true_frames_top_every_column(scores, name):
     true, near, dissolve, shuffled = scores[name].values()

@@ -21,6 +21,7 @@ def test_a_turned_pair_turns_by_its_amount(angle):
     assert torch.allclose(slope, torch.tensor([[c, -s], [s, c]]), atol=1e-3)
 
 
+@pytest.mark.long
 def test_rows_are_the_scores_of_the_flows_they_name(tiny):
     size = tiny.native_size
     pair = study_pair("hard", 0, 0.2, size=size)
@@ -38,6 +39,7 @@ def test_rows_are_the_scores_of_the_flows_they_name(tiny):
         assert whole == pytest.approx(rows[name]["pck"], abs=0.05)
 
 
+@pytest.mark.long
 def test_every_name_is_a_flow_of_its_own(tiny):
     flows = estimates(tiny, study_pair("easy", 0, 0.25, size=tiny.native_size), 0)
     names = list(flows)

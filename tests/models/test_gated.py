@@ -43,12 +43,14 @@ def said(code, cache):
         server.server_close()
 
 
+@pytest.mark.long
 def test_a_gated_model_names_the_licence_and_the_login(tmp_path):
     done = said("GatedRepo", tmp_path)
     assert "'owner/name' is gated" in done.stdout and "hf auth login" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_model_that_is_not_there_is_not_called_gated(tmp_path):
     done = said("RepoNotFound", tmp_path)
     assert "could not be fetched" in done.stdout and "gated" not in done.stdout, done.stderr

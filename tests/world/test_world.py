@@ -105,6 +105,7 @@ def test_same_seed_same_bits_and_batches_agree():
     assert (batch[1] - first.image0[0]).abs().max() < 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 def test_resolution_independence(seed):
     """A picture at 256 px, averaged down, is the picture at 64 px; flow only scales."""
