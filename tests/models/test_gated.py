@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 CODE = """
 from interp_lib import load_image_model
+
+import pytest
 try:
     load_image_model("owner/name")
 except FileNotFoundError as error:
