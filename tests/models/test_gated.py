@@ -6,10 +6,10 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import pytest
+
 CODE = """
 from interp_lib import load_image_model
-
-import pytest
 try:
     load_image_model("owner/name")
 except FileNotFoundError as error:
