@@ -10,6 +10,7 @@ from interp_lib.show.notebook import parse_parameters, read_notebook, read_param
 from interp_lib.show.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.long
 RUN_ITSELF = "from interp_lib.show.run import main; assert main(['00_a.ipynb', '../build/00_a.ipynb']) == 1"
 WRITE = "import os, pathlib; pathlib.Path(os.environ['INTERP_FIGURES'], 'a.txt').write_text(f'{name} {count}')"
 
@@ -85,7 +86,6 @@ def test_one_notebook_is_run_once_at_a_time(place, capsys):
     assert sorted(item.name for item in Path("build").iterdir()) == ["00_a.ipynb"]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("names, sentence", [(["a.txt", "b.txt"], "did not make b.txt"), ([], "made a.txt")])
 def test_a_broken_promise_is_a_failure(place, capsys, names, sentence):
     put(WRITE)
