@@ -72,7 +72,7 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
         draw(right, heat, "similarity", ring=truth, cross=landed)
         return fig
 
-    return explore(look, across=shares(grid[1]), down=shares(grid[0]), direction=list(ways))
+    return explore(look, across=every_cell(grid[1]), down=every_cell(grid[0]), direction=list(ways))
 
 
 def explore_fusion(model: ImageModel, pair: Pair, *, until: int = 30, prompt: str = "") -> VBox:
@@ -151,7 +151,7 @@ def explore_attention(model: ImageModel, pair: Pair, *, until: int = 30, prompt:
             draw(axes[2 * end + 1], heat[end], f"{100 * shares[end]:.0f} % of the attention", most=float(heat.max()))
         return fig
 
-    return explore(look, across=shares(QUERIES), down=shares(QUERIES), layer=list(maps))
+    return explore(look, across=every_cell(QUERIES), down=every_cell(QUERIES), layer=list(maps))
 
 
 def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Tensor]:
@@ -184,7 +184,7 @@ def _queries(h: int, w: int) -> list[int]:
     return ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
 
 
-def shares(cells: int) -> tuple[float, float, float]:
+def every_cell(cells: int) -> tuple[float, float, float]:
     """A slider over a side, from the left or from the top, of which every step is another cell."""
     return 0.0, 1.0, 1 / cells
 

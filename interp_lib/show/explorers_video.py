@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp_lib.show.explorers import at_native_size, cell, draw, panels, place, shares
+from interp_lib.show.explorers import at_native_size, cell, draw, every_cell, panels, place
 from interp_lib.show.widgets import explore
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int = 6, seed
         return fig
 
     finest = max((m.shape[:2] for m in maps.values()), key=lambda size: size[0] * size[1])
-    return explore(look, across=shares(finest[1]), down=shares(finest[0]), layer=list(maps))
+    return explore(look, across=every_cell(finest[1]), down=every_cell(finest[0]), layer=list(maps))
 
 
 def ahead(a: Tensor) -> float:

@@ -31,12 +31,10 @@ def report() -> str:
     """The whole page."""
     rooms: dict[str, list[str]] = {}
     for name in sorted(interp_lib._HOME, key=lambda name: ROOMS.index(interp_lib._HOME[name].split(".")[0])):
-        value = getattr(interp_lib, name)
-        home = getattr(value, "__module__", None) or f"interp_lib.{interp_lib._HOME[name]}"
-        rooms.setdefault(home if home.startswith("interp_lib") else "interp_lib", []).append(_entry(name, value))
+        rooms.setdefault(f"interp_lib.{interp_lib._HOME[name]}", []).append(_entry(name, getattr(interp_lib, name)))
     text = [HEAD]
-    for home in rooms:
-        text += [f"## {home}\n", f"{_prose(_first(import_module(home).__doc__))}\n", *rooms[home]]
+    for home, entries in rooms.items():
+        text += [f"## {home}\n", f"{_prose(_first(import_module(home).__doc__))}\n", *entries]
     return "\n".join(text)
 
 

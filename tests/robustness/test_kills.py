@@ -28,6 +28,7 @@ PROGRAMS = {
 FEW = {  # kills, seed
     "one notebook": (1, 5),
     "backward motion": (2, 0),
+    "two workers": (1, 0),  # the leader alone is killed: its workers must not live on
     "saving": (2, 1),
 }
 ALL = {"make figures": 16, "LoRA": 6, "backward motion": 12, "training": 12, "benchmark": 10, "two workers": 10}
