@@ -118,16 +118,20 @@ def _fit(args: argparse.Namespace) -> int:
     import torch
 
     from interp_lib import fit_backward_motion, load_clips, load_video_model
+    from interp_lib.inbetweening.clips import check_format
+    from interp_lib.models.load_video import video_format
 
     rank = os.environ.get("LOCAL_RANK")  # set by `accelerate launch`: one process a device
     device = f"cuda:{rank}" if rank and args.device in ("auto", "cuda") and torch.cuda.is_available() else args.device
-    model = load_video_model(args.model, device=device, dtype=read_dtype(args.dtype), reverse=None)
-    size = args.size or model.native_size
-    frames = args.frames or model.frames
+    dtype, made_for = read_dtype(args.dtype), video_format(args.model)
+    size, frames = args.size or made_for.size, args.frames or made_for.frames
+    sides = (size, size) if isinstance(size, int) else size
+    check_format(frames, *sides, max_frames=made_for.max_frames, multiple=made_for.multiple)
     windows = {"stride": args.stride, "windows": args.windows, "progress": not args.quiet}
     clips, notes = load_clips(args.clips, frames=frames, size=size, **windows)
     how = {name: getattr(args, name) for name in ("steps", "lr", "seed", "batch", "gradient_checkpointing")}
     how |= {"rotate": not args.no_rotation, "progress": not args.quiet}
+    model = load_video_model(args.model, device=device, dtype=dtype, reverse=None)
     checkpoint = args.output.with_suffix(".checkpoint")
     try:
         motion = fit_backward_motion(model, clips, checkpoint=checkpoint, **how)

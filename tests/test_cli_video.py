@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from interp_lib.cli import main
 from interp_lib.images import to_pil
+from interp_lib.models import load_video
 
 FOLDER = Path(__file__).parent / "conformance" / "inbetween"
 TINY = ["--model", str(FOLDER / "tiny_svd"), "--device", "cpu"]
@@ -60,3 +63,32 @@ def test_a_wrong_input_is_answered_with_one_sentence(tmp_path, monkeypatch, caps
     said = capsys.readouterr().err.strip()
     assert code == 2 and sentence in said and len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--frames", "9"], "9 frames at stride 2 need 17"),
+        (["--frames", "26"], "the number of frames of a clip=26 is out of range"),
+        (["--frames", "3", "--size", "60"], "clips are 60x60 pixels: both sides must be multiples of 64"),
+    ],
+)
+def test_clips_are_judged_before_a_network_is_loaded(tmp_path, monkeypatch, capsys, options, sentence):
+    def load_part(*given):
+        raise AssertionError("a network was loaded")
+
+    monkeypatch.setattr(load_video, "load_part", load_part)
+    _clip(tmp_path / "clips" / "a", 5)
+    arguments = ["fit-backward", str(tmp_path / "clips"), "-o", str(tmp_path / "d.safetensors"), *options, *TINY]
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_configuration_that_does_not_say_its_sizes(tmp_path):
+    shutil.copytree(FOLDER / "tiny_svd", tmp_path / "model")
+    path = tmp_path / "model" / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    del config["block_out_channels"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="does not say what it was made for"):
+        load_video.video_format(tmp_path / "model")

@@ -115,29 +115,10 @@ PARTS: dict[str, Callable[[Asked], dict[str, Any]]] = {
 }
 VIDEO = ("dual", "video")
 DTYPES = ("float32", "float16", "bfloat16")
-ENTIRE = (
-    ("seconds", "seconds, without the LoRA's fit"),
-    ("unet_calls", "U-Net calls"),
-    ("memory_mib", "MiB at the highest"),
-    ("share", "of the operations a second that a product of matrices reaches here, by the U-Net's alone"),
-    ("psnr", "dB of the frames against float32"),
-)
-SHOWN = {  # what is printed of a part: names of ratios and what they mean
-    "overhead": (("overhead", "interpolate over the bare U-Net calls it needs"),),
-    "flow": (("faster", "times faster than a loop over positions"), ("agree", "share of matches that agree")),
-    "chunks": (("difference", "largest difference of a pixel, in chunks or not"),),
-    "lora": (("lora_over_bare", "a LoRA step over a bare forward and backward pass"),),
-    "dual": (
-        ("overhead", "inbetween over the bare U-Net calls it needs"),
-        ("against_two", "of the time of two networks with stored maps"),
-        ("difference", "apart from them, in standard deviations"),
-    ),
-    "image": ENTIRE,
-    "video": ENTIRE,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from interp_lib.bench.speed.measured import say
     from interp_lib.bench.speed.plot import plot
 
     asked = make_parser().parse_args(arguments)
@@ -148,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         for part in asked.parts or PARTS:
             print(f"{part} ...", flush=True)
             found[part] = PARTS[part](asked)
-            _say(part, found[part])
+            say(part, found[part])
             with whole(asked.out) as temporary:  # after every part: an interrupted run keeps what it has
                 temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
@@ -187,17 +168,6 @@ def _about(asked: Asked) -> dict[str, Any]:
     card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     machine = {"on": card, "threads": torch.get_num_threads(), "torch": torch.__version__}
     return {name: value for name, value in vars(asked).items() if name not in ("out", "parts")} | machine
-
-
-def _say(part: str, found: dict[str, Any]) -> None:
-    for name, meaning in (shown for shown in SHOWN.get(part, ()) if shown[0] in found):
-        print(f"{part:9} {found[name]:10.4g}  {meaning}")
-    if part == "parts":
-        print(f"{part:9} " + ", ".join(f"{name} {spent:.2f} s" for name, spent in found["seconds"].items()))
-    if isinstance(found.get("memory_mib"), dict):
-        print(f"{part:9} " + ", ".join(f"{name}: {mib:.0f} MiB" for name, mib in found["memory_mib"].items()))
-    for row in found.get("by_frames", []) + found.get("by_size", []):
-        print(f"{part:9} {row['frames']} frames of {row['size']} px: {row['memory_mib']:.0f} MiB beyond them")
 
 
 def _plain(device: str) -> str:

@@ -33,11 +33,15 @@ def check_clips(model: VideoModel, clips: Any) -> list[Tensor]:
                 f"clips[{k}] has shape {list(clip.shape)} and clips[0] {list(listed[0].shape)}: bring all to one size "
                 "and length, as load_clips(..., frames=, size=) does."
             )
-    check_int("the number of frames of a clip", len(listed[0]), 2, model.max_frames, "the most this model takes")
-    height, width = listed[0].shape[-2:]
-    if height % model.multiple or width % model.multiple:
-        raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {model.multiple}.")
+    check_format(len(listed[0]), *listed[0].shape[-2:], max_frames=model.max_frames, multiple=model.multiple)
     return listed
+
+
+def check_format(frames: int, height: int, width: int, *, max_frames: int, multiple: int) -> None:
+    """ValueError for clips that a model of these limits does not take."""
+    check_int("the number of frames of a clip", frames, 2, max_frames, "the most this model takes")
+    if height % multiple or width % multiple:
+        raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {multiple}.")
 
 
 def digest(frames: list[Tensor]) -> str:

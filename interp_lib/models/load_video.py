@@ -18,7 +18,7 @@ from interp_lib.models.folder import (
     read_json,
     weight_variant,
 )
-from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, VideoModel
+from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
 
 PARTS = ("unet", "vae", "image_encoder")
 CLASSES = {
@@ -86,6 +86,15 @@ def load_video_model(
 
         model.turns = Turns((model.unet, model.vae, model.image_encoder), device)
     return model
+
+
+def video_format(source: str | os.PathLike) -> Format:
+    """The videos that a model was made for, from its configuration alone; raises as `load_video_model` does."""
+    folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
+    try:
+        return Format.of(*(read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS[:2]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder} does not say what it was made for ({error}): copy it again.") from None
 
 
 def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:

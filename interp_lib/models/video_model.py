@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,17 +17,36 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per VAE call; bounds the memory
+TOGETHER = 2**27  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
 CLIP_SIZE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Format(NamedTuple):
+    """The videos of a model. size: pixels a side it was made for, multiple: what image sides must be multiples of."""
+
+    frames: int
+    max_frames: int
+    size: int
+    multiple: int
+
+    @classmethod
+    def of(cls, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Format:
+        """From two configurations. The U-Net halves the latents once a level and cannot pad."""
+        factor, frames = 2 ** (len(vae["block_out_channels"]) - 1), unet["num_frames"]
+        multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
+        return cls(frames, max(MAX_FRAMES, frames), unet["sample_size"] * factor, multiple)
 
 
 class VideoModel:
     """The networks of a Stable-Video-Diffusion-like model and what the methods ask of them.
 
-    unet_calls counts the calls of `predict_v`, one batched call counted once. Latents `[1,T,C,h,w]` are float32 outside
-    the networks. reverse: backward-motion deltas, U-Net parameter name -> what is added to it, or None. frames: how
-    many the model was made for, max_frames: how many it takes. guidance_together: whether the branches of guidance,
-    with and without the image, share a U-Net call; False halves what a call holds and doubles the calls, no more.
+    unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
+    `[1,T,C,h,w]` are float32 outside the networks. reverse: backward-motion deltas, U-Net parameter name -> what is
+    added to it, or None. frames: how many the model was made for, max_frames: how many it takes. guidance_together:
+    whether the branches of guidance, with and without the image, are one batch; False runs a call in halves, which hold
+    half as much, no more. None decides by the work in a call: True up to TOGETHER, where half a call takes more than
+    half the time (7 frames of 64x64 pixels are more than that with SVD).
     """
 
     def __init__(
@@ -46,15 +65,12 @@ class VideoModel:
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.guidance_together = True
+        self.guidance_together: bool | None = None
         self.turns: Turns | None = None  # of the networks on the device, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        # image sides are multiples of this: the U-Net halves the latents once a level and cannot pad
-        self.multiple = self.vae_factor * 2 ** (len(unet.config.block_out_channels) - 1)
-        self.frames: int = unet.config.num_frames
-        self.max_frames = max(MAX_FRAMES, self.frames)
-        self.native_size: int = unet.config.sample_size * self.vae_factor
+        own = Format.of(unet.config, vae.config)
+        self.frames, self.max_frames, self.native_size, self.multiple = own
 
     @property
     def device(self) -> torch.device:

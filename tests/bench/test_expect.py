@@ -53,10 +53,30 @@ def test_the_papers_settings():
 
 @pytest.mark.long
 def test_less_of_a_video_costs_less():
-    small = {"size": (128, 128), "frames": 4, "steps": 2, "recurrence": 1}
+    small = {"size": (64, 64), "frames": 4, "steps": 2, "recurrence": 1}
     whole, chunked = expect.video_run(**small), expect.video_run(**small, chunking=True)
     assert whole["unet_calls"] == 3 and whole["operations"] == chunked["operations"]
     assert chunked["held"]["U-Net call"] < whole["held"]["U-Net call"]
+    apart = expect.video_run(**small, together=False)
+    assert apart["unet_calls"] == 3 and apart["operations"] == whole["operations"]
+    assert apart["held"]["U-Net call"] < 0.6 * whole["held"]["U-Net call"]
+
+
+@pytest.mark.long
+def test_one_network_saves_a_network_and_the_stored_maps():
+    """Dual sampling as it comes, at the paper's size, against a network a direction (METHODS, section 3)."""
+    one, two = expect.video_run(), expect.video_run(networks=2)
+    frames, sides = 25, (72, 128)
+    heads_by_level = {0: 5, 1: 10, 2: 20, 3: 20}
+    layers = {0: 2 + 3, 1: 2 + 3, 2: 2 + 3, 3: 1}  # down and up, and the middle on the lowest level
+    pixels = {level: -(-sides[0] // 2**level) * -(-sides[1] // 2**level) for level in layers}
+    maps = sum(2 * 2 * layers[n] * pixels[n] * heads_by_level[n] * frames**2 for n in layers)  # branches, bfloat16
+    held = [sum(run["weights"].values()) + run["held"]["U-Net call"] for run in (one, two)]
+    assert held[1] - held[0] >= one["weights"]["unet"] + maps
+    assert two["operations"] / one["operations"] == pytest.approx(1, abs=0.03)  # Q and K twice, and no more
+    assert (
+        expect.video_run(together=True)["held"]["U-Net call"] > two["held"]["U-Net call"]
+    )  # why it is not the default
 
 
 def test_a_share_is_a_share(capsys):
@@ -65,6 +85,8 @@ def test_a_share_is_a_share(capsys):
 
 
 @pytest.mark.long
-def test_the_page_has_what_was_computed():
-    page = (ROOT / "docs" / "gpu.md").read_text()
-    assert put(page, expect.report(0.4), expect.COMMAND) == page
+def test_the_pages_have_what_was_computed():
+    written = {"docs/gpu.md": (expect.report, expect.COMMAND), "README.md": (expect.short, expect.SHORT)}
+    for name, (text, command) in written.items():
+        page = (ROOT / name).read_text()
+        assert put(page, text(0.4), command) == page

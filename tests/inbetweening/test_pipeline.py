@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from interp_lib import animate, inbetween
+from interp_lib.bench.speed.probe import unet_batches
 from interp_lib.images import to_pil
+from interp_lib.inbetweening import sampling
 
 SHORT = {"frames": 3, "steps": 2, "recurrence": 0, "progress": False}
 NAN = float("nan")
@@ -72,9 +74,20 @@ def test_branches_of_guidance_one_by_one_change_rounding_alone(tiny, keyframes, 
     model.guidance_together = False
     with model.unet.register_forward_pre_hook(lambda unet, given: held.append(len(given[0]))):
         apart = run(model, keyframes, method=method)
-    assert apart.unet_calls == 2 * together.unet_calls == len(held)
+    assert 2 * apart.unet_calls == 2 * together.unet_calls == len(held)
     assert set(held) == {1 if method in ("vibid", "forward") else 2}  # half of what one call held
     assert far(apart.latents, together.latents) < 1e-5
+
+
+@pytest.mark.parametrize(("less", "batch"), [(0, 4), (1, 2)])
+def test_branches_of_guidance_part_where_a_call_is_large(tiny, keyframes, monkeypatch, less, batch):
+    frames, _, height, width = run(tiny, keyframes).latents.shape[1:]
+    work = 4 * frames * height * width * tiny.unet.config.block_out_channels[0] ** 2  # two directions, two branches
+    monkeypatch.setattr(sampling, "TOGETHER", work - less)
+    with unet_batches(tiny.unet) as batches:
+        result = run(tiny, keyframes)
+    assert tiny.guidance_together is None and set(batches) == {batch}
+    assert result.unet_calls == SHORT["steps"]  # a step's batch counts once, whole or in halves
 
 
 def test_presets_differ_in_the_guidance_of_the_average(tiny, keyframes):

@@ -29,18 +29,19 @@ from interp_lib.models.video_model import VideoModel
 
 Task = dict[str, Any]
 TOLD = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
-WAYS = ("one call", "two networks", "bare calls")
+WAYS = ("one call", "branches apart", "two networks", "bare calls")
 
 
 def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: Any) -> dict[str, Any]:
     """Times in turns, in this process; memory, each way in a process of its own. task: as of `make_task`.
 
-    overhead: one call over the bare calls. against_two: one call over two networks. difference: of their latents, root
-    mean square over the standard deviation. memory_mib: of every way, and of a process that only loads the model.
+    overhead: one call over the bare calls. against_two, apart_against_two: one call, and one for each branch of
+    guidance, over two networks. difference: of their latents, root mean square over the standard deviation.
+    memory_mib: of every way, and of a process that only loads the model. saved, apart_saved: what they hold less than
+    two networks, over the weights of one U-Net and the stored maps.
     """
     device = str(pick_device(device))  # memory first: beside this process's own networks others might not fit
-    ways = ("nothing", "one call", "branches apart", "two networks")
-    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ways}
+    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS[:3])}
     model = load(source, device)
     made = make_task(model, **task)
     other = second_network(model)
@@ -51,15 +52,20 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
         apart = works["one call"]() - works["two networks"]()
         spread = float(works["one call"]().std())
     weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
+    maps = stored_maps(model, made) / 2**20
+    less = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
     return {
         "unet_calls": calls,
         "seconds": seconds,
         "overhead": ratio(seconds, "one call", "bare calls"),
         "against_two": ratio(seconds, "one call", "two networks"),
+        "apart_against_two": ratio(seconds, "branches apart", "two networks"),
         "difference": float(apart.square().mean().sqrt()) / spread,
         "memory_mib": memory,
+        "saved": less["one call"],
+        "apart_saved": less["branches apart"],
         "unet_weights_mib": weights,
-        "maps_mib": stored_maps(model, made) / 2**20,
+        "maps_mib": maps,
     }
 
 
@@ -91,7 +97,8 @@ def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: i
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
     """The latents at the end, by one of WAYS; the bare calls give those of the last call."""
-    if way == "one call":
+    model.guidance_together = way != "branches apart"
+    if way in WAYS[:2]:
         generator = torch.Generator().manual_seed(1)
         *_, last = sweep(model, method="dual", rotate=None, generator=generator, **task)
         return last.latents
@@ -101,6 +108,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
 def second_network(model: VideoModel) -> VideoModel:
     """Another model whose U-Net is a copy with the deltas added to its weights."""
     other = copy(model)
+    other.guidance_together = True  # as the released code has it
     other.unet = deepcopy(model.unet)
     for name, delta in model.reverse.items():
         other.unet.get_parameter(name).data += delta.to(other.unet.dtype).to(other.unet.device)
@@ -149,13 +157,11 @@ def stored_maps(model: VideoModel, task: Task) -> int:
 
 
 def memory_of(way: str, source: str, device: str, **task: Any) -> float:
-    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing, "branches apart"
-    for one call each of the branches of guidance."""
+    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
     model = load(source, device)
     give_back()
-    model.guidance_together = way != "branches apart"
     made = make_task(model, **task)
     other = second_network(model) if way == "two networks" else None
     with torch.no_grad():
-        work = (lambda: None) if way == "nothing" else (lambda: sample(WAYS[1 if other else 0], model, other, made))
+        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
         return peak_memory(work, model.device)[1]

@@ -20,16 +20,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from interp_lib.bench import page
 from interp_lib.bench.page import table
-from interp_lib.bench.speed.shapes import networks
+from interp_lib.bench.speed.shapes import WIDTHS, networks
 from interp_lib.cli_help import Parser
 from interp_lib.inbetweening.sampling import unet_calls
-from interp_lib.inbetweening.temporal import two_directions
+from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, two_directions
 from interp_lib.models import image_model, video_model
 
 # Dense bfloat16 operations a second with float32 sums, 1e12, and GiB, from the makers' data sheets
 CARDS = {"RTX 3090": (71, 24), "RTX 4090": (165, 24), "A100": (312, 80), "H100 SXM": (989, 80)}
 GIB, TERA = 2**30, 1e12
 COMMAND = "interp_lib.bench.speed.expect"
+SHORT = f"{COMMAND} --short"
 
 
 class Held(TorchDispatchMode):
@@ -108,30 +109,53 @@ def video_run(
     steps: int = 50,
     recurrence: int = 5,
     chunking: bool = False,
-    together: bool = True,
+    together: bool | None = None,
+    networks: int = 1,
 ) -> dict[str, Any]:
-    """Generative Inbetweening at the paper's settings, both directions and both guidance branches in a call.
+    """Generative Inbetweening at the paper's settings, both directions in a call.
 
     chunking: diffusers' `unet.enable_forward_chunking(1)`, feed-forward layers one frame at a time. together: the
-    model's `guidance_together`.
+    model's `guidance_together`. networks: 2 for one of each direction, whose calls hold both branches of guidance, and
+    every map stored between them, as the released code has it.
     """
     sides, vae, half = [n // 8 for n in size], video_model.VAE_CHUNK, torch.bfloat16
+    if together is None:
+        together = 4 * frames * sides[0] * sides[1] * WIDTHS[0] ** 2 <= video_model.TOGETHER
     with FakeTensorMode():
         network = built(kind)
         if chunking:
             network["unet"].enable_forward_chunking(1)
-        batch = 4 if together else 2
+        batch = 4 if together and networks == 1 else 2
         unet, z = network["unet"], torch.zeros(batch, frames, 8, *sides, dtype=half)
         image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=half)
         told = torch.zeros(batch, 3, dtype=half)
-        with two_directions(unet):
-            one = cost(lambda: unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=told))
+
+        def call() -> Any:
+            return unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=told)
+
+        if networks == 1:
+            with two_directions(unet):
+                one = cost(call)
+        else:
+            one = cost(lambda: _one_after_the_other(unet, call))
         latents = torch.zeros(vae, 4, *sides, dtype=half)
         decode = cost(lambda: network["vae"].decode(latents, num_frames=vae))
-    calls = unet_calls("dual", steps, recurrence) * (1 if together else 2)
-    operations = calls * one.operations + frames / vae * decode.operations
-    held = {"U-Net call": one.bytes, "VAE call": decode.bytes}
-    return {"unet_calls": calls, "steps": steps, "operations": operations} | _weights(network, held)
+    calls = unet_calls("dual", steps, recurrence)
+    parts = 4 // batch if networks == 1 else 1
+    operations = calls * parts * one.operations + frames / vae * decode.operations
+    made = {"unet_calls": calls * networks, "steps": steps, "operations": operations}
+    made |= _weights(network, {"U-Net call": one.bytes, "VAE call": decode.bytes})
+    if networks == 2:
+        made["weights"]["second U-Net"] = made["weights"]["unet"]
+    return made
+
+
+def _one_after_the_other(unet: torch.nn.Module, call: Callable[[], Any]) -> None:
+    with record_temporal_attention(unet) as maps:
+        first = call()
+    with rotate_temporal_attention(unet, maps):
+        call()
+    del first
 
 
 def built(kind: str) -> dict[str, torch.nn.Module]:
@@ -156,7 +180,8 @@ def report(share: float) -> str:
         "`interpolate`, SD 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
         "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
         "the same, `model.unet.enable_forward_chunking(1)`": video_run(chunking=True),
-        "and `model.guidance_together = False`": video_run(chunking=True, together=False),
+        "the same, `model.guidance_together = True`": video_run(together=True),
+        "a network a direction, maps stored between them": video_run(networks=2),
     }
     lines = ["Memory in GiB, bfloat16 (computed).", ""]
     head = ["", "weights", "a U-Net call", "a VAE call", "in all", "in all, `offload=True`"]
@@ -166,9 +191,22 @@ def report(share: float) -> str:
     return "\n".join(lines + table(head, [[name, *_time(run, share)] for name, run in runs.items()])) + "\n"
 
 
+def short(share: float) -> str:
+    """The table of the README: both methods as they come, memory in GiB and seconds."""
+    runs = {
+        "`interpolate`, Stable Diffusion 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
+        "`inbetween`, Stable Video Diffusion XT, 1024x576, 25 frames": video_run(),
+    }
+    head = ["", "memory, GiB", "with `offload=True`", *(f"seconds, {card}" for card in CARDS)]
+    return (
+        "\n".join(table(head, [[name, *_memory(run)[-2:], *_time(run, share)[2:]] for name, run in runs.items()]))
+        + "\n"
+    )
+
+
 def _memory(run: dict[str, Any]) -> list[str]:
     weights, (unet, vae) = run["weights"], run["held"].values()
-    offloaded = max(weights["unet"] + unet, weights["vae"] + vae)
+    offloaded = max(weights["unet"] + weights.get("second U-Net", 0) + unet, weights["vae"] + vae)
     total = sum(weights.values())
     return [f"{n / GIB:.1f}" for n in (total, unet, vae, total + max(unet, vae), offloaded)]
 
@@ -183,10 +221,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not 0 < asked.share <= 1:
             raise ValueError(f"--share {asked.share} is no share: give a number above 0, up to 1.")
-        text = report(asked.share)
+        text = (short if asked.short else report)(asked.share)
         print(text)
         if asked.write:
-            page.write(asked.write, text, COMMAND)
+            page.write(asked.write, text, SHORT if asked.short else COMMAND)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -195,8 +233,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> Parser:
     examples = {"": "print the tables", "--write docs/gpu.md": "and put them there"}
+    examples["--short --write README.md"] = "the README's"
     parser = Parser(prog=f"python -m {COMMAND}", description=__doc__, examples=examples)
     parser.add_argument("--share", type=float, default=0.4, help="of the card's peak that is reached")
+    parser.add_argument("--short", action="store_true", help="one table, both methods as they come")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="page whose marked part is replaced")
     return parser
 

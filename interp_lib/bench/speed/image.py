@@ -82,7 +82,8 @@ def measure_growth(
 ) -> dict[str, Any]:
     """Peak memory and seconds by number of frames at the first size, and by size with as many frames as a chunk holds.
 
-    memory_mib is without the returned frames themselves, 12 bytes a pixel each.
+    memory_mib is without the returned frames themselves, 12 bytes a pixel each. growth: that of the most frames over
+    that of the fewest.
     """
     found: dict[str, Any] = {"by_frames": [], "by_size": []}
     settings = [("by_frames", sizes[0], count) for count in counts] + [("by_size", size, chunk) for size in sizes]
@@ -93,7 +94,8 @@ def measure_growth(
         spent = time.perf_counter() - start
         own = 12 * size**2 * (frames + 2) / 2**20
         found[table].append({"size": size, "frames": frames, "memory_mib": peak - own, "seconds": spent})
-    return found
+    few, *_, many = sorted(found["by_frames"], key=lambda row: row["frames"])
+    return found | {"growth": many["memory_mib"] / few["memory_mib"]}
 
 
 def memory_of_frames(source: str, *, size: int, frames: int, steps: int, chunk: int, device: str) -> float:

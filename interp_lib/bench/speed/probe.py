@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+BLOCK = 256 * 1024  # bytes, from which a block of memory is the system's own
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -80,6 +81,14 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
+def _keep_nothing() -> None:
+    """From now on every block goes back to the system when it is freed. glibc otherwise keeps blocks of up to 32 MiB
+    for later, a hundred MiB of them or none from one run to the next, which would be taken for memory in use."""
+    with suppress(OSError, AttributeError):
+        for setting in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h; giving one stops their growth
+            ctypes.CDLL(None).mallopt(setting, BLOCK)
+
+
 def _highest() -> float:
     if STATUS.exists():
         line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
@@ -96,4 +105,5 @@ def in_own_process(function: Callable[..., Any], *given: Any, **options: Any) ->
 
 def _call(threads: int, function: Callable[..., Any], given: tuple, options: dict[str, Any]) -> Any:
     torch.set_num_threads(threads)
+    _keep_nothing()
     return function(*given, **options)
