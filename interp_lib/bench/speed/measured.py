@@ -80,7 +80,7 @@ def _title(found: dict[str, Any]) -> str:
     if video:
         sides = "x".join(map(str, about["video_size"]))
         parts.append(f"{Path(about['video_model']).name}: {sides} px, {about['video_frames']} frames")
-    return "; ".join(parts) + f", {about['steps']} steps"
+    return "; ".join(parts) + f", {about['steps']} steps, threads: {about['threads']}"
 
 
 def _read(path: Path) -> dict[str, Any]:
