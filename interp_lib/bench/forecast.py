@@ -98,15 +98,7 @@ def _warned(rows: list[Row]) -> list[list[str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
-    try:
-        text = report(joined("judged"), joined("clips"))
-        print(text)
-        if asked.write:
-            page.write(asked.write, text, COMMAND)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return page.run(lambda: report(joined("judged"), joined("clips")), asked.write, COMMAND)
 
 
 def make_parser() -> Parser:

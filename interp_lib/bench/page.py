@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from interp_lib.files import whole
@@ -28,6 +29,19 @@ def write(path: Path, text: str, command: str) -> None:
     page = put(path.read_text(encoding="utf-8"), text, command)
     with whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def run(report: Callable[[], str], path: Path | None, command: str) -> int:
+    """What a command of tables does: prints them, writes them into a page where one is named; its exit status."""
+    try:
+        text = report()
+        print(text)
+        if path:
+            write(path, text, command)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

@@ -218,17 +218,14 @@ def _time(run: dict[str, Any], share: float) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
-    try:
+    make, command = (short, SHORT) if asked.short else (report, COMMAND)
+
+    def tables() -> str:
         if not 0 < asked.share <= 1:
             raise ValueError(f"--share {asked.share} is no share: give a number above 0, up to 1.")
-        text = (short if asked.short else report)(asked.share)
-        print(text)
-        if asked.write:
-            page.write(asked.write, text, SHORT if asked.short else COMMAND)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+        return make(asked.share)
+
+    return page.run(tables, asked.write, command)
 
 
 def make_parser() -> Parser:

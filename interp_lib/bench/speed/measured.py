@@ -95,15 +95,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
-    try:
-        text = report([_read(path) for path in asked.results or sorted(FOLDER.glob("*.json"))])
-        print(text)
-        if asked.write:
-            page.write(asked.write, text, COMMAND)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    files = asked.results or sorted(FOLDER.glob("*.json"))
+    return page.run(lambda: report([_read(path) for path in files]), asked.write, COMMAND)
 
 
 def make_parser() -> Parser:
