@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.inbetweening.temporal import two_directions
-from interp_lib.models.video_model import TOGETHER, VideoModel
+from interp_lib.models.video_model import VideoModel
 
 SWEEPS = ("dual", "no-rotation", "no-finetune", "trf", "forward")  # one U-Net call a step
 DELTAS = {"dual": "reverse", "no-rotation": "unrotated"}  # method -> attribute of the model that holds its deltas
@@ -84,8 +84,7 @@ def unet_calls(method: str, steps: int, recurrence: int) -> int:
 
 
 def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma: float, timestep: Tensor) -> Any:
-    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them, run as
-    a whole or one branch of guidance after the other, as the model's `guidance_together` has it; counted once.
+    """[(v without the image, v with it)] of each direction, [1,N,C,h,w] each: one U-Net call for all of them.
 
     The batch is (without, with) of the first direction, then of the second; without = zeros for embedding and latent.
     """
@@ -95,21 +94,9 @@ def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma
         image = key.latent[:, None].expand(-1, z.shape[1], -1, -1, -1)
         inputs += [torch.cat([scaled, torch.zeros_like(image)], 2), torch.cat([scaled, image], 2)]
         contexts += [torch.zeros_like(key.context), key.context]
-    micro = [key.micro for key in keys for _ in range(2)]
-    v: list[Any] = [None] * len(inputs)
-    calls = model.unet_calls
-    for part in [slice(None)] if _together(model, inputs) else [slice(0, None, 2), slice(1, None, 2)]:
-        given = torch.cat(inputs[part]), timestep, torch.cat(contexts[part]), torch.cat(micro[part])
-        v[part] = model.predict_v(*given).split(1)
-    model.unet_calls = calls + 1
+    micro = torch.cat([key.micro for key in keys for _ in range(2)])
+    v = model.predict_v(torch.cat(inputs), timestep, torch.cat(contexts), micro, branches=2).split(1)
     return list(zip(v[::2], v[1::2], strict=True))
-
-
-def _together(model: VideoModel, inputs: list[Tensor]) -> bool:
-    if model.guidance_together is None:
-        pixels = sum(x.numel() // x.shape[2] for x in inputs)
-        return pixels * model.unet.config.block_out_channels[0] ** 2 <= TOGETHER
-    return model.guidance_together
 
 
 def ramps(guidance: tuple[float, float], frames: int, *, constant: bool) -> Tensor:

@@ -1,12 +1,16 @@
-"""Work in chunks, gathered in one tensor that is made once."""
+"""Work in chunks: frames gathered in one tensor that is made once, feed-forward layers in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
+
+PARTS = 8
 
 
 def in_chunks(
@@ -23,3 +27,23 @@ def in_chunks(
             out = torch.empty(len(x), *made.shape[1:], dtype=made.dtype, device=made.device)
         out[start : start + len(made)] = made
     return work(x) if out is None else out
+
+
+@contextmanager
+def in_parts(*blocks: torch.nn.Module) -> Iterator[None]:
+    """While it lasts, the feed-forward layers of these blocks run on an eighth of their input at a time, and hold an
+    eighth of their eightfold channels. diffusers' own chunks are a frame each, which is slower."""
+    from diffusers.models.attention import FeedForward
+
+    layers = [layer for block in blocks for layer in block.modules() if isinstance(layer, FeedForward)]
+    try:
+        for layer in layers:
+            layer.forward = partial(_in_parts, layer.forward)
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _in_parts(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return in_chunks(work, x, -(-len(x) // PARTS))

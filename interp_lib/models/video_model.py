@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
-from interp_lib.models.chunks import in_chunks
+from interp_lib.models.chunks import in_chunks, in_parts
 from interp_lib.models.folder import quiet
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per VAE call; bounds the memory
-TOGETHER = 2**27  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
+LARGE = 2**30  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
 CLIP_SIZE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -43,10 +44,10 @@ class VideoModel:
 
     unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
     `[1,T,C,h,w]` are float32 outside the networks. reverse: backward-motion deltas, U-Net parameter name -> what is
-    added to it, or None. frames: how many the model was made for, max_frames: how many it takes. guidance_together:
-    whether the branches of guidance, with and without the image, are one batch; False runs a call in halves, which hold
-    half as much, no more. None decides by the work in a call: True up to TOGETHER, where half a call takes more than
-    half the time (7 frames of 64x64 pixels are more than that with SVD).
+    added to it, or None. frames: how many the model was made for, max_frames: how many it takes. lean: whether calls
+    save memory: the branches of guidance, with and without the image, one by one, and the feed-forward layers of the
+    widest grid in parts. It changes the latents by rounding alone. None decides by the work in a call: True
+    above LARGE, below which half a call takes more than half the time (SVD: 7 frames of 128x128 pixels are below).
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class VideoModel:
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.guidance_together: bool | None = None
+        self.lean: bool | None = None
         self.turns: Turns | None = None  # of the networks on the device, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -119,20 +120,34 @@ class VideoModel:
         embedding = self.image_encoder(clip_input(pixels, *self.normalise).to(self.dtype)).image_embeds
         return latent, embedding[:, None].float()
 
-    def predict_v(self, scaled: Tensor, timestep: Tensor, context: Tensor, micro: Tensor) -> Tensor:
-        """v [B,T,C,h,w] float32: one counted call of the U-Net.
+    def predict_v(
+        self, scaled: Tensor, timestep: Tensor, context: Tensor, micro: Tensor, *, branches: int = 1
+    ) -> Tensor:
+        """v [B,T,C,h,w] float32: one counted call of the U-Net, in so many parts as there are branches if it is lean.
 
         scaled: [B,T,2C,h,w], scaled noisy latents and image latents. context: [B,1,D]. micro: [B,3] as of
-        `micro_conditioning`.
+        `micro_conditioning`. branches: of guidance in the batch, which follow each other: 2 for without, with the
+        image, without, with.
         """
         self.unet_calls += 1
-        out = self.unet(
-            scaled.to(self.device, self.dtype),
-            timestep.to(self.device),
-            encoder_hidden_states=context.to(self.device, self.dtype),
-            added_time_ids=micro.to(self.device, self.dtype),
-        )
-        return out.sample.float()
+        lean = branches > 1 and self._is_lean(scaled)
+        step = branches if lean else 1
+        with in_parts(self.unet.down_blocks[0], self.unet.up_blocks[-1]) if lean else nullcontext():
+            parts = [
+                self.unet(
+                    scaled[i::step].to(self.device, self.dtype),
+                    timestep.to(self.device),
+                    encoder_hidden_states=context[i::step].to(self.device, self.dtype),
+                    added_time_ids=micro[i::step].to(self.device, self.dtype),
+                ).sample.float()
+                for i in range(step)
+            ]
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    def _is_lean(self, scaled: Tensor) -> bool:
+        batch, frames, _, height, width = scaled.shape
+        work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
+        return work > LARGE if self.lean is None else self.lean
 
     def _encode(self, pixels: Tensor) -> Tensor:
         parts = (x.to(self.device, self.vae.dtype) for x in pixels.split(VAE_CHUNK))

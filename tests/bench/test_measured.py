@@ -14,7 +14,7 @@ EMBEDDED = ABOUT | {"model": "embedded", "video_model": "embedded"}
 
 
 def test_a_column_a_file_and_an_empty_cell_for_what_was_not_measured():
-    dual = {"overhead": 0.9876, "memory_mib": {"one call": 512.4, "two networks": 803.0}}
+    dual = {"overhead": 0.9876, "memory_mib": {"as it comes": 512.4, "two networks": 803.0}}
     large = {"about": ABOUT | {"model": "x/sd15", "video_model": "x/svd"}, "dual": dual}
     small = {"about": EMBEDDED, "flow": {"faster": 361.2, "memory_mib": {"0": 20.0}}}
     lines = measured.report([large, small]).splitlines()

@@ -4,12 +4,13 @@ from copy import copy, deepcopy
 
 import pytest
 import torch
+from diffusers.models.attention import FeedForward
 from PIL import Image
 
 from interp_lib import animate, inbetween
 from interp_lib.bench.speed.probe import unet_batches
 from interp_lib.images import to_pil
-from interp_lib.inbetweening import sampling
+from interp_lib.models import chunks, video_model
 
 SHORT = {"frames": 3, "steps": 2, "recurrence": 0, "progress": False}
 NAN = float("nan")
@@ -67,27 +68,51 @@ def test_the_state_of_every_step_is_handed_out(tiny, keyframes):
 
 
 @pytest.mark.parametrize("method", ["no-finetune", "trf", "vibid", "forward"])
-def test_branches_of_guidance_one_by_one_change_rounding_alone(tiny, keyframes, method):
-    model, held = copy(tiny), []
+def test_lean_calls_change_rounding_alone(tiny, keyframes, method):
+    model = copy(tiny)
     model.unet = deepcopy(tiny.unet).double()  # a random network amplifies rounding
-    together = run(model, keyframes, method=method)
-    model.guidance_together = False
-    with model.unet.register_forward_pre_hook(lambda unet, given: held.append(len(given[0]))):
-        apart = run(model, keyframes, method=method)
-    assert 2 * apart.unet_calls == 2 * together.unet_calls == len(held)
+    model.lean = False
+    whole = run(model, keyframes, method=method)
+    model.lean = True
+    with unet_batches(model.unet) as held:
+        lean = run(model, keyframes, method=method)
+    assert 2 * lean.unet_calls == 2 * whole.unet_calls == len(held)
     assert set(held) == {1 if method in ("vibid", "forward") else 2}  # half of what one call held
-    assert far(apart.latents, together.latents) < 1e-5
+    assert far(lean.latents, whole.latents) < 1e-5
 
 
 @pytest.mark.parametrize(("less", "batch"), [(0, 4), (1, 2)])
-def test_branches_of_guidance_part_where_a_call_is_large(tiny, keyframes, monkeypatch, less, batch):
+def test_large_calls_are_lean(tiny, keyframes, monkeypatch, less, batch):
     frames, _, height, width = run(tiny, keyframes).latents.shape[1:]
     work = 4 * frames * height * width * tiny.unet.config.block_out_channels[0] ** 2  # two directions, two branches
-    monkeypatch.setattr(sampling, "TOGETHER", work - less)
+    monkeypatch.setattr(video_model, "LARGE", work - less)
     with unet_batches(tiny.unet) as batches:
         result = run(tiny, keyframes)
-    assert tiny.guidance_together is None and set(batches) == {batch}
+    assert tiny.lean is None and set(batches) == {batch}
     assert result.unet_calls == SHORT["steps"]  # a step's batch counts once, whole or in halves
+
+
+def test_a_lean_call_runs_the_widest_feed_forward_layers_in_parts(tiny, keyframes):
+    model = copy(tiny)
+    model.unet = deepcopy(tiny.unet)
+    widest = {
+        layer for stage in (model.unet.down_blocks[0], model.unet.up_blocks[-1]) for layer in _feed_forward(stage)
+    }
+    seen = {layer: [] for layer in _feed_forward(model.unet)}
+    for layer, lengths in seen.items():  # what comes in, and what the layer's first part is given
+        layer.register_forward_pre_hook(lambda ff, given, lengths=lengths: lengths.append(len(given[0])))
+        layer.net[0].register_forward_pre_hook(lambda net, given, lengths=lengths: lengths.append(len(given[0])))
+    model.lean = True
+    run(model, keyframes, steps=1)
+    assert 0 < len(widest) < len(seen)
+    for layer, (whole, *parts) in ((layer, lengths[: len(lengths) // 2]) for layer, lengths in seen.items()):
+        assert sum(parts) == whole  # of each of the two calls
+        assert max(parts) == (-(-whole // chunks.PARTS) if layer in widest else whole)
+    assert not any("forward" in vars(layer) for layer in seen)  # as before
+
+
+def _feed_forward(network):
+    return [layer for layer in network.modules() if isinstance(layer, FeedForward)]
 
 
 def test_presets_differ_in_the_guidance_of_the_average(tiny, keyframes):

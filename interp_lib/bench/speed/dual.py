@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio
+from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio, unet_batches
 from interp_lib.inbetweening.prepare import tell
 from interp_lib.inbetweening.sampling import (
     denoised,
@@ -20,7 +20,6 @@ from interp_lib.inbetweening.sampling import (
     ramps,
     schedule,
     sweep,
-    unet_calls,
 )
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
@@ -29,43 +28,49 @@ from interp_lib.models.video_model import VideoModel
 
 Task = dict[str, Any]
 TOLD = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
-WAYS = ("one call", "branches apart", "two networks", "bare calls")
+WAYS = ("as it comes", "whole calls", "two networks")
 
 
 def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: Any) -> dict[str, Any]:
     """Times in turns, in this process; memory, each way in a process of its own. task: as of `make_task`.
 
-    overhead: one call over the bare calls. against_two, apart_against_two: one call, and one for each branch of
-    guidance, over two networks. difference: of their latents, root mean square over the standard deviation.
-    memory_mib: of every way, and of a process that only loads the model. saved, apart_saved: what they hold less than
-    two networks, over the weights of one U-Net and the stored maps.
+    overhead: `sweep` as it comes over the bare calls. against_two: its time over that of two networks. difference: of
+    their latents, root mean square over the standard deviation. memory_mib: of every way, and of a process that only
+    loads the model. saved: what it holds less than two networks, over the weights of one U-Net and the stored maps.
+    whole_against_two, whole_saved: likewise where no call is lean. deltas_mib: what a U-Net tuned for backward motion
+    has more than the plain one; the two networks do not hold them apart from their weights.
     """
     device = str(pick_device(device))  # memory first: beside this process's own networks others might not fit
-    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS[:3])}
+    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS)}
     model = load(source, device)
     made = make_task(model, **task)
     other = second_network(model)
     with torch.no_grad():
         works = {way: lambda way=way: sample(way, model, other, made) for way in WAYS}
-        calls = count(model, works["one call"])
+        before = model.unet_calls
+        with unet_batches(model.unet) as batches:
+            one = works["as it comes"]()
+        calls = model.unet_calls - before
+        works["bare calls"] = lambda: bare_calls(model, made, batches)
         seconds = in_turns(works, repeats=repeats, device=model.device)
-        apart = works["one call"]() - works["two networks"]()
-        spread = float(works["one call"]().std())
+        apart = one - works["two networks"]()
     weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
     maps = stored_maps(model, made) / 2**20
-    less = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
+    saved = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
     return {
         "unet_calls": calls,
+        "unet_batches": batches,
         "seconds": seconds,
-        "overhead": ratio(seconds, "one call", "bare calls"),
-        "against_two": ratio(seconds, "one call", "two networks"),
-        "apart_against_two": ratio(seconds, "branches apart", "two networks"),
-        "difference": float(apart.square().mean().sqrt()) / spread,
+        "overhead": ratio(seconds, "as it comes", "bare calls"),
+        "against_two": ratio(seconds, "as it comes", "two networks"),
+        "whole_against_two": ratio(seconds, "whole calls", "two networks"),
+        "difference": float(apart.square().mean().sqrt() / one.std()),
         "memory_mib": memory,
-        "saved": less["one call"],
-        "apart_saved": less["branches apart"],
+        "saved": saved["as it comes"],
+        "whole_saved": saved["whole calls"],
         "unet_weights_mib": weights,
         "maps_mib": maps,
+        "deltas_mib": sum(delta.numel() * delta.element_size() for delta in model.reverse.values()) / 2**20,
     }
 
 
@@ -96,19 +101,18 @@ def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: i
 
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
-    """The latents at the end, by one of WAYS; the bare calls give those of the last call."""
-    model.guidance_together = way != "branches apart"
-    if way in WAYS[:2]:
-        generator = torch.Generator().manual_seed(1)
-        *_, last = sweep(model, method="dual", rotate=None, generator=generator, **task)
-        return last.latents
-    return two_networks(model, other, task) if way == "two networks" else bare_calls(model, task)
+    """The latents at the end, by one of WAYS."""
+    model.lean = None if way == "as it comes" else False
+    if way == "two networks":
+        return two_networks(model, other, task)
+    *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    return last.latents
 
 
 def second_network(model: VideoModel) -> VideoModel:
     """Another model whose U-Net is a copy with the deltas added to its weights."""
     other = copy(model)
-    other.guidance_together = True  # as the released code has it
+    other.lean = False  # as the released code has it
     other.unet = deepcopy(model.unet)
     for name, delta in model.reverse.items():
         other.unet.get_parameter(name).data += delta.to(other.unet.dtype).to(other.unet.device)
@@ -134,19 +138,13 @@ def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     return z
 
 
-def bare_calls(model: VideoModel, task: Task) -> Tensor:
-    """As many calls of the plain U-Net, on a batch of the same size, and nothing else."""
-    z, plan = task["start"], task["plan"]
-    for _ in range(unet_calls("dual", len(plan.timesteps), task["recurrence"])):
-        pairs = guided(model, [z, z], task["keys"], float(plan.sigmas[0]), plan.timesteps[0])
-    return pairs[0][0]
-
-
-def count(model: VideoModel, work: Any) -> int:
-    """Calls of the U-Net in one run of `work`."""
-    before = model.unet_calls
-    work()
-    return model.unet_calls - before
+def bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
+    """Calls of the plain U-Net on batches of these sizes, and nothing else."""
+    (z, key), timestep = (task["start"], task["keys"][0]), task["plan"].timesteps[0]
+    image = key.latent[:, None].expand_as(z)
+    for n in batches:
+        x = torch.cat([z, image], 2).expand(n, -1, -1, -1, -1).contiguous()
+        model.predict_v(x, timestep, key.context.expand(n, -1, -1), key.micro.expand(n, -1))
 
 
 def stored_maps(model: VideoModel, task: Task) -> int:
@@ -162,6 +160,8 @@ def memory_of(way: str, source: str, device: str, **task: Any) -> float:
     give_back()
     made = make_task(model, **task)
     other = second_network(model) if way == "two networks" else None
+    if other:
+        model.reverse = other.reverse = None  # they are in its weights
     with torch.no_grad():
         work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
         return peak_memory(work, model.device)[1]

@@ -23,8 +23,14 @@ from interp_lib.bench.page import table
 from interp_lib.bench.speed.shapes import WIDTHS, networks
 from interp_lib.cli_help import Parser
 from interp_lib.inbetweening.sampling import unet_calls
-from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, two_directions
+from interp_lib.inbetweening.temporal import (
+    record_temporal_attention,
+    rotate_temporal_attention,
+    temporal_attentions,
+    two_directions,
+)
 from interp_lib.models import image_model, video_model
+from interp_lib.models.chunks import in_parts
 
 # Dense bfloat16 operations a second with float32 sums, 1e12, and GiB, from the makers' data sheets
 CARDS = {"RTX 3090": (71, 24), "RTX 4090": (165, 24), "A100": (312, 80), "H100 SXM": (989, 80)}
@@ -109,43 +115,50 @@ def video_run(
     steps: int = 50,
     recurrence: int = 5,
     chunking: bool = False,
-    together: bool | None = None,
+    lean: bool | None = None,
     networks: int = 1,
 ) -> dict[str, Any]:
     """Generative Inbetweening at the paper's settings, both directions in a call.
 
-    chunking: diffusers' `unet.enable_forward_chunking(1)`, feed-forward layers one frame at a time. together: the
-    model's `guidance_together`. networks: 2 for one of each direction, whose calls hold both branches of guidance, and
-    every map stored between them, as the released code has it.
+    chunking: diffusers' `unet.enable_forward_chunking(1)`, all feed-forward layers one frame at a time. lean: the
+    model's. networks: 2 for one of each direction, whose calls hold both branches of guidance, and every map stored
+    between them, as the released code has it; 1 holds what the tuned one has more.
     """
     sides, vae, half = [n // 8 for n in size], video_model.VAE_CHUNK, torch.bfloat16
-    if together is None:
-        together = 4 * frames * sides[0] * sides[1] * WIDTHS[0] ** 2 <= video_model.TOGETHER
+    if lean is None:
+        lean = 4 * frames * sides[0] * sides[1] * WIDTHS[0] ** 2 > video_model.LARGE
+    lean = lean and networks == 1
     with FakeTensorMode():
         network = built(kind)
         if chunking:
             network["unet"].enable_forward_chunking(1)
-        batch = 4 if together and networks == 1 else 2
+        batch = 2 if lean or networks == 2 else 4
         unet, z = network["unet"], torch.zeros(batch, frames, 8, *sides, dtype=half)
         image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=half)
         told = torch.zeros(batch, 3, dtype=half)
+        deltas = {
+            f"{name}.{part}.weight": torch.zeros_like(attn.get_submodule(part).weight)
+            for name, attn in temporal_attentions(unet).items()
+            for part in ("to_v", "to_out.0")
+        }
 
         def call() -> Any:
             return unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=told)
 
         if networks == 1:
-            with two_directions(unet):
+            with two_directions(unet, deltas=deltas), in_parts(*([unet.down_blocks[0], unet.up_blocks[-1]] * lean)):
                 one = cost(call)
         else:
             one = cost(lambda: _one_after_the_other(unet, call))
         latents = torch.zeros(vae, 4, *sides, dtype=half)
         decode = cost(lambda: network["vae"].decode(latents, num_frames=vae))
     calls = unet_calls("dual", steps, recurrence)
-    parts = 4 // batch if networks == 1 else 1
-    operations = calls * parts * one.operations + frames / vae * decode.operations
+    operations = calls * (2 if lean else 1) * one.operations + frames / vae * decode.operations
     made = {"unet_calls": calls * networks, "steps": steps, "operations": operations}
     made |= _weights(network, {"U-Net call": one.bytes, "VAE call": decode.bytes})
-    if networks == 2:
+    if networks == 1:
+        made["weights"]["deltas"] = sum(delta.numel() * delta.element_size() for delta in deltas.values())
+    else:
         made["weights"]["second U-Net"] = made["weights"]["unet"]
     return made
 
@@ -180,7 +193,7 @@ def report(share: float) -> str:
         "`interpolate`, SD 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
         "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
         "the same, `model.unet.enable_forward_chunking(1)`": video_run(chunking=True),
-        "the same, `model.guidance_together = True`": video_run(together=True),
+        "the same, `model.lean = False`": video_run(lean=False),
         "a network a direction, maps stored between them": video_run(networks=2),
     }
     lines = ["Memory in GiB, bfloat16 (computed).", ""]
@@ -206,7 +219,8 @@ def short(share: float) -> str:
 
 def _memory(run: dict[str, Any]) -> list[str]:
     weights, (unet, vae) = run["weights"], run["held"].values()
-    offloaded = max(weights["unet"] + weights.get("second U-Net", 0) + unet, weights["vae"] + vae)
+    second = weights.get("second U-Net", 0) + weights.get("deltas", 0)
+    offloaded = max(weights["unet"] + second + unet, weights["vae"] + vae)
     total = sum(weights.values())
     return [f"{n / GIB:.1f}" for n in (total, unet, vae, total + max(unet, vae), offloaded)]
 

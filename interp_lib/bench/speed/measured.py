@@ -33,9 +33,12 @@ RATIOS = {  # part -> names of ratios and what they mean
         ("overhead", "inbetween over the bare U-Net calls it needs"),
         ("against_two", "of the time of two networks with stored maps"),
         ("saved", "of a U-Net and its maps, that much less memory than they hold"),
-        ("apart_against_two", "of their time, branches of guidance one by one"),
-        ("apart_saved", "of a U-Net and its maps, that much less memory, likewise"),
+        ("whole_against_two", "of their time, where no call is lean"),
+        ("whole_saved", "of a U-Net and its maps, that much less memory, likewise"),
         ("difference", "apart from them, in standard deviations"),
+        ("unet_weights_mib", "MiB of a U-Net's weights"),
+        ("maps_mib", "MiB of the maps that two networks store"),
+        ("deltas_mib", "MiB that a tuned U-Net has more, which one network must hold beside its weights"),
     ),
 }
 
