@@ -23,7 +23,7 @@ ENTIRE = (
     ("share", "of the operations a second that a product of matrices reaches here, by the U-Net's alone"),
     ("psnr", "dB of the frames against float32"),
 )
-RATIOS = {  # part -> names of ratios and what they mean
+FIGURES = {  # part -> names of what was measured and what it means
     "overhead": (("overhead", "interpolate over the bare U-Net calls it needs"),),
     "flow": (("faster", "times faster than a loop over positions"), ("agree", "share of matches that agree")),
     "chunks": (("difference", "largest difference of a pixel, in chunks or not"),),
@@ -45,7 +45,7 @@ RATIOS = {  # part -> names of ratios and what they mean
 
 def say(part: str, found: dict[str, Any]) -> None:
     """Print what was measured of a part."""
-    for name, meaning in RATIOS.get(part, ENTIRE):
+    for name, meaning in FIGURES.get(part, ENTIRE):
         if name in found and not isinstance(found[name], dict):
             print(f"{part:9} {found[name]:10.4g}  {meaning}")
     if part == "parts":
@@ -57,10 +57,10 @@ def say(part: str, found: dict[str, Any]) -> None:
 
 
 def report(columns: Sequence[dict[str, Any]]) -> str:
-    """A table in Markdown, a column for each file of `make bench`: ratios, and the memory of dual sampling."""
+    """A table in Markdown, a column for each file of `make bench`: the figures, and the memory of dual sampling."""
     rows = [
         [f"`{part}`: {meaning}", *_cells(columns, part, name, "{:.4g}")]
-        for part, shown in RATIOS.items()
+        for part, shown in FIGURES.items()
         for name, meaning in shown
     ]
     ways = dict.fromkeys(way for found in columns for way in found.get("dual", {}).get("memory_mib", {}))
@@ -83,7 +83,7 @@ def _title(found: dict[str, Any]) -> str:
     if video:
         sides = "x".join(map(str, about["video_size"]))
         parts.append(f"{Path(about['video_model']).name}: {sides} px, {about['video_frames']} frames")
-    return "; ".join(parts) + f", {about['steps']} steps, threads: {about['threads']}"
+    return "; ".join(parts) + f", steps: {about['steps']}, threads: {about['threads']}"
 
 
 def _read(path: Path) -> dict[str, Any]:
