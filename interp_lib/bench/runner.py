@@ -15,7 +15,7 @@ from typing import Any
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import list_cases
 from interp_lib.bench.evaluate import check_metrics
-from interp_lib.bench.fingerprint import code_hash, weights_hash
+from interp_lib.bench.fingerprint import weights_hash
 from interp_lib.bench.marks import case_marks, file_mark
 from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results
@@ -25,12 +25,7 @@ from interp_lib.files import sweep, whole
 from interp_lib.models.folder import find_folder, pick_device
 from interp_lib.types import Pair
 
-# code that every result depends on, and what loads a model of each kind
-LOADERS = {"image": "interp_lib.models.load", "video": "interp_lib.models.load_video"}
-MEASURING = (
-    "interp_lib.bench.evaluate",
-    *(f"interp_lib.bench.datasets.{file}" for file in ("world", "clips", "folders")),
-)
+VERSION = 1  # raised when a change of the code changes a digit of the results: those on disk are then made again
 FIRST = ("method", "case", "seed", "status", "reason")  # columns of the table, before the measures
 
 
@@ -62,7 +57,8 @@ def benchmark(
     item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that asks
     for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU.
     An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
-    settings, weights and code. An item that is there is not made again, whoever made it; a failed one keeps its reason
+    settings, weights and VERSION. An item that is there is not made again, whoever made it; a failed one keeps its
+    reason
     and is only tried again with `retry`, as is one whose network was not to be had ("n/a: weights"). The number and
     kind of workers change no digit of the table.
     Returns the table. Raises ValueError, before any work, for a name or a number that does not fit.
@@ -125,9 +121,8 @@ def plan(
                 f"{len(pair.frames) - 2}, or set its .frames to None."
             )
     how = Settings(frames, size, {"image": model, "video": video_model}, device, shared, metrics, save_frames)
-    code = {name: code_hash(name) for name in {*MEASURING, *LOADERS.values(), *(m.module for m in chosen)}}
     marked = list(zip(cases, case_marks(cases), strict=True))
-    return [_item(method, *case, seed, how, code) for method in chosen for case in marked for seed in numbers], how
+    return [_item(method, *case, seed, how) for method in chosen for case in marked for seed in numbers], how
 
 
 def _check_machine(items: list[Item], how: Settings) -> None:
@@ -138,8 +133,8 @@ def _check_machine(items: list[Item], how: Settings) -> None:
 
 
 def _scratch(folder: Path, how: Settings) -> Path:
-    """For what items share: another folder for other weights and other code of the fit."""
-    made_by = [weights_hash("image", how.models["image"]), code_hash("interp_lib.dreammover.lora")]
+    """For what items share: another folder for other weights and another version."""
+    made_by = [weights_hash("image", how.models["image"]), str(VERSION)]
     return folder.resolve() / "scratch" / hashlib.sha256("".join(made_by).encode()).hexdigest()[:16]
 
 
@@ -159,14 +154,12 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return list(range(check_int("seeds", seeds, 1)))
 
 
-def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Settings, code: dict[str, str]) -> Item:
+def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Settings) -> Item:
     """What to make, and the name of its result, which depends on everything that the result depends on."""
     taken = {name: value for name, value in how.shared.items() if name in method.takes()} | method.options
-    used = [method.module, *MEASURING, *([LOADERS[method.kind]] if method.kind else [])]
     weights = weights_hash(method.kind, how.models[method.kind]) if method.kind else ""
     brought = [file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name, taken)]
-    parts = [method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
-    parts += [code[name] for name in used]
+    parts = [VERSION, method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Item(method.name, case, seed, digest)
 

@@ -16,6 +16,7 @@ from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.animate import animate
 from interp_lib.models.video_model import VideoModel
 
+VERSION = 1
 MODEL = "video"
 FEW = 24
 WAYS = {

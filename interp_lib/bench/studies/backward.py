@@ -17,6 +17,7 @@ from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 
+VERSION = 1
 MODEL = "video"
 FEW = 50
 WAYS = {

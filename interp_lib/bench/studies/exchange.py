@@ -25,6 +25,7 @@ from interp_lib.world.clips import calm_scene
 from interp_lib.world.render import render
 from interp_lib.world.scene import Scene
 
+VERSION = 1
 MODEL = "video"
 FRAMES, STEPS, SIZE = 14, 6, 64
 KINDS = [(what, maps) for what in ("actor", "ball") for maps in ("own", "twin")]

@@ -22,6 +22,7 @@ from interp_lib.models.image_model import ImageModel, untrained
 from interp_lib.pairs.load import load_pair
 from interp_lib.types import Pair
 
+VERSION = 1
 STEPS = (2, 8, 14, 20, 26)
 NETWORKS = ("trained", "untrained")
 ITEMS = [

@@ -26,6 +26,7 @@ from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 from interp_lib.world.truth import Clip
 
+VERSION = 1
 MODEL = "video"
 FRAMES, STEPS, RECURRENCE = 14, 6, 1
 METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid (plain)", "forward", "crossfade", "true")
