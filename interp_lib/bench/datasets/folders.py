@@ -131,8 +131,9 @@ def _davis(folder: Path) -> dict[str, Item]:
 def _pexels(folder: Path) -> dict[str, Item]:
     inside = _visible(folder)
     videos = {path.name: path for path in inside if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES}
-    if not videos or any(path.is_dir() for path in inside):
-        raise _wrong("pexels", folder, "holds a folder among the videos" if videos else "holds no video")
+    nested = any(path.is_dir() for path in inside)
+    if nested or not videos:
+        raise _wrong("pexels", folder, "holds a folder among the videos" if nested else "holds no video")
     return videos
 
 
