@@ -15,7 +15,7 @@ from experiments.speed import dual, image
 from experiments.speed.timing import peak_memory
 from interp_lib.bench.metrics import psnr
 from interp_lib.dreammover.pipeline import interpolate
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models import load_image_model, load_video_model
 from interp_lib.models.folder import pick_device
@@ -37,8 +37,8 @@ def end_to_end(args: Args, *, video: bool) -> dict[str, Any]:
         if video:
             options |= {"frames": args.video_frames, "recurrence": args.recurrence, "size": tuple(args.video_size)}
         else:
-            until = args.until or max(1, args.steps // 2)
-            options |= {"frames": args.frames, "until": until, "chunk": args.chunk}
+            inversion_steps = args.inversion_steps or max(1, args.steps // 2)
+            options |= {"frames": args.frames, "inversion_steps": inversion_steps, "batch_size": args.batch_size}
             options["lora"] = False
         start, method = time.perf_counter(), inbetween if video else interpolate
         result, mib = peak_memory(lambda: method(model, *images.split(1), **options), model.device)
@@ -53,10 +53,10 @@ def end_to_end(args: Args, *, video: bool) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Args], dict[str, Any]]] = {
     "overhead": lambda a: image.measure_overhead(
-        a.model, size=a.size, frames=a.frames, steps=a.steps, chunk=a.chunk, device=a.device
+        a.model, size=a.size, frames=a.frames, steps=a.steps, batch_size=a.batch_size, device=a.device
     ),
     "flow": lambda a: image.measure_flow(device=a.device),
-    "growth": lambda a: image.measure_growth(a.model, size=a.size, chunk=a.chunk or 8, device=a.device),
+    "growth": lambda a: image.measure_growth(a.model, size=a.size, batch_size=a.batch_size or 8, device=a.device),
     "lora": lambda a: image.measure_lora(a.model, size=a.size, device=a.device),
     "dual": lambda a: dual.measure_dual(
         a.video_model, a.device, size=a.video_size, frames=a.video_frames, steps=a.steps, recurrence=a.recurrence
@@ -77,9 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     add("--video-size", type=int, nargs=2, metavar=("H", "W"), help="likewise of the video model")
     add("--frames", type=int, default=8, help="frames between the two images")
     add("--video-frames", type=int, help="frames of a video (default: the model's own)")
-    add("--chunk", type=int, help="frames per U-Net call (default: all)")
+    add("--batch-size", type=int, help="frames per U-Net call (default: all)")
     add("--steps", type=int, default=8, help="of the schedule")
-    add("--until", type=int, help="noise step at which the images are fused (default: half of them)")
+    add("--inversion-steps", type=int, help="noise step at which the images are fused (default: half of them)")
     add("--recurrence", type=int, default=2, help="of the video's early steps")
     add("--dtype", default="float32", choices=("float32", "float16", "bfloat16"), help="of image and video")
     add("--offload", action="store_true", help="networks take turns on the device, in image and video")
@@ -108,7 +108,7 @@ def run(args: Args) -> None:
         for name, value in found[part].items():
             if not isinstance(value, (list, dict)):
                 print(f"{part:9} {value:10.4g}  {name}", flush=True)
-        with whole(args.out) as temporary:
+        with atomic_write(args.out) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
-from interp_lib.inbetweening.prepare import tell
+from interp_lib.inbetweening.prepare import condition_keyframe
 from interp_lib.inbetweening.sampling import (
     denoised,
     euler,
@@ -90,7 +90,7 @@ def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int
     """Return the arguments of `sweep` for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
-    keys = [tell(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
+    keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
     plan = schedule(model, steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
     return {
@@ -98,14 +98,14 @@ def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int
         "keys": keys,
         "plan": plan,
         "recurrence": recurrence,
-        "guidance": ramps((1, 3), frames, constant=False),
+        "guidance_scale": ramps((1, 3), frames, constant=False),
         "weights": forward_weights("average", frames),
     }
 
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
     """Return the latents at the end, by one of WAYS."""
-    model.lean = None if way == "as it comes" else False
+    model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
     *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
@@ -115,7 +115,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
 def second_network(model: VideoModel) -> VideoModel:
     """Return another model whose U-Net is a copy with the deltas added to its weights."""
     other = copy(model)
-    other.lean = False  # as the released code has it
+    other.low_memory = False  # as the released code has it
     other.unet = deepcopy(model.unet)
     for name, delta in model.reverse.items():
         other.unet.get_parameter(name).data += delta.to(other.unet.dtype).to(other.unet.device)
@@ -125,7 +125,7 @@ def second_network(model: VideoModel) -> VideoModel:
 def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     """Run the same algorithm (paper, Alg. 2) with a network per direction and every map stored between them."""
     generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
-    guidance, weights = task["guidance"].to(z), task["weights"].to(z)
+    guidance, weights = task["guidance_scale"].to(z), task["weights"].to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for repeat in range(1 + task["recurrence"] * (i < int(len(plan.timesteps) / 2))):

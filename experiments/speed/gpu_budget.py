@@ -25,7 +25,7 @@ from interp_lib.inbetweening.temporal import (
     two_directions,
 )
 from interp_lib.models import image_model, video_model
-from interp_lib.models.chunks import in_parts
+from interp_lib.models.chunks import sliced_feed_forward
 
 # Dense bfloat16 operations per second with float32 sums, in 1e12, from the makers' data sheets
 CARDS = {"RTX 3090": 71, "RTX 4090": 165, "A100": 312, "H100 SXM": 989}
@@ -68,9 +68,9 @@ def cost(work: Callable[[], Any]) -> tuple[int, int]:
     return counter.get_total_flops(), held.peak
 
 
-def image_run(*, size: int = 512, frames: int = 32, chunk: int = 8) -> dict[str, Any]:
+def image_run(*, size: int = 512, frames: int = 32, batch_size: int = 8) -> dict[str, Any]:
     """Compute DreamMover with SD 1.5 at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps."""
-    until, lora_steps, side, vae = 30, 80, size // 8, image_model.VAE_CHUNK
+    inversion_steps, lora_steps, side, vae = 30, 80, size // 8, image_model.VAE_CHUNK
     with FakeTensorMode():
         network = build("sd15")
         words = torch.zeros(1, 77, network["unet"].config.cross_attention_dim, dtype=torch.bfloat16)
@@ -79,12 +79,12 @@ def image_run(*, size: int = 512, frames: int = 32, chunk: int = 8) -> dict[str,
             z = torch.zeros(batch, 4, side, side, dtype=torch.bfloat16)
             return cost(lambda: network["unet"](z, torch.tensor(1), encoder_hidden_states=words.expand(batch, -1, -1)))
 
-        (two, _), (batch, held) = unet(2), unet(chunk)
+        (two, _), (batch, held) = unet(2), unet(batch_size)
         decode, vae_held = cost(lambda: network["vae"].decode(torch.zeros(vae, 4, side, side, dtype=torch.bfloat16)))
-    batches = -(-frames // chunk)
-    operations = (2 * until + 1 + 3 * lora_steps) * two  # a backward pass costs two forward ones
-    operations += until * batches * batch + frames / vae * decode
-    calls = until + 1 + until * (1 + batches)
+    batches = -(-frames // batch_size)
+    operations = (2 * inversion_steps + 1 + 3 * lora_steps) * two  # a backward pass costs two forward ones
+    operations += inversion_steps * batches * batch + frames / vae * decode
+    calls = inversion_steps + 1 + inversion_steps * (1 + batches)
     return {"calls": calls, "operations": operations, "weights": _bytes(network), "unet": held, "vae": vae_held}
 
 
@@ -94,22 +94,22 @@ def video_run(
     frames: int = 25,
     steps: int = 50,
     recurrence: int = 5,
-    lean: bool | None = None,
+    low_memory: bool | None = None,
     two_networks: bool = False,
 ) -> dict[str, Any]:
     """Compute Generative Inbetweening with SVD-XT at the paper's settings, both directions in a call.
 
-    lean: the model's own. two_networks: one per direction, whose calls hold both branches of guidance, and every map
-    stored between them, as the released code has it; one network holds the deltas instead.
+    low_memory: the model's own. two_networks: one per direction, whose calls hold both branches of guidance, and every
+    map stored between them, as the released code has it; one network holds the deltas instead.
     """
     sides, vae, half = [n // 8 for n in size], video_model.VAE_CHUNK, torch.bfloat16
-    if lean is None:
-        lean = 4 * frames * sides[0] * sides[1] * 320**2 > video_model.LARGE  # channels of the widest grid
-    lean = lean and not two_networks
+    if low_memory is None:
+        low_memory = 4 * frames * sides[0] * sides[1] * 320**2 > video_model.LARGE  # channels of the widest grid
+    low_memory = low_memory and not two_networks
     with FakeTensorMode():
         network = build("svd-xt")
         unet = network["unet"]
-        batch = 2 if lean or two_networks else 4
+        batch = 2 if low_memory or two_networks else 4
         z = torch.zeros(batch, frames, 8, *sides, dtype=half)
         image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=half)
         micro = torch.zeros(batch, 3, dtype=half)
@@ -127,18 +127,19 @@ def video_run(
                 first = call()
             with rotate_temporal_attention(unet, maps):
                 call()
-            del first  # held until then
+            del first  # held to the end of the other call
 
         if two_networks:
             one, held = cost(one_after_the_other)
         else:
-            with two_directions(unet, deltas=deltas), in_parts(*([unet.down_blocks[0], unet.up_blocks[-1]] * lean)):
+            sliced = [unet.down_blocks[0], unet.up_blocks[-1]] if low_memory else []
+            with two_directions(unet, deltas=deltas), sliced_feed_forward(*sliced):
                 one, held = cost(call)
         latents = torch.zeros(vae, 4, *sides, dtype=half)
         decode, vae_held = cost(lambda: network["vae"].decode(latents, num_frames=vae))
     calls, weights = unet_calls("dual", steps, recurrence), _bytes(network)
     weights["second"] = weights["unet"] if two_networks else sum(x.numel() * x.element_size() for x in deltas.values())
-    operations = calls * (2 if lean else 1) * one + frames / vae * decode
+    operations = calls * (2 if low_memory else 1) * one + frames / vae * decode
     calls *= 2 if two_networks else 1
     return {"calls": calls, "operations": operations, "weights": weights, "unet": held, "vae": vae_held}
 
@@ -173,9 +174,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 if __name__ == "__main__":
     runs = {
-        "`interpolate`, SD 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
+        "`interpolate`, SD 1.5, 512x512, 32 frames, `batch_size=8`": image_run(),
         "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
-        "the same, `model.lean = False`": video_run(lean=False),
+        "the same, `model.low_memory = False`": video_run(low_memory=False),
         "a network per direction, maps stored between them": video_run(two_networks=True),
     }
     head = ["GiB", "weights", "a U-Net call", "a VAE call", "in all", "in all, `offload=True`"]

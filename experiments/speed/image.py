@@ -25,7 +25,7 @@ def random_images(height: int, width: int) -> Tensor:
 
 
 def measure_overhead(
-    source: str, *, size: int, frames: int, steps: int, chunk: int | None, device: str, repeats: int = 2
+    source: str, *, size: int, frames: int, steps: int, batch_size: int | None, device: str, repeats: int = 2
 ) -> dict[str, Any]:
     """Time inversion, flow and denoising, and the bare calls of the U-Net that they need, at the same batch sizes."""
     model = load_image_model(source, device=device)
@@ -36,7 +36,7 @@ def measure_overhead(
     def method() -> None:
         inversion = run_inversion(model, z, context, schedule, steps=steps)
         flows = estimate_flow(model, inversion)
-        list(denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk))
+        list(denoise_frames(model, inversion, *flows, deltas, context, batch_size=batch_size))
 
     with torch.no_grad():
         with unet_batches(model.unet) as needed:
@@ -75,23 +75,23 @@ def measure_flow(*, device: str, side: int = 64, channels: int = 1280, repeats: 
     }
 
 
-def measure_growth(source: str, *, size: int, chunk: int, device: str) -> dict[str, Any]:
+def measure_growth(source: str, *, size: int, batch_size: int, device: str) -> dict[str, Any]:
     """Measure peak memory of 32 and of 256 frames, and of as many as a batch holds at once and twice the size.
 
     memory_mib is without the returned frames themselves, 12 bytes a pixel each. growth: of 256 frames over 32.
     """
     rows = []
-    for side, frames in ((size, 32), (size, 256), (size, chunk), (2 * size, chunk)):
-        peak = in_own_process(memory_of_frames, source, side, frames, chunk, device)
+    for side, frames in ((size, 32), (size, 256), (size, batch_size), (2 * size, batch_size)):
+        peak = in_own_process(memory_of_frames, source, side, frames, batch_size, device)
         rows.append({"size": side, "frames": frames, "memory_mib": peak - 12 * side**2 * (frames + 2) / 2**20})
     return {"rows": rows, "growth": rows[1]["memory_mib"] / rows[0]["memory_mib"]}
 
 
-def memory_of_frames(source: str, size: int, frames: int, chunk: int, device: str) -> float:
+def memory_of_frames(source: str, size: int, frames: int, batch_size: int, device: str) -> float:
     """Return MiB at the highest while `interpolate` runs in this process, two steps without LoRA."""
     model, images = load_image_model(source, device=device), random_images(size, size)
-    options = {"steps": 2, "until": 1, "lora": False, "flow": "zero", "progress": False}
-    work = lambda: interpolate(model, *images.split(1), frames=frames, chunk=chunk, **options)  # noqa: E731
+    options = {"steps": 2, "inversion_steps": 1, "lora": False, "flow": "zero", "progress": False}
+    work = lambda: interpolate(model, *images.split(1), frames=frames, batch_size=batch_size, **options)  # noqa: E731
     return peak_memory(work, model.device)[1]
 
 

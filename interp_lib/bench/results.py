@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from interp_lib.bench.fingerprint import LIBRARY, ROOT, weights_hash
 from interp_lib.bench.pool import workers as start_workers
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.models.folder import find_folder
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _write(path: Path, table: dict[str, Any]) -> Path:
     lines = ",\n".join("  " + json.dumps(row) for row in table["rows"])
     head = json.dumps({name: value for name, value in table.items() if name != "rows"}, indent=1)[:-2]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
     return path
 
@@ -149,7 +149,7 @@ def _prepare(source: str, kind: str) -> None:
 
 def _measure(study: str, index: int, done: Path) -> None:
     rows = recompute(study, _model, **_module(study).ITEMS[index])
-    with whole(done / f"{index}.json") as temporary:
+    with atomic_write(done / f"{index}.json") as temporary:
         temporary.write_text(json.dumps(rows), encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
-from interp_lib.files import sweep, whole
+from interp_lib.files import remove_stale_temporaries, atomic_write
 from interp_lib.models.folder import find_folder, pick_device
 from interp_lib.types import Pair
 
@@ -53,7 +53,7 @@ def benchmark(
     methods: names of `interp_lib.bench.methods.METHODS`, or external:FOLDER. pairs: names of cases or of data sets
     ("world-bench:50", "calm-bench", "clip-bench", "pairs:FOLDER"; see `interp_lib.bench.datasets`), or pairs you have
     loaded. frames: between the ends. size: in px, None is the data set's own. settings: options for all methods that
-    take them, such as {"steps": 20, "until": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
+    take them, such as {"steps": 20, "inversion_steps": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
     item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that asks
     for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU.
     An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
@@ -177,7 +177,7 @@ class _Store:
     def __post_init__(self) -> None:
         for name in ("items", "frames"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-            sweep(self.folder / name)
+            remove_stale_temporaries(self.folder / name)
 
     def path(self, digest: str) -> Path:
         return self.folder / "items" / f"{digest}.json"
@@ -194,9 +194,9 @@ class _Store:
 
     def keep(self, digest: str, row: dict[str, Any], strip: bytes | None) -> None:
         if strip is not None:  # first, so that an item that is there has its frames
-            with whole(self.folder / "frames" / f"{digest}.png") as temporary:
+            with atomic_write(self.folder / "frames" / f"{digest}.png") as temporary:
                 temporary.write_bytes(strip)
-        with whole(self.path(digest)) as temporary:
+        with atomic_write(self.path(digest)) as temporary:
             temporary.write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
@@ -211,8 +211,8 @@ def _write_table(folder: Path, rows: list[dict[str, Any]], how: Settings) -> Res
         writer = csv.DictWriter(text, chosen, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        with whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
-    with whole(folder / "settings.json") as temporary:
+    with atomic_write(folder / "settings.json") as temporary:
         temporary.write_text(json.dumps(how.about(), indent=1, default=str) + "\n", encoding="utf-8")
     return Results(f"{len(rows)} items, {how.frames} frames between", rows)

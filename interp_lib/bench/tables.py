@@ -24,7 +24,7 @@ from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
 from interp_lib.bench.work import Item, Settings
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 PUBLISHED = RESULTS / "bench"
 CONTROLS = ["truth", "shuffled"]
@@ -54,7 +54,7 @@ PARTS = ["truth", "DreamMover", *(name for name in METHODS if name.startswith("D
 VIDEO = [*CONTROLS, *SIMPLE[1:], "dual", "no-rotation", "no-finetune", "trf", "vibid", "forward"]
 SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
 WAY = ("psnr", "psnr_moving", "ssim", "direction", "back_and_forth", "spread")
-FUSED_AT = {"until": 14}  # at the paper's 30 of 50 the embedded model's frames fall apart, see notebook 00
+FUSED_AT = {"inversion_steps": 14}  # at the paper's 30 of 50 the embedded model's frames fall apart, see notebook 00
 STEPS = {"steps": 6, "recurrence": 1}
 # all windows of clip-bench by name, so that the table can be read where the clips are not installed
 CLIPS = [f"clip:bunny:{k}" for k in (0, 28, 55, 83)] + [f"clip:carphone:{k}" for k in (0, 36, 71)]
@@ -109,7 +109,7 @@ def _write(path: Path, about: dict[str, Any], rows: dict[str, Row]) -> None:
     """A line a row."""
     lines = ",\n".join(f'  "{digest}": {json.dumps(row)}' for digest, row in rows.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f'{json.dumps(about)[:-1]},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """The only room that knows diffusers' model classes: loading, encoding, decoding, predicting noise."""
 
-from interp_lib.models.image_model import ImageModel, untrained
+from interp_lib.models.image_model import ImageModel, randomly_initialised
 from interp_lib.models.load import load_image_model
 from interp_lib.models.load_video import load_deltas, load_video_model
 from interp_lib.models.video_model import VideoModel

@@ -70,9 +70,9 @@ def load_image_model(
         notes=notes,
     )
     if offload:
-        from interp_lib.models.offload import Turns
+        from interp_lib.models.offload import CpuOffload
 
-        model.turns = Turns((model.unet, model.vae, model.text_encoder), device)
+        model.turns = CpuOffload((model.unet, model.vae, model.text_encoder), device)
     return model
 
 

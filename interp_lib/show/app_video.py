@@ -36,7 +36,7 @@ class Settings:
     method: str = METHODS[0]
     frames: int = 9
     steps: int = 50
-    until: int = 14
+    inversion_steps: int = 14
     recurrence: int = 1
     lora: bool = False
     prompt: str = ""
@@ -50,7 +50,7 @@ class Settings:
         check_int("steps", self.steps, 2)
         check_int("recurrence", self.recurrence, 0)
         check_int("seed", self.seed, 0)
-        if self.method == METHODS[0] and check_int("noise step", self.until, 1) > self.steps:
+        if self.method == METHODS[0] and check_int("noise step", self.inversion_steps, 1) > self.steps:
             raise ValueError(
                 f"the noise step {self.until} is beyond the {self.steps} steps: give at most {self.steps}."
             )
@@ -151,14 +151,14 @@ def _plan(model: Any, settings: Settings) -> tuple[Callable[[Tensor, tuple[int, 
 def _dreammover(model: Any, settings: Settings, how: dict[str, Any]) -> Any:
     from interp_lib.dreammover.pipeline import LORA, interpolate
 
-    steps, until = settings.steps, settings.until
+    steps, inversion_steps = settings.steps, settings.inversion_steps
     features = max(1, round(14 / 50 * steps))  # the paper's step, as `estimate_flow` has it
-    total = until + 1 + max(0, features - until) + 2 * until
+    total = inversion_steps + 1 + max(0, features - inversion_steps) + 2 * inversion_steps
     total += LORA["paper"][0]["steps"] if settings.lora else 0
 
     def make(images: Tensor, size: tuple[int, int]) -> Any:
         images, notes = fit_images(images, size=size, multiple=model.multiple)
-        switches = {"until": until, "lora": settings.lora, "prompt": settings.prompt}
+        switches = {"inversion_steps": inversion_steps, "lora": settings.lora, "prompt": settings.prompt}
         return interpolate(model, *images.split(1), frames=settings.frames - 2, **switches, **how), notes
 
     return make, total

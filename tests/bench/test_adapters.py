@@ -217,7 +217,7 @@ def test_raft_flows(pair, raft, monkeypatch):
 
 
 def test_dreammover_with_raft(tiny, images, raft):
-    pair, options = Pair("two", images[:1], images[1:]), {"steps": 4, "until": 2, "lora": False}
+    pair, options = Pair("two", images[:1], images[1:]), {"steps": 4, "inversion_steps": 2, "lora": False}
     made = pretrained.dreammover_with_raft(tiny, pair, frames=1, seed=0, **options)
     flow = pretrained.raft_flows(images[:1], images[1:], device="cpu")
     again = interpolate(tiny, images[:1], images[1:], frames=1, flow=flow, progress=False, **options)

@@ -118,7 +118,7 @@ def test_fake_tensors_cost_what_real_ones_cost():
 def test_the_papers_settings():
     run = gpu_budget.image_run()
     assert run["calls"] == 30 + 1 + 30 * (1 + 4) and run["weights"]["unet"] == 2 * 859_520_964
-    fewer = gpu_budget.image_run(chunk=4)
+    fewer = gpu_budget.image_run(batch_size=4)
     assert fewer["unet"] < 0.6 * run["unet"] and fewer["operations"] == pytest.approx(run["operations"], rel=1e-6)
 
 

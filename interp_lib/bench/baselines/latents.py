@@ -20,9 +20,11 @@ def lerp(model: ImageModel, pair: Pair, *, frames: int, seed: int) -> Interpolat
     return between_keyframes(pair, model.decode(latents), latents=latents)
 
 
-def slerp(model: ImageModel, pair: Pair, *, frames: int, seed: int, steps: int = 50, until: int = 30) -> Interpolation:
-    """Mix along an arc the latents that DDIM inversion reaches at `until` of `steps`, and denoise them."""
-    calls, options = model.unet_calls, {"steps": steps, "until": until}
+def slerp(
+    model: ImageModel, pair: Pair, *, frames: int, seed: int, steps: int = 50, inversion_steps: int = 30
+) -> Interpolation:
+    """Mix along an arc the latents that DDIM inversion reaches at `inversion_steps` of `steps`, and denoise them."""
+    calls, options = model.unet_calls, {"steps": steps, "inversion_steps": inversion_steps}
     inversion = invert(model, keyframes(pair), prompt=pair.caption, progress=False, **options)
     start = along_arc(*inversion.latents[-1].split(1), times(frames))
     *_, latents = denoise_between(model, inversion, start, prompt=pair.caption, blocks=())

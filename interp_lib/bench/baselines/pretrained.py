@@ -99,12 +99,12 @@ def dreammover_with_raft(
     frames: int,
     seed: int,
     steps: int = 50,
-    until: int = 30,
+    inversion_steps: int = 30,
     lora: bool = True,
 ) -> Interpolation:
     """Run DreamMover with RAFT's two flows in place of the diffusion flow (Table 3)."""
     images, _ = fit_images(keyframes(pair), multiple=model.multiple)  # as interpolate crops them
-    options = {"steps": steps, "until": until, "lora": lora}
+    options = {"steps": steps, "inversion_steps": inversion_steps, "lora": lora}
     flow = raft_flows(*images.split(1), device=model.device)
     return dreammover(model, pair, frames=frames, seed=seed, flow=flow, **options)
 
