@@ -3,7 +3,7 @@ whose maps are stored between them, as the released code of Generative Inbetween
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy, deepcopy
 from typing import Any
 
@@ -11,17 +11,9 @@ import torch
 from torch import Tensor
 
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
+from interp_lib.inbetweening import sampling
 from interp_lib.inbetweening.prepare import condition_keyframe
-from interp_lib.inbetweening.sampling import (
-    denoised,
-    euler,
-    forward_weights,
-    guided,
-    noise_like,
-    ramps,
-    schedule,
-    sweep,
-)
+from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
 from interp_lib.models.video_model import VideoModel
@@ -52,8 +44,9 @@ def measure_dual(source: str, device: str, *, repeats: int = 3, **task: Any) -> 
         works["bare calls"] = lambda: bare_calls(model, inputs, batches)
         seconds = time_interleaved(works, repeats=repeats)
         difference = one - works["two networks"]()
-    weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
-    maps = stored_maps(model, inputs) / 2**20
+        with record_temporal_attention(model.unet) as recorded:  # what two networks hand over in one step
+            guided(model, [inputs["start"]], inputs["keys"][:1], 1.0, inputs["plan"].timesteps[0])
+    weights, maps = mib(model.unet.parameters()), mib(recorded.maps.values())
     saved = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
     return {
         "unet_calls": calls,
@@ -68,8 +61,12 @@ def measure_dual(source: str, device: str, *, repeats: int = 3, **task: Any) -> 
         "whole_saved": saved["whole calls"],
         "unet_weights_mib": weights,
         "maps_mib": maps,
-        "deltas_mib": sum(delta.numel() * delta.element_size() for delta in model.reverse.values()) / 2**20,
+        "deltas_mib": mib(model.reverse.values()),
     }
+
+
+def mib(tensors: Iterable[Tensor]) -> float:
+    return sum(x.numel() * x.element_size() for x in tensors) / 2**20
 
 
 def load_with_deltas(source: str, device: str, **options: Any) -> VideoModel:
@@ -91,15 +88,15 @@ def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
     keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
-    plan = schedule(model, steps)
+    plan = sampling.schedule(model, steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
     return {
         "start": noise_like(torch.empty(shape, device=model.device), generator) * plan.start,
         "keys": keys,
         "plan": plan,
         "recurrence": recurrence,
-        "guidance_scale": ramps((1, 3), frames, constant=False),
-        "weights": forward_weights("average", frames),
+        "guidance_scale": sampling.ramps((1, 3), frames, constant=False),
+        "weights": sampling.forward_weights("average", frames),
     }
 
 
@@ -108,7 +105,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
-    *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    *_, last = sampling.sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
     return last.latents
 
 
@@ -148,13 +145,6 @@ def bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
     for n in batches:
         x = torch.cat([z, image], 2).expand(n, -1, -1, -1, -1).contiguous()
         model.predict_v(x, timestep, key.context.expand(n, -1, -1), key.micro.expand(n, -1))
-
-
-def stored_maps(model: VideoModel, task: Task) -> int:
-    """Return the bytes of the maps that two networks hand over in one step."""
-    with torch.no_grad(), record_temporal_attention(model.unet) as maps:
-        guided(model, [task["start"]], task["keys"][:1], 1.0, task["plan"].timesteps[0])
-    return sum(a.numel() * a.element_size() for a in maps.maps.values())
 
 
 def memory_of(way: str, source: str, device: str, **task: Any) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -50,10 +50,9 @@ def evaluate(
     - `high_frequency`, `high_frequency_side`: ratio to the keyframes', the centre a quarter of the area, of the side.
     - `direction` (share of steps along `facing`), `net_displacement` (px along it), `back_and_forth`: of the object's
       track over `ground`, in all frames; `spread`: its width over its true width, large where there are two ghosts.
-    - `lpips`, `lpips_ends` (to both keyframes, not to the reference), `ppl`, `pdv` (all neighbours): LPIPS on AlexNet.
-    - `perceptual`, `perceptual_ends`, `perceptual_ppl`, `perceptual_pdv`: the same by EfficientNet-Lite0; not LPIPS.
-    - `fid`, `kid`: the frames against the reference's, by Inception. So few frames bias FID: pool the frames of many
-      clips by `set_distances` for a table.
+    - `lpips`, `lpips_ends` (to both keyframes, not to the reference), `ppl`, `pdv` (all neighbours): LPIPS on AlexNet;
+      `perceptual`, `perceptual_ends`, `perceptual_ppl`, `perceptual_pdv`: the same by EfficientNet-Lite0; not LPIPS.
+    - `fid`, `kid`: against the reference, by Inception. So few frames bias FID: `set_distances` pools many clips.
 
     metrics: names, or "auto", all that the arguments allow and that need no network. The result also has `n`, the
     number of frames between, and `we_flow`, `lpips_net`, `perceptual_net`, `feature_net` where they were used. What
@@ -218,7 +217,7 @@ def _choose(metrics: str | Sequence[str], inputs: Inputs) -> list[str]:
 
 
 def _check_inputs(
-    frames: Tensor, reference: Any, endpoints: Any, flow: Any, moving: Any, ground: Any, facing: float
+    frames: Any, reference: Any, endpoints: Any, flow: Any, moving: Any, ground: Any, facing: Any
 ) -> Inputs:
     """Return the arguments of `evaluate`, checked, on the device of the frames."""
     frames = as_images(frames, name="frames").detach()
@@ -239,14 +238,13 @@ def _check_inputs(
         moving = moving.to(frames.device)
     if facing not in (-1, 0, 1):
         raise ValueError(f"facing={facing!r} is out of range: give 1 for right, -1 for left, 0 where it is unknown.")
-    if isinstance(flow, str) and flow == "tvl1":
-        flow = partial(_estimated_flow, frames if reference is None else images["reference"])
-    elif flow is not None and not callable(flow):
+    if not (flow is None or callable(flow) or (isinstance(flow, str) and flow == "tvl1")):
         raise ValueError(f"flow={flow!r} is unknown: give a function of two frame numbers, 'tvl1', or None.")
+    known = frames if reference is None else images["reference"]
+
+    def estimated(i: int, j: int) -> Tensor:
+        return tvl1_flow(known[i : i + 1], known[j : j + 1])
+
+    flow, facing = estimated if flow == "tvl1" else flow, float(facing) if facing else None
     ends = frames[[0, -1]] if endpoints is None else images["endpoints"]
-    facing = float(facing) if facing else None
     return Inputs(frames, ends, images["reference"], moving, images["ground"], facing, flow)
-
-
-def _estimated_flow(images: Tensor, i: int, j: int) -> Tensor:
-    return tvl1_flow(images[i : i + 1], images[j : j + 1])

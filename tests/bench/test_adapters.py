@@ -385,61 +385,6 @@ def test_wan_from_a_folder_that_does_not_fit(pair, tmp_path, monkeypatch):
         wan(None, pair, frames=3, seed=0, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The real pipeline in miniature, with random weights, as `save_pretrained` leaves it."""
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanTransformer3DModel
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        CLIPVisionModel,
-        PreTrainedTokenizerFast,
-        UMT5Config,
-        UMT5EncoderModel,
-    )
-
-    torch.manual_seed(0)
-    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "red": 2}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    seeing = {"hidden_size": 4, "projection_dim": 4, "num_hidden_layers": 2, "num_attention_heads": 2}
-    reading = {"vocab_size": 8, "d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 1, "num_heads": 4}
-    heads = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "ffn_dim": 32, "freq_dim": 256}
-    ports = {"in_channels": 36, "out_channels": 16, "text_dim": 32, "image_dim": 4}
-    pipeline = WanImageToVideoPipeline(
-        tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"),
-        text_encoder=UMT5EncoderModel(UMT5Config(**reading)),
-        vae=AutoencoderKLWan(
-            base_dim=3, z_dim=16, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True]
-        ),
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
-        image_processor=CLIPImageProcessor(crop_size=32, size=32),
-        image_encoder=CLIPVisionModel(CLIPVisionConfig(**seeing, image_size=32, intermediate_size=16, patch_size=8)),
-        transformer=WanTransformer3DModel(**heads, **ports, pos_embed_seq_len=2 * 17, rope_max_seq_len=32),
-    )
-    where = tmp_path_factory.mktemp("wan")
-    pipeline.save_pretrained(where)
-    return where
-
-
-def test_the_real_pipeline(pair, folder, monkeypatch):
-    from diffusers.pipelines.wan import pipeline_wan_i2v
-
-    give_ftfy(monkeypatch)
-    monkeypatch.setattr(pipeline_wan_i2v, "ftfy", types.SimpleNamespace(fix_text=str), raising=False)
-    monkeypatch.setenv("INTERP_WAN", str(folder))
-
-    def make(seed, frames=5):
-        how = {"num_frames": 9, "num_inference_steps": 2, "side": 48, "device": "cpu"}
-        return wan(None, pair, frames=frames, seed=seed, **how)
-
-    made = make(1)
-    check(made, pair, 5)
-    assert torch.equal(made.frames, make(1).frames) and not torch.equal(made.frames, make(2).frames)
-    assert torch.equal(made.frames[3], make(1, 3).frames[2])  # of one clip, the frame in the middle
-    assert made.unet_calls == 4 and "9 frames made" in made.notes[1]
-
-
 def write(folder, frames):
     folder.mkdir(parents=True, exist_ok=True)
     for k, frame in enumerate(frames):
