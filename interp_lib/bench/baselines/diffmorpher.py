@@ -20,6 +20,7 @@ from interp_lib.bench.baselines.latents import along_arc
 from interp_lib.dreammover.ddim import ddim_step, run_inversion, timesteps
 from interp_lib.dreammover.lora import Lora, fit_lora
 from interp_lib.models.image_model import ImageModel, up_block_self_attentions
+from interp_lib.models.processors import swap_processors
 from interp_lib.types import Interpolation, Pair
 
 MIXED = 0.6  # share of the steps, from the noisiest down, in which attention inputs are mixed
@@ -108,13 +109,7 @@ class MixedInputs:
 @contextmanager
 def mixed_attention(model: ImageModel) -> Iterator[MixedInputs]:
     """Let the self-attention of all up-blocks take keys and values from `MixedInputs`; restores the processors."""
-    blocks = range(len(model.unet.up_blocks))
-    layers = [layer for block in blocks for layer in up_block_self_attentions(model.unet, block)]
-    before, inputs = [attn.processor for _, attn in layers], MixedInputs()
-    try:
-        for (name, attn), plain in zip(layers, before, strict=True):
-            attn.set_processor(inputs.processor(name, plain))
+    blocks, inputs = range(len(model.unet.up_blocks)), MixedInputs()
+    layers = dict(layer for block in blocks for layer in up_block_self_attentions(model.unet, block))
+    with swap_processors(layers, inputs.processor):
         yield inputs
-    finally:
-        for (_, attn), plain in zip(layers, before, strict=True):
-            attn.set_processor(plain)

@@ -40,7 +40,7 @@ def list_names(spec: str) -> list[str]:
     rest = rest.rstrip("/") or rest  # one folder, one set of names
     folder, _, item = rest.rpartition(":")
     if folder and not _path(rest).is_dir() and _path(folder).is_dir():
-        _find(kind, folder, item)
+        _items(kind, folder, item)
         return [spec]
     return [f"{kind}:{rest}:{item}" for item in _items(kind, rest)]
 
@@ -54,7 +54,7 @@ def load(name: str, *, frames: int, size: Size) -> Case:
     folder, _, item = rest.rpartition(":")
     if not folder:
         raise ValueError(f"{name!r} is no case: give {kind}:FOLDER:ITEM, as list_cases({kind + ':FOLDER'!r}) does.")
-    found = _find(kind, folder, item)
+    found = _items(kind, folder, item)[item]
     if isinstance(found, list):
         sides, notes = (None, []) if size is None else round_down(size, least=MIN_SIDE)
         pair = load_pair(found, size=sides)
@@ -70,25 +70,20 @@ def _path(folder: str) -> Path:
     return Path(os.path.expanduser(folder))
 
 
-def _find(kind: str, folder: str, item: str) -> Item:
-    items = _items(kind, folder)
-    if item not in items:
-        known = ", ".join(list(items)[:5]) + (", ..." if len(items) > 5 else "")
-        raise ValueError(f"{folder} has no {item!r}: it holds {known}.")
-    return items[item]
-
-
-def _items(kind: str, folder: str) -> dict[str, Item]:
-    """Return what the folder holds, by name; ValueError for another layout."""
+def _items(kind: str, folder: str, item: str | None = None) -> dict[str, Item]:
+    """Return what the folder holds, by name; ValueError for another layout, and where an item is not in it."""
     path = _path(folder)
     if not folder or not path.exists():
         raise FileNotFoundError(f"{folder!r} is not there: {kind}:FOLDER needs {LAYOUTS[kind]}.")
     if not path.is_dir():
         raise _wrong(kind, path, "is a file")
     items = {"pairs": _pairs, "davis": _davis, "pexels": _pexels}[kind](path)
-    for item in items:
-        if ":" in item:
-            raise ValueError(f"{path} holds {item!r}: a name with a colon cannot be told from a folder, rename it.")
+    for name in items:
+        if ":" in name:
+            raise ValueError(f"{path} holds {name!r}: a name with a colon cannot be told from a folder, rename it.")
+    if item is not None and item not in items:
+        known = ", ".join(list(items)[:5]) + (", ..." if len(items) > 5 else "")
+        raise ValueError(f"{folder} has no {item!r}: it holds {known}.")
     return items
 
 
