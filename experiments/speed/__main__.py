@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import timer
 
 from experiments.speed import dual, image
 from experiments.speed.timing import peak_memory
@@ -40,9 +40,9 @@ def end_to_end(args: Args, *, video: bool) -> dict[str, Any]:
             inversion_steps = args.inversion_steps or max(1, args.steps // 2)
             options |= {"frames": args.frames, "inversion_steps": inversion_steps, "batch_size": args.batch_size}
             options["lora"] = False
-        start, method = time.perf_counter(), inbetween if video else interpolate
+        start, method = timer(), inbetween if video else interpolate
         result, mib = peak_memory(lambda: method(model, *images.split(1), **options), model.device)
-        found = {"seconds": time.perf_counter() - start, "unet_calls": result.unet_calls, "memory_mib": mib}
+        found = {"seconds": timer() - start, "unet_calls": result.unet_calls, "memory_mib": mib}
         return result.frames[1:-1], found
 
     frames, found = run(getattr(torch, args.dtype))

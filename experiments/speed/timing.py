@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark import timer
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 BLOCK = 256 * 1024  # bytes, from which a block of memory goes back to the system as soon as it is freed
@@ -26,10 +26,13 @@ def time_interleaved(works: Mapping[str, Callable[[], Any]], *, repeats: int = 3
 
     They run a, b, a, b, so that a slow minute of the machine falls on all of them. The timer waits for the GPU.
     """
-    threads = torch.get_num_threads()
-    timers = {name: Timer("work()", globals={"work": work}, num_threads=threads) for name, work in works.items()}
-    rounds = [{name: timer.timeit(1).mean for name, timer in timers.items()} for _ in range(repeats + 1)]
-    return {name: [seconds[name] for seconds in rounds[1:]] for name in works}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats + 1):
+        for name, work in works.items():
+            start = timer()
+            work()
+            seconds[name].append(timer() - start)
+    return {name: times[1:] for name, times in seconds.items()}
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, base: str) -> float:

@@ -238,13 +238,10 @@ def test_networks_that_are_not_there_are_said(monkeypatch, tmp_path):
     assert math.isfinite(found["psnr"]) and found["lpips_net"] == "lpips-alex"
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "lpips", "perceptual", "fid", "kid", "psnr_moving", "spread"])
-def test_a_measure_without_its_truth_is_an_error(world, name):
-    with pytest.raises(ValueError, match=f"{name} needs .*reference="):
-        evaluate(world.frames, metrics=name)
-
-
 def test_a_measure_names_what_it_lacks(world):
+    for name in ("psnr", "ssim", "lpips", "perceptual", "fid", "kid", "psnr_moving", "spread"):
+        with pytest.raises(ValueError, match=f"{name} needs .*reference="):
+            evaluate(world.frames, metrics=name)
     with pytest.raises(ValueError, match="we_mid needs flow="):
         evaluate(world.frames, metrics=["high_frequency", "we_mid"])
     with pytest.raises(ValueError, match="direction needs ground= and facing="):
@@ -253,14 +250,11 @@ def test_a_measure_names_what_it_lacks(world):
         evaluate(world.frames, ground=world.ground, metrics="direction")
     with pytest.raises(ValueError, match="'psnr'"):
         evaluate(world.frames, metrics=["sharpness"])
-    with pytest.raises(ValueError, match="two sets of clips"):
-        evaluate(world.frames, metrics="fvd")
 
 
 @pytest.mark.parametrize(
     "argument, said",
     [
-        ({"frames": torch.rand(2, 3, 16, 16)}, "at least one frame between"),
         ({"frames": torch.rand(4, 1, 16, 16)}, "frames has shape"),
         ({"frames": torch.full((4, 3, 16, 16), math.nan)}, "frames contains NaN"),
         ({"frames": 255 * torch.rand(4, 3, 16, 16)}, "frames has values"),
@@ -271,7 +265,6 @@ def test_a_measure_names_what_it_lacks(world):
         ({"ground": torch.full((1, 3, 16, 16), 2.0)}, "ground has values"),
         ({"moving": torch.ones(4, 1, 16, 16)}, "torch.bool"),
         ({"moving": torch.ones(4, 16, 16, dtype=torch.bool)}, "one mask a frame"),
-        ({"facing": 0.5}, "1 for right, -1 for left"),
         ({"flow": "raft"}, "'tvl1'"),
         ({"flow": lambda i, j: torch.zeros(1, 2, 8, 8)}, r"flow\(0, 1\) gave \(1, 2, 8, 8\)"),
         ({"flow": lambda i, j: torch.full((1, 2, 16, 16), math.nan)}, "finite flow"),
