@@ -14,7 +14,7 @@ from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
 
 if TYPE_CHECKING:
-    from interp_lib.models.offload import Turns
+    from interp_lib.models.offload import CpuOffload
 
 VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
 
@@ -44,7 +44,7 @@ class ImageModel:
         self.settings, self.lock = dict(settings or {}), RLock()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.turns: Turns | None = None  # of the networks on the device, with offload=True
+        self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True
         widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
@@ -144,7 +144,7 @@ class ImageModel:
         return config.get("shift_factor", None) or 0.0, config.get("scaling_factor", None) or 1.0
 
 
-def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
+def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
     """The same U-Net with its initial, random weights, and everything else shared: the control of what was learnt."""
     check_model(model)
     seed = check_int("seed", seed, 0, 2**63 - 1)

@@ -72,9 +72,9 @@ def load_image_model(
         settings=read_settings(folder),
     )
     if offload:
-        from interp_lib.models.offload import Turns
+        from interp_lib.models.offload import CpuOffload
 
-        model.turns = Turns((model.unet, model.vae, model.text_encoder), device)
+        model.turns = CpuOffload((model.unet, model.vae, model.text_encoder), device)
     return model
 
 
