@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from interp_lib import load_image_model
-from interp_lib.train import card, data
-from interp_lib.train.autoencoder import encode_frames, train_autoencoder
-from interp_lib.train.denoiser import build_scheduler, train_denoiser
-from interp_lib.train.export import IMAGE, write_model
-from interp_lib.train.loop import Unfinished, fit, save
-from interp_lib.train.text import LENGTH, build_tokenizer, token_ids
+from experiments.train import card, data
+from experiments.train.autoencoder import encode_frames, train_autoencoder
+from experiments.train.denoiser import build_scheduler, train_denoiser
+from experiments.train.export import IMAGE, write_model
+from experiments.train.loop import Unfinished, fit, save
+from experiments.train.text import LENGTH, build_tokenizer, token_ids
 from interp_lib.world import sample_scene
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from interp_lib.models.video_model import clip_input, micro_conditioning
-from interp_lib.train.loop import fit
-from interp_lib.train.video_autoencoder import LATENT_CHANNELS
+from experiments.train.loop import fit
+from experiments.train.video_autoencoder import LATENT_CHANNELS
 
 WIDTH = 96
 MEAN_SPEED = 0.275 / 13  # sides a frame, of the training clips of 14 frames

@@ -1,4 +1,4 @@
-"""`python -m interp_lib.train`: render, train the autoencoder, encode, train the U-Net, write the diffusers folder,
+"""`python -m experiments.train`: render, train the autoencoder, encode, train the U-Net, write the diffusers folder,
 measure it; first the image model, then the video model, which starts from its autoencoder.
 
 Every stage resumes: finished ones are skipped, an interrupted one goes on from its last checkpoint. Without arguments
@@ -10,7 +10,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     from interp_lib.interrupt import expect_interrupt
 
-    expect_interrupt("interp_lib.train: interrupted; finished stages and states are kept, run it again to go on")
+    expect_interrupt("experiments.train: interrupted; finished stages and states are kept, run it again to go on")
 
 import argparse
 import sys
@@ -21,12 +21,12 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from interp_lib.cli_help import Parser
-from interp_lib.train.autoencoder import encode_frames, train_autoencoder
-from interp_lib.train.data import SIZE, Photographs, render_frames, world_hash
-from interp_lib.train.denoiser import build_scheduler, train_denoiser
-from interp_lib.train.export import IMAGE, write_model
-from interp_lib.train.loop import Unfinished, save
-from interp_lib.train.text import build_tokenizer
+from experiments.train.autoencoder import encode_frames, train_autoencoder
+from experiments.train.data import SIZE, Photographs, render_frames, world_hash
+from experiments.train.denoiser import build_scheduler, train_denoiser
+from experiments.train.export import IMAGE, write_model
+from experiments.train.loop import Unfinished, save
+from experiments.train.text import build_tokenizer
 
 RECIPES = {
     "cpu": {"scenes": 9984, "vae_steps": 2200, "vae_batch": 16, "unet_steps": 3600, "unet_batch": 12},
@@ -69,22 +69,22 @@ def _image(args: argparse.Namespace) -> None:
         _make_model(args, recipe, vae, frames, captions)
     if last >= 3:
         from interp_lib.models import load_image_model
-        from interp_lib.train.card import IMAGE_CARD, write_card
-        from interp_lib.train.quality import measure_flow, measure_rest
+        from experiments.train.card import IMAGE_CARD, write_card
+        from experiments.train.quality import measure_flow, measure_rest
 
         model = load_image_model(args.out / "image", device=args.device)
         write_card(args.out, IMAGE_CARD, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
 
 
 def _video(args: argparse.Namespace) -> None:
-    from interp_lib.train.video import make_video_model
+    from experiments.train.video import make_video_model
 
     recipe = _recipe(args, VIDEO_RECIPES)
     how = {"device": args.device, "minutes": args.minutes}
     make_video_model(args.work, args.out / "image", args.out / "video", recipe, **how)
     if args.stage == "card":
-        from interp_lib.train.card import VIDEO_CARD, write_card
-        from interp_lib.train.video_quality import measure_video
+        from experiments.train.card import VIDEO_CARD, write_card
+        from experiments.train.video_quality import measure_video
 
         write_card(args.out, VIDEO_CARD, measure_video(args.out / "video"), recipe=recipe, logs=args.work)
 
@@ -99,7 +99,7 @@ def make_parser() -> Parser:
         "--model image --stage vae --minutes 30": "half an hour of the autoencoder, to be gone on with",
         "--work build/trial --out build/trial --scenes 96 --vae-steps 20 --unet-steps 20 --model image": "a dry run",
     }
-    parser = Parser(prog="python -m interp_lib.train", description=__doc__, examples=examples)
+    parser = Parser(prog="python -m experiments.train", description=__doc__, examples=examples)
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="checkpoints, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models"), help="where the folders image, video are put")
     own = "cuda" if torch.cuda.is_available() else "cpu"

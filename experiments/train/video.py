@@ -11,13 +11,13 @@ from transformers import CLIPImageProcessor
 from interp_lib.inbetweening.backward import fit_backward_motion
 from interp_lib.models import load_image_model, load_video_model
 from interp_lib.models.load_video import REVERSE, UNROTATED
-from interp_lib.train.autoencoder import encode_frames
-from interp_lib.train.clips import facings, render_clips
-from interp_lib.train.data import world_hash
-from interp_lib.train.export import VIDEO, write_model
-from interp_lib.train.loop import save
-from interp_lib.train.video_autoencoder import train_video_autoencoder
-from interp_lib.train.video_denoiser import (
+from experiments.train.autoencoder import encode_frames
+from experiments.train.clips import facings, render_clips
+from experiments.train.data import world_hash
+from experiments.train.export import VIDEO, write_model
+from experiments.train.loop import save
+from experiments.train.video_autoencoder import train_video_autoencoder
+from experiments.train.video_denoiser import (
     SIGMA_MEAN,
     SIGMA_STD,
     TrainingClips,

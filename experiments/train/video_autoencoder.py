@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 
-from interp_lib.train.data import Photographs
-from interp_lib.train.loop import fit
+from experiments.train.data import Photographs
+from experiments.train.loop import fit
 
 LATENT_CHANNELS = 16
 

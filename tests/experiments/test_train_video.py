@@ -7,11 +7,11 @@ from transformers import CLIPImageProcessor
 
 from interp_lib import load_video_model
 from interp_lib.bench.motion import actor_track, net_displacement, world_ground
-from interp_lib.train.clips import LONG, facings
-from interp_lib.train.data import FIRST_SEED
-from interp_lib.train.export import VIDEO, write_model
-from interp_lib.train.video_autoencoder import build_video_autoencoder
-from interp_lib.train.video_denoiser import (
+from experiments.train.clips import LONG, facings
+from experiments.train.data import FIRST_SEED
+from experiments.train.export import VIDEO, write_model
+from experiments.train.video_autoencoder import build_video_autoencoder
+from experiments.train.video_denoiser import (
     TrainingClips,
     build_video_scheduler,
     build_video_unet,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from interp_lib import world
-from interp_lib.train.data import FIRST_SEED, world_hash
-from interp_lib.train.loop import save
+from experiments.train.data import FIRST_SEED, world_hash
+from experiments.train.loop import save
 from interp_lib.world.clips import calm_scene
 from interp_lib.world.scene import Scene
 

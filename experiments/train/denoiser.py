@@ -11,9 +11,9 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from interp_lib.train.autoencoder import LATENT_CHANNELS
-from interp_lib.train.loop import fit
-from interp_lib.train.text import WIDTH, build_text_encoder, token_ids
+from experiments.train.autoencoder import LATENT_CHANNELS
+from experiments.train.loop import fit
+from experiments.train.text import WIDTH, build_text_encoder, token_ids
 
 
 def build_unet() -> UNet2DConditionModel:
