@@ -1,4 +1,4 @@
-"""Train the embedded models: render, train the autoencoder, encode, train the U-Net, write the diffusers folder, measure.
+"""Train the embedded models: render, train autoencoder and U-Net, write the diffusers folder, measure.
 
 First the image model, then the video model. Every stage resumes exactly: finished ones are skipped, an interrupted one
 goes on from its last state. Without arguments everything is trained from scratch with the recipe of the device at hand.
@@ -97,7 +97,9 @@ def _image_latents(
 ) -> tuple[Tensor, list[str]]:
     """Encode frames, their mirror images and photographs, a tenth of the whole; kept until the autoencoder changes."""
     swapped = {"left": "right", "right": "left"}
-    mirrored = [" ".join(swapped.get(w.strip(","), w.strip(",")) + "," * w.endswith(",") for w in c.split()) for c in captions]
+    mirrored = [
+        " ".join(swapped.get(w.strip(","), w.strip(",")) + "," * w.endswith(",") for w in c.split()) for c in captions
+    ]
     count = len(frames) * 2 // 9
     captions = captions + mirrored + ["a photograph"] * count
     path = args.work / f"latents-{vae.config.scaling_factor}-{len(frames)}.pt"

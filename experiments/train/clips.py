@@ -1,4 +1,4 @@
-"""The training clips: one large object that moves the way it faces on a path of its own, or a ball that rolls either way."""
+"""The training clips: a large object that moves the way it faces on a path of its own, or a ball that rolls."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp_lib import world
 from experiments.train.data import FIRST_SEED, WORLD
 from experiments.train.loop import save
+from interp_lib import world
 from interp_lib.world.picture_book import sample_clip
 from interp_lib.world.scene import Scene
 

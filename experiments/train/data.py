@@ -17,7 +17,9 @@ from interp_lib.world.textures import PHOTOGRAPHS, photograph
 SIZE = 128
 FIRST_SEED = 1_000_000  # training seeds start here; everything below is held out
 CHUNK = 64  # scenes a file
-WORLD = 2  # edition of the world: raise it when a scene of the same seed looks different, and pictures are rendered anew
+WORLD = (
+    2  # edition of the world: raise it when a scene of the same seed looks different, and pictures are rendered anew
+)
 
 
 def render_frames(folder: Path, scenes: int) -> tuple[Tensor, list[str]]:

@@ -98,6 +98,4 @@ def train_denoiser(
             predicted = networks["unet"](noisy, times, context).sample
         return F.mse_loss(predicted.float(), noise)
 
-    return fit(
-        "unet", networks, loss, steps=steps, lr=8e-4, folder=folder, warmup=300, decay=0.9995, minutes=minutes
-    )
+    return fit("unet", networks, loss, steps=steps, lr=8e-4, folder=folder, warmup=300, decay=0.9995, minutes=minutes)

@@ -17,7 +17,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from interp_lib.files import whole as atomic_write
+from interp_lib.files import atomic_write
 
 LOG_EVERY = 50  # steps
 DECAY_SHARE = 0.2  # of the steps, over which the learning rate falls

@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 from transformers import CLIPImageProcessor
 
-from interp_lib.inbetweening.backward import fit_backward_motion
-from interp_lib.models import load_video_model
-from interp_lib.models.load_video import REVERSE, UNROTATED
 from experiments.train.autoencoder import build_video_autoencoder, encode_frames, train_autoencoder
 from experiments.train.clips import facings, render_clips
 from experiments.train.data import WORLD
@@ -21,9 +18,12 @@ from experiments.train.video_denoiser import (
     SIGMA_STD,
     TrainingClips,
     build_video_scheduler,
-    motion_bucket,
+    motion_bucket_id,
     train_video_denoiser,
 )
+from interp_lib.inbetweening.backward import fit_backward_motion
+from interp_lib.models import load_video_model
+from interp_lib.models.load_video import NO_ROTATION, REVERSE
 
 REVERSE_CLIPS = 512  # the last clips of 14 frames teach the backward motion
 FPS = 7
@@ -67,8 +67,8 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
     """Fit backward motion with and without rotation on clips of the training set; write both files beside the parts."""
     model = load_video_model(folder, device=device, dtype=torch.float32, reverse=None)
     chosen = pixels[-REVERSE_CLIPS:].float() / 255
-    buckets = motion_bucket(speed[-REVERSE_CLIPS:], torch.tensor(FPS)).tolist()
-    for name, rotate in ((REVERSE, True), (UNROTATED, False)):
+    buckets = motion_bucket_id(speed[-REVERSE_CLIPS:], torch.tensor(FPS)).tolist()
+    for name, rotate in ((REVERSE, True), (NO_ROTATION, False)):
         with torch.autocast(device, dtype=torch.bfloat16):
             motion = fit_backward_motion(
                 model,
@@ -78,7 +78,7 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
                 rotate=rotate,
                 batch=batch,
                 fps=FPS,
-                motion_bucket=buckets,
+                motion_bucket_id=buckets,
                 log_sigma=(SIGMA_MEAN, SIGMA_STD),
                 checkpoint=work / f"{Path(name).stem}.pt",
             )
@@ -86,7 +86,7 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
 
 
 def _latents(vae: torch.nn.Module, pixels: Tensor, work: Path, device: str, *, mirror: bool) -> Tensor:
-    """Encode to `[N,T,16,8,8]` half precision, kept under a name that changes with the world, the autoencoder and the clips."""
+    """Encode to `[N,T,16,8,8]` half precision; kept on disk until world, autoencoder or number of clips change."""
     count, length = pixels.shape[:2]
     name = f"video-latents-world-{WORLD}-{vae.config.scaling_factor}-{count}-{length}"
     path = work / f"{name}{'-mirrored' if mirror else ''}.pt"

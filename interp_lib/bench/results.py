@@ -1,6 +1,7 @@
 """Sweeps too long for a notebook: computed once, kept as small tables under data/results/, refused when stale.
 
-A study is a module of `interp_lib.bench.studies` with ITEMS, a list of dicts of JSON values, and
+A study is a module of `interp_lib.bench.studies` with VERSION, a number to raise when its digits change, ITEMS, a list
+of dicts of JSON values, and
 `measure(model, **item)`, which returns the rows of that item, a list of dicts of names and numbers.
 `python -m interp_lib.bench.results` (`make results`) renews the tables that are stale. Every item is written as soon
 as it is measured, so that an interrupted run goes on where it was.
@@ -23,10 +24,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp_lib.bench.fingerprint import LIBRARY, ROOT, code_hash, weights_hash
+from interp_lib.bench.fingerprint import LIBRARY, ROOT, weights_hash
 from interp_lib.bench.pool import workers as start_workers
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.models.folder import find_folder
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from interp_lib.models.video_model import VideoModel
 
 TABLES = ROOT / "data" / "results"
-FEW = 12  # items that are measured again before a table of other code is taken over
 Row = dict[str, Any]
 
 
@@ -55,9 +55,9 @@ class Results:
 
 
 def load_results(study: str, *, folder: Path = TABLES) -> Results:
-    """The table of a study, as it was computed by this code on these weights.
+    """The table of a study, as it was computed by this version of it on these weights.
 
-    Raises FileNotFoundError where there is none and ValueError for one that other code or other weights made; both
+    Raises FileNotFoundError where there is none and ValueError for one that another version or other weights made; both
     name the command that renews it.
     """
     path, renew = folder / f"{study}.json", f"run `python -m interp_lib.bench.results {study}` (or `make results`)"
@@ -81,36 +81,9 @@ def studies() -> list[str]:
     return sorted(path.stem for path in (LIBRARY / "bench" / "studies").glob("[!_]*.py"))
 
 
-def fingerprint(study: str) -> dict[str, str]:
-    """What a table depends on, as two hashes: its code (comments and docstrings apart) and its weights."""
-    return {"code": code_hash(f"interp_lib.bench.studies.{study}"), "weights": weights_hash(_kind(study))}
-
-
-def confirm(study: str, *, out: Path = TABLES, workers: int = 1) -> int:
-    """Take a table that other code made over as this code's, if this code gives its digits on `FEW` items spread over
-    the study; the number of items it was confirmed on is written into it. For changes that are to change no number.
-
-    Returns that number. Raises ValueError where the weights are others or a digit differs.
-    """
-    table, marks = json.loads((out / f"{study}.json").read_text(encoding="utf-8")), fingerprint(study)
-    if table["weights"] != marks["weights"]:
-        raise ValueError(f"the table of {study} was made with other weights: compute it anew.")
-    items = _module(study).ITEMS
-    chosen = sorted({round(k * (len(items) - 1) / (FEW - 1)) for k in range(FEW)})
-    old = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    with start_workers(max(1, workers), _prepare, "embedded", _kind(study)) as submit:
-        for k, job in zip(chosen, submit(_again, [(study, k) for k in chosen]), strict=True):
-            item, rows = _plain(items[k]), job.result()
-            known = [row for row in old if all(row.get(name) == value for name, value in item.items())]
-            if [{name: row.get(name) for name in table["columns"]} for row in rows] != known:
-                raise ValueError(f"{study} gives other numbers for {items[k]}: {rows} now, {known} in the table.")
-    table |= {"code": marks["code"], "confirmed": f"on {len(chosen)} of {len(items)} items"}
-    _write(out / f"{study}.json", table)
-    return len(chosen)
-
-
-def _again(study: str, index: int) -> list[Row]:
-    return recompute(study, _model, **_module(study).ITEMS[index])
+def fingerprint(study: str) -> dict[str, int | str]:
+    """Return what a table depends on: the version that its study declares, and the hash of the weights."""
+    return {"version": _module(study).VERSION, "weights": weights_hash(_kind(study))}
 
 
 def _module(study: str) -> Any:
@@ -159,7 +132,7 @@ def _write(path: Path, table: dict[str, Any]) -> Path:
     lines = ",\n".join("  " + json.dumps(row) for row in table["rows"])
     head = json.dumps({name: value for name, value in table.items() if name != "rows"}, indent=1)[:-2]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
     return path
 
@@ -176,7 +149,7 @@ def _prepare(source: str, kind: str) -> None:
 
 def _measure(study: str, index: int, done: Path) -> None:
     rows = recompute(study, _model, **_module(study).ITEMS[index])
-    with whole(done / f"{index}.json") as temporary:
+    with atomic_write(done / f"{index}.json") as temporary:
         temporary.write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -190,9 +163,6 @@ def make_parser() -> Parser:
     parser.add_argument("studies", nargs="*", help=f"which (default: every stale one of {', '.join(studies())})")
     parser.add_argument("--model", default="embedded", help="tables of another model go to build/results")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
-    parser.add_argument(
-        "--confirm", action="store_true", help=f"after a change that is to change no number: {FEW} items"
-    )
     return parser
 
 
@@ -209,13 +179,6 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
         except (FileNotFoundError, ValueError):
             pass
-        if embedded and asked.confirm:
-            try:
-                print(f"{study}: the same numbers on {confirm(study, workers=asked.workers)} items")
-            except (ValueError, OSError) as error:
-                print(error, file=sys.stderr)
-                return 2
-            continue
         try:
             out = TABLES if embedded else Path("build/results")
             print(f"{study}: {compute(study, asked.model, out=out, workers=asked.workers)}")

@@ -15,22 +15,17 @@ from typing import Any
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets import list_cases
 from interp_lib.bench.evaluate import check_metrics
-from interp_lib.bench.fingerprint import code_hash, weights_hash
+from interp_lib.bench.fingerprint import weights_hash
 from interp_lib.bench.marks import case_marks, file_mark
 from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
-from interp_lib.files import sweep, whole
+from interp_lib.files import atomic_write, remove_stale_temporaries
 from interp_lib.models.folder import find_folder, pick_device
 from interp_lib.types import Pair
 
-# code that every result depends on, and what loads a model of each kind
-LOADERS = {"image": "interp_lib.models.load", "video": "interp_lib.models.load_video"}
-MEASURING = (
-    "interp_lib.bench.evaluate",
-    *(f"interp_lib.bench.datasets.{file}" for file in ("world", "clips", "folders")),
-)
+VERSION = 1  # raised when a change of the code changes a digit of the results: those on disk are then made again
 FIRST = ("method", "case", "seed", "status", "reason")  # columns of the table, before the measures
 
 
@@ -58,11 +53,13 @@ def benchmark(
     methods: names of `interp_lib.bench.methods.METHODS`, or external:FOLDER. pairs: names of cases or of data sets
     ("world-bench:50", "calm-bench", "clip-bench", "pairs:FOLDER"; see `interp_lib.bench.datasets`), or pairs you have
     loaded. frames: between the ends. size: in px, None is the data set's own. settings: options for all methods that
-    take them, such as {"steps": 20, "until": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
-    item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that asks
-    for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU.
+    take them, such as {"steps": 20, "inversion_steps": 14}. metrics: as in `evaluate`. save_frames: keep the frames of
+    every item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that
+    asks for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a
+    GPU.
     An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
-    settings, weights and code. An item that is there is not made again, whoever made it; a failed one keeps its reason
+    settings, weights and VERSION. An item that is there is not made again, whoever made it; a failed one keeps its
+    reason
     and is only tried again with `retry`, as is one whose network was not to be had ("n/a: weights"). The number and
     kind of workers change no digit of the table.
     Returns the table. Raises ValueError, before any work, for a name or a number that does not fit.
@@ -125,9 +122,8 @@ def plan(
                 f"{len(pair.frames) - 2}, or set its .frames to None."
             )
     how = Settings(frames, size, {"image": model, "video": video_model}, device, shared, metrics, save_frames)
-    code = {name: code_hash(name) for name in {*MEASURING, *LOADERS.values(), *(m.module for m in chosen)}}
     marked = list(zip(cases, case_marks(cases), strict=True))
-    return [_item(method, *case, seed, how, code) for method in chosen for case in marked for seed in numbers], how
+    return [_item(method, *case, seed, how) for method in chosen for case in marked for seed in numbers], how
 
 
 def _check_machine(items: list[Item], how: Settings) -> None:
@@ -138,8 +134,8 @@ def _check_machine(items: list[Item], how: Settings) -> None:
 
 
 def _scratch(folder: Path, how: Settings) -> Path:
-    """For what items share: another folder for other weights and other code of the fit."""
-    made_by = [weights_hash("image", how.models["image"]), code_hash("interp_lib.dreammover.lora")]
+    """For what items share: another folder for other weights and another version."""
+    made_by = [weights_hash("image", how.models["image"]), str(VERSION)]
     return folder.resolve() / "scratch" / hashlib.sha256("".join(made_by).encode()).hexdigest()[:16]
 
 
@@ -159,14 +155,12 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return list(range(check_int("seeds", seeds, 1)))
 
 
-def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Settings, code: dict[str, str]) -> Item:
+def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Settings) -> Item:
     """What to make, and the name of its result, which depends on everything that the result depends on."""
     taken = {name: value for name, value in how.shared.items() if name in method.takes()} | method.options
-    used = [method.module, *MEASURING, *([LOADERS[method.kind]] if method.kind else [])]
     weights = weights_hash(method.kind, how.models[method.kind]) if method.kind else ""
     brought = [file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name, taken)]
-    parts = [method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
-    parts += [code[name] for name in used]
+    parts = [VERSION, method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Item(method.name, case, seed, digest)
 
@@ -184,7 +178,7 @@ class _Store:
     def __post_init__(self) -> None:
         for name in ("items", "frames"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-            sweep(self.folder / name)
+            remove_stale_temporaries(self.folder / name)
 
     def path(self, digest: str) -> Path:
         return self.folder / "items" / f"{digest}.json"
@@ -201,9 +195,9 @@ class _Store:
 
     def keep(self, digest: str, row: dict[str, Any], strip: bytes | None) -> None:
         if strip is not None:  # first, so that an item that is there has its frames
-            with whole(self.folder / "frames" / f"{digest}.png") as temporary:
+            with atomic_write(self.folder / "frames" / f"{digest}.png") as temporary:
                 temporary.write_bytes(strip)
-        with whole(self.path(digest)) as temporary:
+        with atomic_write(self.path(digest)) as temporary:
             temporary.write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
@@ -218,8 +212,8 @@ def _write_table(folder: Path, rows: list[dict[str, Any]], how: Settings) -> Res
         writer = csv.DictWriter(text, chosen, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        with whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8")
-    with whole(folder / "settings.json") as temporary:
+    with atomic_write(folder / "settings.json") as temporary:
         temporary.write_text(json.dumps(how.about(), indent=1, default=str) + "\n", encoding="utf-8")
     return Results(f"{len(rows)} items, {how.frames} frames between", rows)

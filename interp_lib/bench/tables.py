@@ -14,7 +14,6 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from interp_lib.bench.methods import METHODS, find_method
@@ -25,7 +24,7 @@ from interp_lib.bench.runner import benchmark, plan
 from interp_lib.bench.summary import as_text, summarise
 from interp_lib.bench.work import Item, Settings
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 PUBLISHED = RESULTS / "bench"
 CONTROLS = ["truth", "shuffled"]
@@ -55,7 +54,7 @@ PARTS = ["truth", "DreamMover", *(name for name in METHODS if name.startswith("D
 VIDEO = [*CONTROLS, *SIMPLE[1:], "dual", "no-rotation", "no-finetune", "trf", "vibid", "forward"]
 SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
 WAY = ("psnr", "psnr_moving", "ssim", "direction", "back_and_forth", "spread")
-FUSED_AT = {"until": 14}  # at the paper's 30 of 50 the embedded model's frames fall apart, see notebook 00
+FUSED_AT = {"inversion_steps": 14}  # at the paper's 30 of 50 the embedded model's frames fall apart, see notebook 00
 STEPS = {"steps": 6, "recurrence": 1}
 # all windows of clip-bench by name, so that the table can be read where the clips are not installed
 CLIPS = [f"clip:bunny:{k}" for k in (0, 28, 55, 83)] + [f"clip:carphone:{k}" for k in (0, 36, 71)]
@@ -70,7 +69,7 @@ TABLES = {
 
 
 def load_table(name: str, *, folder: Path = PUBLISHED) -> Results:
-    """A table as it lies in the repository, if it is what this code makes of these weights.
+    """A table as it lies in the repository, if this version made it with these weights.
 
     Raises ValueError for an unknown table, and for one of which a row is missing because a method, a measure, a data
     set or the weights have changed since; it names the command that renews it.
@@ -83,7 +82,7 @@ def load_table(name: str, *, folder: Path = PUBLISHED) -> Results:
     known = json.loads(path.read_text(encoding="utf-8"))["rows"]
     items, _ = TABLES[name].plan()
     if stale := sorted({item.method for item in items if item.digest not in known}):
-        raise ValueError(f"the table {name} was made by other code or weights ({', '.join(stale)}): {renew}.")
+        raise ValueError(f"the table {name} was made by another version or weights ({', '.join(stale)}): {renew}.")
     rows = [known[item.digest] for item in items]
     whole_rows = [{name: math.inf if value == "infinite" else value for name, value in row.items()} for row in rows]
     return Results(TABLES[name].about, whole_rows)
@@ -106,36 +105,11 @@ def publish(name: str, made: Results, distances: dict[str, Any], *, folder: Path
     return folder / f"{name}.json"
 
 
-def confirm(name: str, *, folder: Path = PUBLISHED, workers: int | None = None) -> int:
-    """Take a table that other code made over as this code's, if this code gives its digits for the first and the last
-    case of every method; how many were made again is written into it. For changes that are to change no number.
-
-    Returns how many. Raises ValueError where a digit differs.
-    """
-    table, path = TABLES[name], folder / f"{name}.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    old = {(row["method"], row["case"], row["seed"]): row for row in content["rows"].values()}
-    items, _ = table.plan()
-    ends = list(dict.fromkeys(item.name for item in (items[0], items[-1])))
-    how = {"frames": table.frames, "size": table.size, "settings": table.settings, "workers": workers}
-    with TemporaryDirectory() as out:
-        again = benchmark(table.methods, ends, out, save_frames=False, progress=False, **how).rows
-    for row in map(_plain, again):
-        known = old[row["method"], row["case"], row["seed"]]
-        if differing := [x for x in row if x != "file" and row[x] is not None and row[x] != known.get(x)]:
-            x = differing[0]
-            raise ValueError(f"{name}: {x} of {row['method']} on {row['case']} is {row[x]}, not {known.get(x)}.")
-    rows = {item.digest: old[item.method, item.name, item.seed] | {"file": item.digest} for item in items}
-    content["settings"] |= {"confirmed": f"on {len(again)} of {len(items)} items"}
-    _write(path, {name: value for name, value in content.items() if name != "rows"}, rows)
-    return len(again)
-
-
 def _write(path: Path, about: dict[str, Any], rows: dict[str, Row]) -> None:
     """A line a row."""
     lines = ",\n".join(f'  "{digest}": {json.dumps(row)}' for digest, row in rows.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f'{json.dumps(about)[:-1]},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
 
 
@@ -158,10 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no table {unknown[0]!r}: there are {', '.join(TABLES)}")
     try:
         for name in asked.tables or TABLES:
-            if asked.confirm:
-                print(f"{name}: the same numbers for {confirm(name, workers=asked.workers)} items")
-            else:
-                _make(name, asked)
+            _make(name, asked)
     except (ValueError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -190,7 +161,6 @@ def make_parser() -> Parser:
     examples = {
         "interpolation --workers 1": "one table, as the repository has it",
         "interpolation --cases pairs:FOLDER --methods DreamMover cross-dissolve": "your own pairs, two methods",
-        "--confirm": "after a change that is to change no number",
     }
     parser = Parser(prog="python -m interp_lib.bench.tables", description=__doc__, examples=examples)
     parser.add_argument("tables", nargs="*", help=f"which (default: all of {', '.join(TABLES)})")
@@ -202,7 +172,6 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
     parser.add_argument("--size", type=int, help="pixels a side (default: the data set's own)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
-    parser.add_argument("--confirm", action="store_true", help="after a change that is to change no number: few items")
     parser.add_argument("--retry", action="store_true", help="try again what failed or lacked weights")
     parser.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster instead")
     return parser

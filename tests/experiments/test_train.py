@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from interp_lib import load_image_model
 from experiments.train import card, data
 from experiments.train.autoencoder import (
     build_autoencoder,
@@ -22,6 +21,7 @@ from experiments.train.denoiser import build_scheduler, train_denoiser
 from experiments.train.export import IMAGE, write_model
 from experiments.train.loop import Unfinished, fit, save
 from experiments.train.text import LENGTH, build_tokenizer, token_ids
+from interp_lib import load_image_model
 from interp_lib.world.picture_book import sample_pair
 
 
@@ -148,8 +148,9 @@ class Identity(nn.Module):
     """An autoencoder whose latents are the picture itself: it commutes with every warp."""
 
     def encode(self, x):
-        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
         from types import SimpleNamespace
+
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(torch.cat([x, torch.full_like(x, -20.0)], 1)))
 
@@ -173,7 +174,7 @@ def test_latents_that_move_with_the_picture_have_no_equivariance_loss_and_others
     def loss(vae):
         return float(equivariance_loss(vae, images, torch.Generator().manual_seed(1)))
 
-    assert loss(Identity()) < 0.02 < 5 * loss(Identity()) < loss(Reversed())
+    assert 20 * loss(Identity()) < loss(Reversed())
 
 
 def test_a_warp_is_the_same_in_latents_and_pixels():

@@ -5,12 +5,10 @@ import torch
 from torch import nn
 from transformers import CLIPImageProcessor
 
-from interp_lib import load_video_model
-from interp_lib.bench.motion import actor_track, net_displacement, world_ground
+from experiments.train.autoencoder import build_video_autoencoder
 from experiments.train.clips import LONG, facings
 from experiments.train.data import FIRST_SEED
 from experiments.train.export import VIDEO, write_model
-from experiments.train.autoencoder import build_video_autoencoder
 from experiments.train.video_denoiser import (
     TrainingClips,
     build_video_scheduler,
@@ -18,6 +16,8 @@ from experiments.train.video_denoiser import (
     facing_loss,
     train_video_denoiser,
 )
+from interp_lib import load_video_model
+from interp_lib.bench.motion import actor_track, net_displacement, world_ground
 from interp_lib.world.picture_book import sample_clip
 from interp_lib.world.truth import Clip
 

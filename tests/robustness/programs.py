@@ -12,14 +12,14 @@ import nbformat
 import torch
 from PIL import Image
 
+from experiments.train import __main__ as training
+from experiments.train import loop
 from interp_lib import fit_backward_motion, fit_lora, load_image_model, load_video_model, save_figure, save_video
 from interp_lib.bench import results
 from interp_lib.bench.runner import benchmark
 from interp_lib.bench.studies import frequency
 from interp_lib.images import open_image
 from interp_lib.inbetweening.backward import BackwardMotion
-from interp_lib.train import __main__ as training
-from interp_lib.train import loop
 
 ROOT = Path(__file__).resolve().parents[2]
 SD = ROOT / "tests" / "conformance" / "dreammover"
@@ -119,7 +119,7 @@ def networks_by_two() -> None:
 
 
 def networks(workers: int = 1) -> None:
-    how = {"model": str(SD / "tiny_sd"), "settings": {"steps": 6, "until": 2}, "size": 32, "frames": 3}
+    how = {"model": str(SD / "tiny_sd"), "settings": {"steps": 6, "inversion_steps": 2}, "size": 32, "frames": 3}
     benchmark(["latent slerp", "direct fusion"], "world-bench:3", "out", workers=workers, progress=False, **how)
 
 

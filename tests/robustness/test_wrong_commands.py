@@ -2,11 +2,11 @@
 
 import pytest
 
+from experiments.train import __main__ as train
 from interp_lib.bench import __main__ as speed
 from interp_lib.bench import results, tables
 from interp_lib.cli import main
 from interp_lib.show import fresh, run
-from interp_lib.train import __main__ as train
 from tests.robustness.ground import SD, SVD
 from tests.robustness.harness import Refused, Row, refuse, shell
 
@@ -51,12 +51,19 @@ ROWS = [
     command("unknown", r"'morph' .*interpolate.*\(--help shows", "morph"),
     interpolating("frames", "--frames: 'many' is not a whole number of at least 1", "--frames", "many"),
     interpolating("no frames", "--frames: '0' is not a whole number of at least 1", "--frames", "0"),
-    interpolating("a digit that is none", "--chunk: .*'²'", "--chunk", "²"),
+    interpolating("a digit that is none", "--batch-size: .*'²'", "--batch-size", "²"),
     interpolating("fps", "--fps: 'nan' is not a frame rate between", "--fps", "nan"),
     interpolating("size", "--size: '64x' is not N or WIDTHxHEIGHT", "--size", "64x"),
     interpolating("seed", "--seed: '-1' is not a whole number of at least 0", "--seed", "-1"),
     interpolating("unknown option", r"unrecognized arguments: --blur \(--help", "--blur"),
-    interpolating("until", "--until 9 is more than --steps 5: invert at most", "--steps", "5", "--until", "9"),
+    interpolating(
+        "inversion_steps",
+        "--inversion-steps 9 is more than --steps 5: invert at most",
+        "--steps",
+        "5",
+        "--inversion-steps",
+        "9",
+    ),
     interpolating("device", "device='gpu' cannot be used here: give 'auto'", "--device", "gpu"),
     interpolating("a missing image", "none.png does not exist: give", images=("{files}/a.png", "none.png")),
     interpolating(
@@ -69,7 +76,7 @@ ROWS = [
     interpolating("a prompt too long", "has .* tokens: at most .*, so shorten it", "--prompt", "word " * 90),
     between("method", "--method: invalid choice: 'rife' .*dual", "--method", "rife"),
     between("deltas", "none.safetensors do not exist: give a file", "--reverse", "none.safetensors"),
-    between("motion", "motion_bucket=nan is out of range: give", "--motion-bucket", "nan"),
+    between("motion", "motion_bucket_id=nan is out of range: give", "--motion-bucket-id", "nan"),
     fitting("a text for a video", "text.mp4 cannot be decoded as a video: convert it"),
     fitting("no folder of clips", "none is no folder: give one", clips="none"),
     fitting(

@@ -17,6 +17,7 @@ from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 
+VERSION = 1
 MODEL = "video"
 FEW = 50
 WAYS = {
@@ -33,6 +34,6 @@ ITEMS = [{"seed": s, "way": way} for s in range(200) for way in WAYS if way == "
 def measure(model: VideoModel, *, seed: int, way: str) -> list[dict]:
     clip, bucket = held_out(seed)
     ends = clip.frames[:1], clip.frames[-1:]
-    how = HOW | {"recurrence": 0, "fuse": 0.0, "motion_bucket": bucket, "seed": seed}
+    how = HOW | {"recurrence": 0, "fuse": 0.0, "motion_bucket_id": bucket, "seed": seed}
     frames = inbetween(model, *ends, **how, **WAYS[way]).frames
     return [measured(frames, clip, given=-1) | {"first": float(psnr(frames[:1], ends[0]))}]
