@@ -23,7 +23,7 @@ TINY = ROOT / "tests" / "conformance" / "dreammover" / "tiny_sd"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 READ = [ROOT / "README.md", *PAGES]
 COMMANDS = ["interp_lib.cli", "interp_lib.bench.tables", "interp_lib.bench.results", "interp_lib.bench.forecast"]
-COMMANDS += ["interp_lib.show.run", "interp_lib.show.fresh", "interp_lib.show.reference", "interp_lib.train.__main__"]
+COMMANDS += ["interp_lib.show.run", "interp_lib.show.fresh", "interp_lib.show.reference", "experiments.train.__main__"]
 
 
 def blocks(path, *languages):

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import Size, moving_frames, round_down
-from interp_lib.bench.motion import empty_scene
+from interp_lib.bench.motion import world_ground
 from interp_lib.checks import check_int
-from interp_lib.types import Pair
 from interp_lib.world.clips import calm_scene
 from interp_lib.world.scene import Scene, sample_scene
-from interp_lib.world.truth import LEAST, Clip, true_flow
+from interp_lib.world.truth import LEAST, pair_of, true_flow
 
 SCENES = {"world": sample_scene, "world-easy": partial(sample_scene, hard=False), "calm": calm_scene}  # by seed
 SIZES = {"world": 128, "world-easy": 128, "calm": 64}  # px, the natural sizes of the embedded image and video model
@@ -54,35 +53,22 @@ def load(name: str, *, frames: int, size: Size) -> Case:
     if name.partition(":")[0] not in SCENES or list_names(name) != [name]:
         raise ValueError(f"{name!r} is no case: cases are world:SEED, world-easy:SEED and calm:SEED.")
     kind, _, seed = name.partition(":")
-    sides, notes = round_down(SIZES[kind] if size is None else size, least=LEAST)
-    clip = Clip(SCENES[kind](int(seed)), frames=frames + 2, size=sides)
-    # A partial rather than a closure, so that a case can be sent to another process
-    flow = partial(_flow, clip.scene, clip.times.tolist(), sides)
-    (flow01, visible01), (flow10, visible10) = flow(0, frames + 1), flow(frames + 1, 0)
-    objects = torch.cat([clip.parts(t) >= 0 for t in (range(frames + 2) if kind == "calm" else (0, frames + 1))])
-    pair = Pair(
-        name=name,
-        image0=clip.frames[:1],
-        image1=clip.frames[-1:],
-        frames=clip.frames,
-        flow01=flow01,
-        flow10=flow10,
-        visible01=visible01,
-        visible10=visible10,
-        actor0=objects[:1],
-        actor1=objects[-1:],
-        caption=clip.caption,
-        notes=[f"{name}: {note}" for note in notes],
-    )
-    counted = pair.actor0 & visible01
+    size, notes = round_down(SIZES[kind] if size is None else size, least=LEAST)
+    scene, times = SCENES[kind](int(seed)), torch.linspace(0, 1, frames + 2).tolist()
+    pair = pair_of(scene, name, size=size, between=frames)
+    pair.notes = [f"{name}: {note}" for note in notes]
+    counted = pair.actor0 & pair.visible01
     if not counted.any():
         raise ValueError(f"{name} shows no object pixel in both images: take another seed, as world-bench does.")
-    lengths = flow01.square().sum(1, keepdim=True).sqrt()[counted]
-    displacement = float(lengths.median()) / max(sides)
-    case = Case(pair, flow=flow, tags={"displacement": displacement, "grade": grade(displacement)})
+    lengths = pair.flow01.square().sum(1, keepdim=True).sqrt()[counted]
+    displacement = float(lengths.median()) / max(size)
+    # A partial rather than a closure, so that a case can be sent to another process
+    case = Case(pair, flow=partial(_flow, scene, times, size))
+    case.tags = {"displacement": displacement, "grade": grade(displacement)}
     if kind == "calm":  # the background stands still, so what moves is the object, here or in a keyframe
+        objects = torch.cat([true_flow(scene, t, t, size=size)[2] >= 0 for t in times])
         case.moving = objects | objects[:1] | objects[-1:]
-        case.ground, case.facing = empty_scene(clip), float(clip.facing)
+        case.ground, case.facing = world_ground(scene, size), float(scene.actors[0, 0, 2])
     else:
         case.moving = moving_frames(pair)
     return case
