@@ -13,6 +13,7 @@ from interp_lib.dreammover.suitability import suitability
 from interp_lib.models.image_model import ImageModel
 
 VERSION = 1
+MODEL = "image"
 SIZE, FRAMES = 128, 3  # those of the benchmark's tables
 WINDOWS = {"bunny": (0, 28, 55, 83), "carphone": (0, 36, 71), "bikes": (82, 137, 190)}
 GROUPS = {
