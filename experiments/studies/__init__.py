@@ -39,7 +39,7 @@ def compute(
     depends_on = {"version": module.VERSION, "weights": {module.MODEL: weights_hash(module.MODEL, source)}}
     items = {content_hash(item): (study, source, item) for item in module.ITEMS}
     folder = work / f"{study}-{content_hash(depends_on)}"
-    rows = sum(sweep(_measure, items, folder, workers=workers), [])
+    rows = sum(sweep(_measure, items, folder, workers=workers, label=study), [])
     about = " ".join((module.__doc__ or "").split())
     return write_results(out / f"{study}.json", {"about": about, "model": source, **depends_on}, rows)
 

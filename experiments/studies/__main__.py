@@ -13,7 +13,9 @@ from interp_lib.bench.tables import RESULTS
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m experiments.studies", description=__doc__)
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"default: each that is stale of {', '.join(STUDIES)}")
+    parser.add_argument(
+        "studies", nargs="*", metavar="STUDY", help=f"default: each that is stale of {', '.join(STUDIES)}"
+    )
     parser.add_argument("--model", default="embedded", help="tables of another model are written to build/results")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     options = parser.parse_args(arguments)

@@ -84,12 +84,18 @@ def benchmark(
     set. Seconds and device of each item are in `out`/cost.csv.
     Raises ValueError or FileNotFoundError, before any work, for a name or a number that does not fit.
     """
-    chosen = [find_method(name) for name in ([methods] if isinstance(methods, str) else methods)]
+    several = isinstance(methods, Iterable) and not isinstance(methods, str)
+    chosen = [find_method(name) for name in (methods if several else [methods])]
     cases, seed_list = _list_cases(pairs), _list_seeds(seeds)
     if not chosen or not cases:
         raise ValueError("there is nothing to do: name one method and one pair at least.")
-    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out) or Path(out).is_file():
-        raise ValueError(f"out={str(out)!r} is no folder: name one for the results.")
+    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
+        raise ValueError(f"out={out!r} is no folder: name one for the results.")
+    if Path(out).is_file():
+        raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
+    for name, source in (("model", model), ("video_model", video_model)):
+        if not isinstance(source, (str, os.PathLike)):
+            raise ValueError(f"{name}={source!r}: give 'embedded', a diffusers folder, or a hub name.")
     models = {"image": os.fspath(model), "video": os.fspath(video_model)}
     folder = Path(out).resolve()
     run = Settings(
@@ -120,7 +126,8 @@ def benchmark(
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     if retry:
         _remove_failed(folder / "items", items)
-    rows = sweep(_measure, items, folder / "items", workers=workers, ray=ray, device=device, progress=progress)
+    cluster = {"ray": ray, "device": device}
+    rows = sweep(_measure, items, folder / "items", workers=workers, label="benchmark", progress=progress, **cluster)
     table = pd.DataFrame(rows)
     _write_tables(table, folder)
     return table
@@ -182,7 +189,9 @@ def _check_options(settings: dict[str, Any] | None, methods: list[Method]) -> di
     if unknown := sorted(set(options) - known):
         raise ValueError(f"settings has {unknown[0]!r}, which none of these methods takes: they take {sorted(known)}.")
     if not all(isinstance(value, (str, int, float, bool, type(None))) for value in options.values()):
-        raise ValueError(f"settings={options!r}: give numbers, texts and switches only, by which a result can be known.")
+        raise ValueError(
+            f"settings={options!r}: give numbers, texts and switches only, by which a result can be known."
+        )
     return options
 
 

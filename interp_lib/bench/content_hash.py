@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def weights_hash(kind: str, source: str = "embedded") -> str:
     """
     if source == "embedded":
         return content_hash(MODELS / kind, PHOTOGRAPHS)
-    return content_hash(Path(source)) if Path(source).is_dir() else source
+    return content_hash(Path(source)) if os.path.isdir(source) else source
 
 
 def case_hashes(cases: Sequence[str | Pair | Case]) -> list[str]:

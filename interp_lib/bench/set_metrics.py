@@ -36,7 +36,9 @@ def set_distances(
     rows = table[table["status"] == "ok"].to_dict("records")
     true = {(row["case"], row["seed"]): row for row in rows if row["method"] == truth}
     if not true:
-        raise ValueError(f"the table has no successful row of the method {truth!r}: run it too, or name another truth=.")
+        raise ValueError(
+            f"the table has no successful row of the method {truth!r}: run it too, or name another truth=."
+        )
     distances: dict[str, dict[str, Any]] = {}
     true_features: dict[Any, Tensor] = {}  # computed once for methods with the same cases
     for method in dict.fromkeys(row["method"] for row in rows):

@@ -31,6 +31,7 @@ def sweep(
     workers: int | None = None,
     ray: str | None = None,
     device: str = "auto",
+    label: str = "sweep",
     progress: bool = True,
 ) -> list[Any]:
     """Call measure(*arguments) for each item that has no file in `folder` yet; return the results of all, in order.
@@ -39,7 +40,8 @@ def sweep(
     process that computed it, so that an interrupted run keeps what is finished and a second call goes on from it.
     workers: processes of one thread each; None or 1 measures in this process, also in one thread, because sums depend
     on the number of threads: the number of workers changes no digit. ray: the address of a Ray cluster, "auto" or
-    "local", whose machines share `folder`; one worker per GPU unless `device` is "cpu", or per core without a GPU.
+    "local", whose machines share `folder`; one worker per GPU unless `device` is "cpu", or per core without a
+    GPU. label: of the progress bar.
     Raises RuntimeError when a worker dies, ValueError when Ray is not installed, and what `measure` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ def sweep(
     if ray is not None and jobs:
         _run_on_ray(jobs, ray, device)
     elif jobs:
-        bar = {"total": len(jobs), "desc": folder.name, "disable": not progress}
+        bar = {"total": len(jobs), "desc": label, "disable": not progress}
         try:
             parallel = joblib.Parallel(min(workers or 1, len(jobs)), return_as="generator_unordered", batch_size=1)
             for _ in tqdm(parallel(jobs), **bar):

@@ -25,7 +25,8 @@ NEAR_ONE = {"high_frequency", "high_frequency_side", "spread"}  # ratios to the 
 def load_results(study: str, *, folder: Path = RESULTS) -> pd.DataFrame:
     """Read the table of a study: one row per measurement, with the item's values and what was measured on it.
 
-    `.attrs` of the table has what stands beside the rows: "about", "version", "weights", ... A value that does not exist is NaN.
+    `.attrs` of the table has what stands beside the rows: "about", "version", "weights". A value that does not exist is
+    NaN.
     Raises FileNotFoundError where there is no such table and ValueError for one that was made with other weights; both
     name the command that renews it.
     """
@@ -71,6 +72,9 @@ def _read(name: str, folder: Path, command: str, target: str) -> dict[str, Any]:
 
 def _as_frame(content: dict[str, Any]) -> pd.DataFrame:
     table = pd.DataFrame(content["rows"], columns=content["columns"])
+    for name, *values in zip(content["columns"], *content["rows"], strict=True):
+        if {type(value) for value in values} == {int, type(None)}:
+            table[name] = pd.array(values, dtype="Int64")  # whole numbers stay whole where some rows have none
     table.attrs = {name: value for name, value in content.items() if name not in ("rows", "columns", "distances")}
     return table
 
