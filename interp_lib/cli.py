@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        return _fail("the device ran out of memory: try --chunk 1 or a smaller --size.")
+        return _fail("the device ran out of memory: try --batch-size 1 or a smaller --size.")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -51,7 +51,7 @@ def make_parser() -> Parser:
         prog="python -m interp_lib",
         description="Frames between two images, by a diffusion model. Each command has a --help of its own.",
         examples={
-            "interpolate motorcycle -o out.gif --until 14": "a bundled pair, the embedded model",
+            "interpolate motorcycle -o out.gif --inversion-steps 14": "a bundled pair, the embedded model",
             "inbetween first.png last.png -o out.mp4": "the video model",
         },
     )
@@ -62,9 +62,9 @@ def make_parser() -> Parser:
         help="make the frames between two images",
         description="Make the frames between two images (DreamMover) and save them, with both images, as a video.",
         examples={
-            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --until 14": "your own images; 14 suits the embedded model",
+            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --inversion-steps 14": "your images; 14 suits the embedded model",
             "motorcycle -o out.gif --size 96x64 --no-lora": "a quick try",
-            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --chunk 4": "a folder, real weights",
+            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4": "real weights",
         },
     )
     command.set_defaults(run=_run_interpolate)
@@ -102,13 +102,17 @@ def _add_image_model(group: argparse._ArgumentGroup) -> None:
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
     _add_image_model(group)
     group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="same seed, same frames")
-    group.add_argument("--chunk", type=_count(1), metavar="N", help="frames computed at once; fewer take less memory")
+    group.add_argument(
+        "--batch-size", type=_count(1), metavar="N", help="frames computed at once; fewer take less memory"
+    )
 
 
 def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", choices=("paper", "released"), default="paper", help="settings of paper or code")
     group.add_argument("--steps", type=_count(2), default=50, metavar="N", help="steps of the full noise schedule")
-    group.add_argument("--until", type=_count(1), default=30, metavar="N", help="steps of it that are inverted")
+    group.add_argument(
+        "--inversion-steps", type=_count(1), default=30, metavar="N", help="steps of it that are inverted"
+    )
     group.add_argument(
         "--flow", choices=("diffusion", "classical", "zero"), default="diffusion", help="what moves the latents"
     )
@@ -158,8 +162,11 @@ def _check_output(path: Path) -> None:
 
 def _run_interpolate(args: argparse.Namespace) -> int:
     _check_output(args.output)
-    if args.until > args.steps:
-        raise ValueError(f"--until {args.until} is more than --steps {args.steps}: invert at most the whole schedule.")
+    if args.inversion_steps > args.steps:
+        raise ValueError(
+            f"--inversion-steps {args.inversion_steps} is more than --steps {args.steps}: "
+            "invert at most the whole schedule."
+        )
     pair = cli_pairs.read_pair(args)
 
     # The images are known to be good: now the slow part.
@@ -181,8 +188,8 @@ def _run_interpolate(args: argparse.Namespace) -> int:
         lora=not args.no_lora,
         flow=args.flow,
         steps=args.steps,
-        until=args.until,
-        chunk=args.chunk,
+        inversion_steps=args.inversion_steps,
+        batch_size=args.batch_size,
         seed=args.seed,
         endpoints=args.endpoints,
         prompt=args.prompt,

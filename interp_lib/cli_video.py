@@ -10,7 +10,7 @@ from typing import Any
 
 from interp_lib.cli_help import add_dtype, read_dtype
 
-METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid (plain)", "forward")
+METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid-plain", "forward")
 
 
 def add_commands(commands: Any, types: Any) -> None:
@@ -35,7 +35,7 @@ def add_commands(commands: Any, types: Any) -> None:
     command.add_argument("--steps", type=types.count(1), default=50, metavar="N", help="steps of the noise schedule")
     command.add_argument("--recurrence", type=types.count(0), default=5, metavar="N", help="repeats of an early step")
     command.add_argument(
-        "--motion-bucket", type=float, default=127, metavar="X", help="how much motion (SVD: 0 to 255)"
+        "--motion-bucket-id", type=float, default=127, metavar="X", help="how much motion (SVD: 0 to 255)"
     )
     command.add_argument("--fps", type=types.rate, default=7.0, help="frames per second of the video")
     _add_model(command, types)
@@ -92,7 +92,7 @@ def _inbetween(args: argparse.Namespace, check_output: Any) -> int:
     start = time.perf_counter()
     model = load_video_model(args.model, device=args.device, dtype=read_dtype(args.dtype), reverse=args.reverse)
     own = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
-    names = ("method", "preset", "frames", "steps", "recurrence", "motion_bucket", "fps", "seed")
+    names = ("method", "preset", "frames", "steps", "recurrence", "motion_bucket_id", "fps", "seed")
     how = {name: getattr(args, name) for name in names}
     size = args.size or own
     result = inbetween(model, pair.image0, pair.image1, size=size, progress=not args.quiet, **how)

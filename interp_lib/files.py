@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, with its suffix, that is renamed to it when the body has ended well.
 
     An interrupted or failing body leaves whatever was there before untouched. What a killed process left of the same
@@ -21,7 +21,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_target(path)
-    sweep(path.parent, path)
+    remove_stale_temporaries(path.parent, path)
     temporary = path.with_name(f".{path.stem}.{_machine()}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
@@ -51,8 +51,8 @@ def _reason(error: Exception) -> str:
     return said if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in said else ""
 
 
-def sweep(folder: str | Path, of: Path | None = None) -> None:
-    """Remove what killed processes of this machine have left in a folder: temporaries of `whole` that nobody writes.
+def remove_stale_temporaries(folder: str | Path, of: Path | None = None) -> None:
+    """Remove what killed processes of this machine left in a folder: temporaries of `atomic_write` nobody writes.
 
     of: only those of this file.
     """

@@ -32,7 +32,7 @@ def calls() -> Iterator[tuple[str, str]]:
     images = (pair.image0, pair.image1)
     both = torch.cat(images)
     image_model = interp_lib.load_image_model()
-    cheap: dict[str, Any] = {"frames": 2, "steps": 6, "until": 3, "lora": False, "progress": False}
+    cheap: dict[str, Any] = {"frames": 2, "steps": 6, "inversion_steps": 3, "lora": False, "progress": False}
     variants = {"paper": {}, "released": {"preset": "released"}, "classical flow": {"flow": "classical"}}
     variants["no two-level"] = {"two_level": False}
     for name, options in variants.items():
@@ -42,7 +42,7 @@ def calls() -> Iterator[tuple[str, str]]:
     yield "interpolate LoRA", digest(interp_lib.interpolate(image_model, *images, **cheap | {"lora": lora}).frames)
     lora.remove()
 
-    inversion = interp_lib.invert(image_model, both, steps=6, until=3)
+    inversion = interp_lib.invert(image_model, both, steps=6, inversion_steps=3)
     yield "invert", digest(*inversion.latents, inversion.clean, inversion.noise)
     features = interp_lib.diffusion_features(image_model, both)
     yield "features and flow", digest(features, interp_lib.match_features(features[:1], features[1:], size=SIZE))

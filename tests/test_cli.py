@@ -16,7 +16,7 @@ from interp_lib import interpolate, load_image_model, load_pair, save_video
 from interp_lib.cli import main
 
 TINY = Path(__file__).parent / "conformance" / "dreammover" / "tiny_sd"
-QUICK = ["--steps", "4", "--until", "2", "--frames", "1", "--no-lora"]
+QUICK = ["--steps", "4", "--inversion-steps", "2", "--frames", "1", "--no-lora"]
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,14 @@ WRONG = {
     "frames=0": (["a.png", "b.png"], {"extra": ["--frames", "0"]}, "--frames"),
     "frames=-1": (["a.png", "b.png"], {"extra": ["--frames", "-1"]}, "--frames"),
     "frames=many": (["a.png", "b.png"], {"extra": ["--frames", "many"]}, "--frames"),
-    "chunk=0": (["a.png", "b.png"], {"extra": ["--chunk", "0"]}, "--chunk"),
+    "batch_size=0": (["a.png", "b.png"], {"extra": ["--batch-size", "0"]}, "--batch-size"),
     "fps=0": (["a.png", "b.png"], {"extra": ["--fps", "0"]}, "--fps"),
     "size": (["a.png", "b.png"], {"extra": ["--size", "4"]}, "--size"),
-    "until > steps": (["a.png", "b.png"], {"extra": ["--steps", "10", "--until", "20"]}, "--until 20"),
+    "inversion_steps > steps": (
+        ["a.png", "b.png"],
+        {"extra": ["--steps", "10", "--inversion-steps", "20"]},
+        "--inversion-steps 20",
+    ),
     "unknown preset": (["a.png", "b.png"], {"extra": ["--preset", "fast"]}, "'paper', 'released'|paper, released"),
     "unknown flow": (["a.png", "b.png"], {"extra": ["--flow", "magic"]}, "--flow"),
     "unknown option": (["a.png", "b.png"], {"extra": ["--frame-count", "3"]}, "--frame-count"),
@@ -142,7 +146,7 @@ def test_shell_and_python_make_the_same_frames(tmp_path):
     argv = ["interpolate", "motorcycle", "-o", str(tmp_path / "shell.gif"), "--model", str(TINY), "--size", "64"]
     assert main([*argv, *QUICK, "--quiet"]) == 0
     pair = load_pair("motorcycle", size=64)
-    options = {"frames": 1, "steps": 4, "until": 2, "lora": False, "progress": False}
+    options = {"frames": 1, "steps": 4, "inversion_steps": 2, "lora": False, "progress": False}
     result = interpolate(load_image_model(TINY), pair.image0, pair.image1, **options)
     assert pair.caption  # the shell does not use it unasked
     python = save_video(result.frames, tmp_path / "python.gif")
@@ -152,7 +156,7 @@ def test_shell_and_python_make_the_same_frames(tmp_path):
 def test_a_bundled_pair_and_a_quiet_run(tmp_path, capsys):
     out = tmp_path / "out.mp4"
     argv = ["interpolate", "motorcycle", "-o", str(out), "--model", str(TINY), "--size", "96x64", *QUICK]
-    assert main([*argv, "--quiet", "--seed", "1", "--chunk", "1", "--no-attention", "--no-two-level"]) == 0
+    assert main([*argv, "--quiet", "--seed", "1", "--batch-size", "1", "--no-attention", "--no-two-level"]) == 0
     assert capsys.readouterr().out == "" and iio.imread(out).shape == (3, 64, 96, 3)
 
 

@@ -14,7 +14,7 @@ from interp_lib.images import to_pil
 
 TINY = Path(__file__).parent / "conformance" / "dreammover" / "tiny_sd"
 ON_TINY = ["--model", str(TINY), "--size", "64", "--steps", "4"]
-QUICK = [*ON_TINY, "--until", "2", "--frames", "1", "--no-lora"]
+QUICK = [*ON_TINY, "--inversion-steps", "2", "--frames", "1", "--no-lora"]
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     ("typed", "offered"),
     [
         (["in"], {"interpolate", "inbetween"}),
-        (["interpolate", "--until", "3", "--no-"], {"--no-lora", "--no-attention", "--no-two-level"}),
+        (["interpolate", "--inversion-steps", "3", "--no-"], {"--no-lora", "--no-attention", "--no-two-level"}),
         (["interpolate", "--preset", ""], {"paper", "released"}),
     ],
 )

@@ -6,24 +6,24 @@ import sys
 
 import pytest
 
-from interp_lib.files import sweep, whole
+from interp_lib.files import atomic_write, remove_stale_temporaries
 
 
 def test_a_body_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
 
 
 def left_by(name: str, process: int | str) -> str:
-    """What `whole` would have called the temporary of this process."""
-    with whole(name) as temporary:
+    """What `atomic_write` would have called the temporary of this process."""
+    with atomic_write(name) as temporary:
         temporary.touch()
         return temporary.name.replace(f".{os.getpid()}.", f".{process}.")
 
@@ -43,7 +43,7 @@ def test_only_the_temporaries_of_dead_processes_are_swept(tmp_path, gone):
     kept = [living, elsewhere, ".d.tmp.json", "e.tmp", "a.json", "b", "c.json"]
     for name in (*dead, *kept):
         (tmp_path / name).touch()
-    sweep(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 
@@ -51,6 +51,6 @@ def test_writing_a_file_again_removes_what_a_killed_process_left_of_it(tmp_path,
     ours, other = left_by("a[1].json", gone), left_by("b.json", gone)
     for name in (ours, other):
         (tmp_path / name).touch()
-    with whole(tmp_path / "a[1].json") as temporary:
+    with atomic_write(tmp_path / "a[1].json") as temporary:
         temporary.touch()
     assert sorted(os.listdir(tmp_path)) == sorted(["a[1].json", "b.json", other])

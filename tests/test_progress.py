@@ -44,7 +44,7 @@ def runs(image_model, video_model, pair, folder):
     """name -> (what runs, with or without bars; the bars that it must show)"""
     clip = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     quick = {"frames": 2, "steps": 2}
-    bare = {"steps": 4, "until": 2, "lora": False}
+    bare = {"steps": 4, "inversion_steps": 2, "lora": False}
     return {
         "interpolate": (
             lambda on: interpolate(image_model, *pair, frames=1, **bare, progress=on),

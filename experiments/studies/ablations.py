@@ -1,11 +1,11 @@
 """What the middle frame loses without each part of DreamMover: Table 3's ablations, layers, LoRA, and two controls.
 
-The first eight held-out world pairs, the frame half-way, fusion at T = until, at the model's own size; features from
-`feature_block`. seed: the pair a LoRA of `steps` steps and `rank` was fitted to (steps = 0: none); pair: the one that
-was interpolated. variant: "full" or what was changed; "up-block k" replaces attention in that block alone, "other K/V"
-takes keys and values from the next pair's endpoints, "other LoRA" is the next pair under this pair's LoRA, "flow
-without LoRA" fuses with the LoRA by the flow that the network had found without it. until = 0 marks the references,
-once a pair: the cross-dissolve, the true frame, and the true frame through the autoencoder.
+The first eight held-out world pairs, the frame half-way, fusion at T = inversion_steps, at the model's own size;
+features from `feature_block`. seed: the pair a LoRA of `steps` steps and `rank` was fitted to (steps = 0: none); pair:
+the one that was interpolated. variant: "full" or what was changed; "up-block k" replaces attention in that block alone,
+"other K/V" takes keys and values from the next pair's endpoints, "other LoRA" is the next pair under this pair's LoRA,
+"flow without LoRA" fuses with the LoRA by the flow that the network had found without it. inversion_steps = 0 marks the
+references, once a pair: the cross-dissolve, the true frame, and the true frame through the autoencoder.
 psnr, psnr_actor: against the true frame in dB, on moving pixels and on the true frame's actor pixels. lost: root mean
 square colour distance, in [0,1], from the 8 px patches of the endpoints' actors to the nearest patch of the frame.
 Rows of variant "map", one a layer with `tokens` a side, say where an actor pixel of the starting frame looks: `near` is
@@ -60,8 +60,8 @@ def measure(model: ImageModel, *, seed: int, steps: int, rank: int) -> list[dict
     images = torch.cat([pair.image0, pair.image1])
     without = _flow(model, _inversion(model, pair, UNTIL)) if lora not in (NONE, FULL) else None
     with fit_lora(model, images, **lora, progress=False) if steps else nullcontext():
-        for until in (UNTIL, PAPER) if lora in (NONE, FULL) else (UNTIL,):
-            inversion = _inversion(model, pair, until)
+        for inversion_steps in (UNTIL, PAPER) if lora in (NONE, FULL) else (UNTIL,):
+            inversion = _inversion(model, pair, inversion_steps)
             flows = _flow(model, inversion)
             start = _start(inversion, flows)
             frames = {"full": denoise(model, inversion, start)}
@@ -70,14 +70,17 @@ def measure(model: ImageModel, *, seed: int, steps: int, rank: int) -> list[dict
             else:
                 frames["attention=False"] = denoise(model, inversion, start, blocks=())
             if lora == NONE:
-                frames |= _attention_variants(model, inversion, _inversion(model, other, until), start)
-                rows += [{"pair": seed, "until": until, **row} for row in _looks(model, pair, inversion, start)]
-            if lora == FULL and until == UNTIL:
+                frames |= _attention_variants(model, inversion, _inversion(model, other, inversion_steps), start)
+                rows += [
+                    {"pair": seed, "inversion_steps": inversion_steps, **row}
+                    for row in _looks(model, pair, inversion, start)
+                ]
+            if lora == FULL and inversion_steps == UNTIL:
                 frames |= _start_variants(model, pair, inversion, flows)
-                theirs = _inversion(model, other, until)
+                theirs = _inversion(model, other, inversion_steps)
                 frame = model.decode(denoise(model, theirs, _start(theirs, _flow(model, theirs))))
-                rows += [_row(other, until, "other LoRA", frame)]
-            rows += [_row(pair, until, name, model.decode(z)) for name, z in frames.items()]
+                rows += [_row(other, inversion_steps, "other LoRA", frame)]
+            rows += [_row(pair, inversion_steps, name, model.decode(z)) for name, z in frames.items()]
     return rows
 
 
@@ -85,8 +88,8 @@ def _pair(model: ImageModel, seed: int) -> Pair:
     return world_pairs(1, first=seed, size=model.native_size, between=1)[0]
 
 
-def _inversion(model: ImageModel, pair: Pair, until: int) -> Inversion:
-    return invert(model, torch.cat([pair.image0, pair.image1]), until=until, progress=False)
+def _inversion(model: ImageModel, pair: Pair, inversion_steps: int) -> Inversion:
+    return invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=inversion_steps, progress=False)
 
 
 def _flow(model: ImageModel, inversion: Inversion) -> Flows:
@@ -170,7 +173,7 @@ def _references(model: ImageModel, pair: Pair) -> Frames:
     }
 
 
-def _row(pair: Pair, until: int, variant: str, frame: Tensor) -> dict:
+def _row(pair: Pair, inversion_steps: int, variant: str, frame: Tensor) -> dict:
     seed, frame = int(pair.name.split(":")[1]), frame.cpu()
     truth = pair.frames[1:2]
     views = [true_flow(sample_scene(seed), 0.5, time, size=truth.shape[-2:]) for time in (0, 1)]
@@ -181,7 +184,7 @@ def _row(pair: Pair, until: int, variant: str, frame: Tensor) -> dict:
         error.append(float((backwarp(end, flow) - frame).square().mean(1, keepdim=True)[visible].mean()))
     return {
         "pair": seed,
-        "until": until,
+        "inversion_steps": inversion_steps,
         "variant": variant,
         "psnr": float(psnr(frame, truth, moving_pixels(pair, truth))),
         "psnr_actor": float(psnr(frame, truth, actor)),

@@ -35,5 +35,5 @@ ITEMS = [{"seed": s, "way": way} for s in range(200) for k, way in enumerate(WAY
 def measure(model: VideoModel, *, seed: int, way: str) -> list[dict]:
     clip, bucket = held_out(seed)
     given = 0 if way == "forward" else -1
-    frames = animate(model, clip.frames[given], motion_bucket=bucket, seed=seed, **HOW, **WAYS[way]).frames
+    frames = animate(model, clip.frames[given], motion_bucket_id=bucket, seed=seed, **HOW, **WAYS[way]).frames
     return [measured(frames.flip(0) if way == "plain" else frames, clip, given=given)]

@@ -34,6 +34,6 @@ ITEMS = [{"seed": s, "way": way} for s in range(200) for way in WAYS if way == "
 def measure(model: VideoModel, *, seed: int, way: str) -> list[dict]:
     clip, bucket = held_out(seed)
     ends = clip.frames[:1], clip.frames[-1:]
-    how = HOW | {"recurrence": 0, "fuse": 0.0, "motion_bucket": bucket, "seed": seed}
+    how = HOW | {"recurrence": 0, "fuse": 0.0, "motion_bucket_id": bucket, "seed": seed}
     frames = inbetween(model, *ends, **how, **WAYS[way]).frames
     return [measured(frames, clip, given=-1) | {"first": float(psnr(frames[:1], ends[0]))}]

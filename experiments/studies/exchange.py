@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.bench.motion import actor_track, net_displacement, world_ground
-from interp_lib.inbetweening.prepare import tell
+from interp_lib.inbetweening.prepare import condition_keyframe
 from interp_lib.inbetweening.sampling import Keyframe, Schedule, denoised, euler, guided, ramps, schedule
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_map, rotate_temporal_attention
 from interp_lib.models.video_model import VideoModel
@@ -58,7 +58,7 @@ def side_by_side(model: VideoModel, images: list[Tensor], *, seed: int, exchange
     plan, side = schedule(model, STEPS), SIZE // model.vae_factor
     noise = torch.randn((1, FRAMES, model.latent_channels, side, side), generator=generator) * plan.start
     on_image = torch.randn(images[0].shape, generator=generator)
-    keys = [tell(model, image, on_image, (7, 127, 0.02)) for image in images]
+    keys = [condition_keyframe(model, image, on_image, (7, 127, 0.02)) for image in images]
     videos = [noise, noise]
     for i in range(STEPS):
         with record_temporal_attention(model.unet) as recorded:

@@ -18,7 +18,7 @@ from torch import Tensor
 from interp_lib.bench.layout import part_agreement, pca_colours, place_agreement
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.features import diffusion_features
-from interp_lib.models.image_model import ImageModel, untrained
+from interp_lib.models.image_model import ImageModel, randomly_initialised
 from interp_lib.pairs.load import load_pair
 from interp_lib.types import Pair
 
@@ -37,11 +37,11 @@ def measure(model: ImageModel, *, pair: str, network: str) -> list[dict[str, Any
     """One row for each step and block of one network on one pair, one inversion for all."""
     shown = load_pair(pair, size=model.native_size)
     seed = int(pair.partition(":")[2] or 0)
-    net = model if network == "trained" else untrained(model, seed)
+    net = model if network == "trained" else randomly_initialised(model, seed)
     order = torch.randperm(shown.image1[0, 0].numel(), generator=torch.Generator().manual_seed(seed))
     recoloured, shuffled = shown.image1[:, [1, 2, 0]], shown.image1.flatten(2)[..., order].view_as(shown.image1)
     images = torch.cat([shown.image0, shown.image1, recoloured, shuffled])
-    inversion = invert(net, images, until=max(STEPS), preset="released", progress=False)
+    inversion = invert(net, images, inversion_steps=max(STEPS), preset="released", progress=False)
     rows = [{"step": 0, "block": -1, **_scores(inversion.latents[0], shown)}]
     for step in STEPS:
         rows.append({"step": step, "block": -1, **_scores(inversion.latents[step], shown)})

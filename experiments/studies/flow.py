@@ -22,7 +22,7 @@ from interp_lib.dreammover.classical import block_flow, patch_features
 from interp_lib.dreammover.ddim import Inversion, invert
 from interp_lib.dreammover.features import diffusion_features, feature_block
 from interp_lib.dreammover.flow import combine_features, consistency_mask, match_features, refine_subpixel
-from interp_lib.models.image_model import ImageModel, untrained
+from interp_lib.models.image_model import ImageModel, randomly_initialised
 from interp_lib.pairs.load import load_pair
 from interp_lib.types import Pair
 from interp_lib.world.render import render
@@ -94,9 +94,9 @@ def estimates(model: ImageModel, pair: Pair, seed: int) -> dict[str, Tensor]:
     def match(found: Tensor, size: tuple[int, int] = grid) -> Tensor:
         return match_features(*found.split(1), size=size)
 
-    inversion = invert(model, images, until=max(OTHER_STEPS), preset="released", progress=False)
-    control = untrained(model, seed)
-    random = features(control, invert(control, images, until=STEP, preset="released", progress=False))
+    inversion = invert(model, images, inversion_steps=max(OTHER_STEPS), preset="released", progress=False)
+    control = randomly_initialised(model, seed)
+    random = features(control, invert(control, images, inversion_steps=STEP, preset="released", progress=False))
     found, paper = features(model, inversion), features(model, inversion, block=1)
     others = [features(model, inversion, step=step) for step in OTHER_STEPS]
     patches = patch_features(images, stride=factor)

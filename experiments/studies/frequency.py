@@ -25,27 +25,27 @@ from interp_lib.pairs import load_pair
 VERSION = 1
 MODEL = "image"
 PAIRS = [*(f"world:{seed}" for seed in range(8)), "motorcycle"]
-ITEMS = [{"pair": pair, "until": until} for pair in PAIRS for until in (14, 30)]
+ITEMS = [{"pair": pair, "inversion_steps": inversion_steps} for pair in PAIRS for inversion_steps in (14, 30)]
 CENTRES = {"area": 1 / 4, "side": 1 / 16}  # "the centre 1/4", as a share of the area
 
 
-def measure(model: ImageModel, *, pair: str, until: int) -> list[dict]:
+def measure(model: ImageModel, *, pair: str, inversion_steps: int) -> list[dict]:
     source = load_pair(pair, size=model.native_size)
     images = torch.cat([source.image0, source.image1])
-    inversion = invert(model, images, until=until, progress=False)
+    inversion = invert(model, images, inversion_steps=inversion_steps, progress=False)
     flows = estimate_flow(model, inversion, block=feature_block(model, model.native_size))
     noise = fused_noise(inversion, *flows)
     path = list(denoise_between(model, inversion, starts(inversion, *flows, noise["rescaled"])))
 
     unit = _energy(inversion.latents[0]).mean(1, keepdim=True)
-    rows = [_row("inputs", "clean", until, _energy(inversion.clean) / unit)]
+    rows = [_row("inputs", "clean", inversion_steps, _energy(inversion.clean) / unit)]
     rows += [
-        _row(way, "noise", until, _energy(eps) / unit) | {"variance": float(eps.var())}
+        _row(way, "noise", inversion_steps, _energy(eps) / unit) | {"variance": float(eps.var())}
         for way, eps in {"inputs": inversion.noise, **noise}.items()
     ]
-    for step in range(until, -1, -2):
+    for step in range(inversion_steps, -1, -2):
         rows.append(_row("inputs", "latent", step, _energy(inversion.latents[step]) / unit))
-        found = _energy(path[until - step]) / unit
+        found = _energy(path[inversion_steps - step]) / unit
         rows += [_row(way, "latent", step, found[:, [k]]) for k, way in enumerate(noise)]
 
     frames = dict(zip(noise, model.decode(path[-1]).split(1), strict=True))

@@ -29,20 +29,20 @@ VERSION = 1
 MODEL = "image"
 STEPS = (10, 14, 20, 30, 50)
 LEVELS = [(high, low) for high in ("average", "wta") for low in ("average", "wta")]
-ITEMS = [{"seed": s, "until": t, "flow": "features"} for s in range(6) for t in STEPS]
-ITEMS += [{"seed": s, "until": 14, "flow": f} for s in range(6) for f in ("true", "none")]
+ITEMS = [{"seed": s, "inversion_steps": t, "flow": "features"} for s in range(6) for t in STEPS]
+ITEMS += [{"seed": s, "inversion_steps": 14, "flow": f} for s in range(6) for f in ("true", "none")]
 
 
-def measure(model: ImageModel, *, seed: int, until: int, flow: str) -> list[dict]:
+def measure(model: ImageModel, *, seed: int, inversion_steps: int, flow: str) -> list[dict]:
     pair = world_pairs(1, first=seed, size=model.native_size, between=1)[0]
-    inversion = invert(model, torch.cat([pair.image0, pair.image1]), until=until, progress=False)
+    inversion = invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=inversion_steps, progress=False)
     flows = _flows(model, pair, inversion, flow)
     starts, noise = fused_starts(inversion, *flows)
     *_, latents = denoise_between(model, inversion, torch.cat(list(starts.values())))
     frames = model.decode(latents).cpu()
     made = dict(zip(starts, frames.split(1), strict=True))
     returned = model.decode(model.encode(torch.cat([pair.image0, pair.frames[1:2], pair.image1]))).cpu()
-    if (until, flow) == (STEPS[0], "features"):
+    if (inversion_steps, flow) == (STEPS[0], "features"):
         made |= {"dissolve": (pair.image0 + pair.image1) / 2, "autoencoder": returned[1:2]}
     return [{"strategy": s, **quality(x, pair, returned), "noise": noise.get(s)} for s, x in made.items()]
 

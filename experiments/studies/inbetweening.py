@@ -29,7 +29,7 @@ from interp_lib.world.truth import Clip
 VERSION = 1
 MODEL = "video"
 FRAMES, STEPS, RECURRENCE = 14, 6, 1
-METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid (plain)", "forward", "crossfade", "true")
+METHODS = ("dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid-plain", "forward", "crossfade", "true")
 ITEMS = [{"seed": s, "method": m} for s in range(200) for m in METHODS if s < 50 or m == "dual"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 Asked = argparse.Namespace
 
@@ -28,14 +28,16 @@ def _parts(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.parts import measure_parts
 
     model = load_image_model(asked.model, device=asked.device)
-    how = {"frames": asked.frames, "chunk": asked.chunk, "lora_steps": asked.lora_steps}
-    return measure_parts(model, _pair(asked), steps=asked.steps, until=asked.until or half(asked.steps), **how)
+    how = {"frames": asked.frames, "batch_size": asked.batch_size, "lora_steps": asked.lora_steps}
+    return measure_parts(
+        model, _pair(asked), steps=asked.steps, inversion_steps=asked.inversion_steps or half(asked.steps), **how
+    )
 
 
 def _overhead(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.image import measure_overhead
 
-    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "chunk": asked.chunk}
+    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "batch_size": asked.batch_size}
     return measure_overhead(asked.model, device=asked.device, **how)
 
 
@@ -48,7 +50,7 @@ def _flow(asked: Asked) -> dict[str, Any]:
 def _chunks(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.image import measure_chunks
 
-    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "chunk": max(1, asked.frames // 4)}
+    how = {"size": asked.size, "frames": asked.frames, "steps": asked.steps, "batch_size": max(1, asked.frames // 4)}
     return measure_chunks(asked.model, device=asked.device, **how)
 
 
@@ -56,7 +58,7 @@ def _growth(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.image import measure_growth
 
     sizes = (asked.size, 2 * asked.size)
-    how = {"counts": (32, 256), "sizes": sizes, "steps": 2, "chunk": asked.chunk or 8}
+    how = {"counts": (32, 256), "sizes": sizes, "steps": 2, "batch_size": asked.batch_size or 8}
     return measure_growth(asked.model, device=asked.device, **how)
 
 
@@ -78,9 +80,9 @@ def _image(asked: Asked) -> dict[str, Any]:
     from interp_lib.bench.speed.entire import measure_image
     from interp_lib.bench.speed.image import half
 
-    how = {name: getattr(asked, name) for name in ("frames", "steps", "lora_steps", "chunk", "device", "offload")}
-    until = asked.until or half(asked.steps)
-    return measure_image(asked.model, _pair(asked), until=until, dtype=_dtype(asked), **how)
+    how = {name: getattr(asked, name) for name in ("frames", "steps", "lora_steps", "batch_size", "device", "offload")}
+    inversion_steps = asked.inversion_steps or half(asked.steps)
+    return measure_image(asked.model, _pair(asked), inversion_steps=inversion_steps, dtype=_dtype(asked), **how)
 
 
 def _video(asked: Asked) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{part} ...", flush=True)
             found[part] = PARTS[part](asked)
             say(part, found[part])
-            with whole(asked.out) as temporary:  # after every part: an interrupted run keeps what it has
+            with atomic_write(asked.out) as temporary:  # after every part: an interrupted run keeps what it has
                 temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
@@ -204,9 +206,11 @@ def make_parser() -> Parser:
     parser.add_argument("--video-size", type=_sides, metavar="HxW", help="likewise of the video model: 576x1024, or 64")
     parser.add_argument("--frames", type=_count, default=8, help="frames between the two images")
     parser.add_argument("--video-frames", type=_count, help="frames of a video (default: the model's own)")
-    parser.add_argument("--chunk", type=_count, help="frames per U-Net call (default: all)")
+    parser.add_argument("--batch-size", type=_count, help="frames per U-Net call (default: all)")
     parser.add_argument("--steps", type=_count, default=8, help="of the schedule")
-    parser.add_argument("--until", type=_count, help="noise step at which the images are fused (default: half of them)")
+    parser.add_argument(
+        "--inversion-steps", type=_count, help="noise step at which the images are fused (default: half of them)"
+    )
     parser.add_argument("--recurrence", type=_count, default=2, help="of the video's early steps")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of image, video")
     parser.add_argument("--offload", action="store_true", help="networks take turns on the device, in image and video")

@@ -24,8 +24,8 @@ from interp_lib.bench.evaluate_case import evaluate_case
 from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.sweep import load_model, sweep
 from interp_lib.checks import check_int, check_size
-from interp_lib.files import whole as atomic_write
-from interp_lib.models.folder import find_folder, pick_device
+from interp_lib.files import atomic_write
+from interp_lib.models.folder import EMBEDDED, find_folder, pick_device, read_settings
 from interp_lib.types import Pair
 
 VERSION = 1  # raise it when a change of the code changes a digit: results on disk are then computed again
@@ -160,10 +160,12 @@ def _name(case: str | Pair | Case) -> str:
 
 def _item_hash(method: Method, case: str | Pair | Case, case_hash: str, seed: int, run: Settings) -> str:
     options = {name: value for name, value in run.options.items() if name in method.takes()} | method.options
-    weights = weights_hash(method.kind, run.models[method.kind]) if method.kind else ""
+    source = run.models[method.kind] if method.kind else ""
+    folder = EMBEDDED / method.kind if source == "embedded" else Path(source)
+    model = (weights_hash(method.kind, source), read_settings(folder)) if method.kind else ()
     files = method.brings(_name(case), options)
     settings = (run.frames, run.size, run.metrics, options)
-    return content_hash(VERSION, method.name, case_hash, seed, settings, weights, files)
+    return content_hash(VERSION, method.name, case_hash, seed, settings, model, files)
 
 
 def _list_cases(pairs: Any) -> list[str | Pair | Case]:

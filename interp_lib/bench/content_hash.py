@@ -17,6 +17,7 @@ from interp_lib.types import Pair
 ROOT = Path(__file__).resolve().parents[2]
 MODELS, PHOTOGRAPHS = ROOT / "data" / "models", ROOT / "data" / "photographs"
 LARGE = 2**28  # bytes; a larger file is known by its size and time, hashing it would take minutes
+IGNORED, RECOMMENDED = (".md", ".pyc"), ("settings.json",)  # what a model recommends is no part of its weights
 RENDERED = ("world:", "world-easy:", "calm:")  # cases whose grounds are cut from the photographs
 
 
@@ -76,7 +77,7 @@ def _digest(x: Any) -> bytes:
 
 def _path_digest(path: Path) -> bytes:
     if path.is_dir():
-        inside = (p for p in path.rglob("*") if p.is_file() and p.suffix not in (".md", ".pyc"))
+        inside = (p for p in path.rglob("*") if p.is_file() and p.name not in RECOMMENDED and p.suffix not in IGNORED)
         named = sorted((p.relative_to(path).as_posix(), p) for p in inside)
         return _digest([(name, p) for name, p in named if not any(x.startswith(".") for x in name.split("/"))])
     if path.stat().st_size > LARGE:

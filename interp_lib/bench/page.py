@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 END = "<!-- end of what is written -->"
 
@@ -27,7 +27,7 @@ def put(page: str, text: str, command: str) -> str:
 def write(path: Path, text: str, command: str) -> None:
     """`put` into a file."""
     page = put(path.read_text(encoding="utf-8"), text, command)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -19,8 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
-from interp_lib.files import sweep as remove_stale_temporaries
-from interp_lib.files import whole as atomic_write
+from interp_lib.files import atomic_write, remove_stale_temporaries
 
 
 def sweep(

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from interp_lib.bench.content_hash import ROOT, weights_hash
-from interp_lib.files import whole as atomic_write
+from interp_lib.files import atomic_write
 
 RESULTS = ROOT / "data" / "results"
 LOWER_IS_BETTER = {"lpips", "lpips_ends", "ppl", "pdv", "we", "we_mid", "we_x100", "we_mid_x100", "back_and_forth"}

@@ -20,9 +20,9 @@ PRESETS = ("paper", "released")  # what the paper says, and what its released co
 class Inversion:
     """The way from clean latents up to noise step T.
 
-    latents: until+1 tensors [N,C,h,w], the clean ones first. timesteps: [until] int64, ascending, timesteps[k-1] is
-    the one of latents[k]. clean: z_{T->0}, noise: eps, both [N,C,h,w], and latents[-1] = sqrt(alpha_bar) clean +
-    sqrt(1 - alpha_bar) noise with alpha_bar the one at T. steps: of the whole schedule.
+    latents: inversion_steps+1 tensors [N,C,h,w], the clean ones first. timesteps: [inversion_steps] int64, ascending,
+    timesteps[k-1] is the one of latents[k]. clean: z_{T->0}, noise: eps, both [N,C,h,w], and latents[-1] =
+    sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise with alpha_bar the one at T. steps: of the whole schedule.
     """
 
     latents: list[Tensor]
@@ -45,12 +45,15 @@ def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
     return 1 + trained // steps * torch.arange(steps)
 
 
-def check_until(until: int, steps: int) -> int:
+def check_inversion_steps(inversion_steps: int, steps: int) -> int:
     """The noise step T as an int; ValueError unless it lies in [1, steps]."""
-    until = check_int("until", until, 1)
-    if until > steps:
-        raise ValueError(f"until={until} is beyond steps={steps}: give until as well (the paper's share is 30 of 50).")
-    return until
+    inversion_steps = check_int("inversion_steps", inversion_steps, 1)
+    if inversion_steps > steps:
+        raise ValueError(
+            f"inversion_steps={inversion_steps} is beyond steps={steps}: give inversion_steps as well "
+            "(the paper's share is 30 of 50)."
+        )
+    return inversion_steps
 
 
 def predict_clean(latents: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
@@ -74,28 +77,28 @@ def invert(
     images: Tensor | Sequence[Tensor],
     *,
     steps: int = 50,
-    until: int = 30,
+    inversion_steps: int = 30,
     prompt: str = "",
     preset: str = "paper",
     progress: bool = True,
 ) -> Inversion:
-    """DDIM inversion of images [N,3,H,W] in [0,1], all in one batch, up to noise step `until` of `steps`.
+    """DDIM inversion of images [N,3,H,W] in [0,1], all in one batch, up to noise step `inversion_steps` of `steps`.
 
     Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
     preset: "paper" takes the noise and the clean latents from one more call, eps(z_T, T); "released" from the last
-    call of the inversion. U-Net calls: until, plus one for "paper".
+    call of the inversion. U-Net calls: inversion_steps, plus one for "paper".
     Raises ValueError for an unknown preset, a count out of range, a prompt that is no text and images of a wrong size.
     """
     check_choice("preset", preset, PRESETS)
     schedule = timesteps(model, steps)
-    until = check_until(until, len(schedule))
+    inversion_steps = check_inversion_steps(inversion_steps, len(schedule))
     context = model.embed_text(prompt)
     z = model.encode(image_batch(images))
-    bar = tqdm(total=until, desc="inversion", disable=not progress)
-    inversion = run_inversion(model, z, context, schedule[:until], steps=len(schedule), bar=bar)
+    bar = tqdm(total=inversion_steps, desc="inversion", disable=not progress)
+    inversion = run_inversion(model, z, context, schedule[:inversion_steps], steps=len(schedule), bar=bar)
     if preset == "paper":
         z, a = inversion.latents[-1], inversion.alpha_bar
-        inversion.noise = model.predict_noise(z, int(schedule[until - 1]), context)
+        inversion.noise = model.predict_noise(z, int(schedule[inversion_steps - 1]), context)
         inversion.clean = predict_clean(z, inversion.noise, a)
     return inversion
 

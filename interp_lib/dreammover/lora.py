@@ -14,8 +14,8 @@ from torch import Tensor
 
 from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
-from interp_lib.dreammover.lora_training import checkpointed, fixed_order, train_lora
-from interp_lib.files import whole
+from interp_lib.dreammover.lora_training import checkpointed, deterministic_gradients, train_lora
+from interp_lib.files import atomic_write
 from interp_lib.models.image_model import ImageModel, check_model
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention
@@ -48,7 +48,7 @@ class Lora:
         if path.suffix != ".safetensors":
             raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({k: v.cpu() for k, v in self.state_dict().items()}, temporary, {"format": "pt"})
         return path
 
@@ -128,7 +128,7 @@ def fit_lora(
     lora = _attach(model, rank, seed)
     try:
         kept = checkpointed(model.unet, gradient_checkpointing)
-        with only_lora(model, lora), torch.enable_grad(), fixed_order(latents), kept:
+        with active_lora(model, lora), torch.enable_grad(), deterministic_gradients(latents), kept:
             train_lora(lora, latents, context, steps, lr, weight_decay, seed, progress)
     except BaseException:  # an interrupted fit leaves nothing behind either
         lora.remove()
@@ -173,7 +173,7 @@ def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
 
 
 @contextmanager
-def only_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
+def active_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
     """While it lasts only this LoRA acts on the model (None: none does); then those that were active before."""
     layers = tuner_layers(model.unet)
     before = [list(layer.active_adapters) for layer in layers]

@@ -56,7 +56,7 @@ def train_lora(
 
 
 @contextmanager
-def fixed_order(latents: Tensor) -> Iterator[None]:
+def deterministic_gradients(latents: Tensor) -> Iterator[None]:
     """On CUDA the gradients of fused attention and of some convolutions sum in another order every time: not these."""
     if latents.device.type != "cuda":
         yield

@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_callable, check_choice, check_int, check_switch
 from interp_lib.dreammover.classical import block_flow
-from interp_lib.dreammover.ddim import PRESETS, Inversion, check_until, run_inversion, timesteps
+from interp_lib.dreammover.ddim import PRESETS, Inversion, check_inversion_steps, run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.fusion import check_levels
-from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, fused_lora, load_lora, only_lora
+from interp_lib.dreammover.lora import Lora, active_lora, check_seed, fit_lora, fused_lora, load_lora
 from interp_lib.dreammover.sampler import FrameState, denoise_frames
 from interp_lib.images import as_images, fit_images
 from interp_lib.models.image_model import ImageModel
@@ -46,8 +46,8 @@ def interpolate(
     fuse_lora: bool | None = None,
     flow: str | tuple[Tensor, Tensor] = "diffusion",
     steps: int = 50,
-    until: int = 30,
-    chunk: int | None = None,
+    inversion_steps: int = 30,
+    batch_size: int | None = None,
     seed: int | torch.Generator = 0,
     prompt: str = "",
     endpoints: str = "input",
@@ -65,17 +65,23 @@ def interpolate(
     which changes rounding alone; None does so on a GPU, where it pays. flow: "diffusion", "classical" (block
     matching), "zero", or two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels.
     high, low: how two-level fusion fuses the clean latents and the noise, see `fuse_two_level`.
-    steps, until: of the schedule, and where the fusion takes place. chunk: middle frames per U-Net call (None: all);
-    it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts the images
-    themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's 14 of 50.
+    steps, inversion_steps: of the schedule, and where the fusion takes place. batch_size: middle frames per U-Net call
+    (None: all); it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts
+    the images themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's
+    14 of 50.
     on_step: called with the start and with the state after every step (see `denoise_frames`).
-    U-Net calls: until + 1 + until * (1 + ceil(frames/chunk)), plus feature_step - until where the features lie beyond
-    T, plus ceil(frames/chunk) for "released"; without the diffusion flow the features' calls (1 and these) fall away.
+    U-Net calls, T = inversion_steps: T + 1 + T * (1 + ceil(frames/batch_size)), plus feature_step - T where the
+    features lie beyond T, plus ceil(frames/batch_size) for "released"; without the diffusion flow the features' calls
+    (1 and these) fall away.
     Raises ValueError, before anything slow, for arguments and images that do not fit.
     """
     schedule = timesteps(model, steps)
-    steps, until, frames = len(schedule), check_until(until, len(schedule)), check_int("frames", frames, 1)
-    chunk = None if chunk is None else check_int("chunk", chunk, 1)
+    steps, inversion_steps, frames = (
+        len(schedule),
+        check_inversion_steps(inversion_steps, len(schedule)),
+        check_int("frames", frames, 1),
+    )
+    batch_size = None if batch_size is None else check_int("batch_size", batch_size, 1)
     if feature_step is not None:
         feature_step = check_int("feature_step", feature_step, 1, steps, "steps")
     feature_block = check_int("feature_block", feature_block, 0, len(model.unet.up_blocks) - 1)
@@ -88,18 +94,20 @@ def interpolate(
     given = None if isinstance(flow, str) else _given_flow(flow, images, model, cropped)
     how = {"step": feature_step, "block": feature_block, "prompt": prompt}
     options = {"preset": preset, "two_level": two_level, "high": high, "low": low}
-    options |= {"attention": attention, "chunk": chunk}
+    options |= {"attention": attention, "batch_size": batch_size}
     calls = model.unet_calls
     context = model.embed_text(prompt)
     with _lora_for(model, lora, images, preset, prompt, seed, progress) as handle:
-        bar = tqdm(total=until, desc="inversion", disable=not progress)
+        bar = tqdm(total=inversion_steps, desc="inversion", disable=not progress)
         with _acting(handle, 1.0, fuse_lora):
-            inversion = run_inversion(model, model.encode(images), context, schedule[:until], steps=steps, bar=bar)
+            inversion = run_inversion(
+                model, model.encode(images), context, schedule[:inversion_steps], steps=steps, bar=bar
+            )
             flows = given or _flows(model, str(flow), images, inversion, how)
         deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
         with _acting(handle, LORA[preset][1], fuse_lora):
             states = denoise_frames(model, inversion, *flows, deltas, context, **options)
-            for state in tqdm(states, total=until + 1, desc="denoising", disable=not progress):
+            for state in tqdm(states, total=inversion_steps + 1, desc="denoising", disable=not progress):
                 if on_step is not None:
                     on_step(state)
     return Interpolation(
@@ -170,7 +178,7 @@ def _lora_for(
             handle = fit_lora(model, images, prompt=prompt, seed=seed, progress=progress, **LORA[preset][0])
         elif own and lora is not False:
             handle = load_lora(model, lora)
-        with only_lora(model, handle):
+        with active_lora(model, handle):
             yield handle
     finally:
         if own and handle is not None:

@@ -46,7 +46,7 @@ def denoise_frames(
     high: str = "average",
     low: str | None = None,
     attention: bool = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Iterator[FrameState]:
     """Fuse the inverted pair at times `deltas` [n] and denoise; yield the start, then the state after every step.
 
@@ -54,15 +54,15 @@ def denoise_frames(
     step twice, the second time on the fused clean latents re-noised with the first prediction.
     inversion: of both images, in this order; its own clean and noise are used by "released" only. flow01, flow10:
     [1,2,h,w] in latent pixels. high, low: how `fuse_two_level` fuses its two levels; not for direct fusion.
-    chunk: middle frames per U-Net call, None for all.
-    U-Net calls: per step one of the endpoints and ceil(n/chunk) of middle frames, once more the latter in `released`'s
-    first step. "paper" takes eps(z_T, T) from the first endpoints call.
+    batch_size: middle frames per U-Net call, None for all.
+    U-Net calls: per step one of the endpoints and ceil(n/batch_size) of middle frames, once more the latter in
+    `released`'s first step. "paper" takes eps(z_T, T) from the first endpoints call.
     """
     check_levels(two_level, high, low)
     fusion_by = {"high": high, "low": low} if two_level else None
     down = [int(t) for t in inversion.timesteps.flip(0)]
     levels = list(zip(down, [*down[1:], 0], strict=True))
-    net = _Network(model, context, chunk or len(deltas), preset, attention)
+    net = _Network(model, context, batch_size or len(deltas), preset, attention)
     # The replacement is off whenever a state is handed out, so that the model can be used between two steps.
     with net.replacing():
         start, state = _first_step(net, inversion, flow01, flow10, deltas, levels[0], preset, fusion_by)
@@ -90,7 +90,7 @@ def denoise_between(
 
     Source: section 3.4, as `denoise_frames` with preset "paper" does it. middle: z_T [n,C,h,w] of any fusion.
     blocks: up-blocks whose self-attention looks at the endpoints; None is every one, () none.
-    Yields latents [n,C,h,w], until+1 times. U-Net calls: two a step, one where blocks is ().
+    Yields latents [n,C,h,w], inversion_steps+1 times. U-Net calls: two a step, one where blocks is ().
     """
     context, ends = model.embed_text(prompt), inversion.latents[-1]
     if not isinstance(middle, Tensor) or middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
@@ -128,7 +128,7 @@ def _first_step(
     clean_ends, noise_ends = inversion.clean, inversion.noise
     if preset == "paper":
         clean_ends, noise_ends = predict_clean(z_ends, eps_ends, a), eps_ends
-    z, fused = _fuse(z_ends, clean_ends, noise_ends, flow01, flow10, deltas.split(net.chunk), a, preset, fusion_by)
+    z, fused = _fuse(z_ends, clean_ends, noise_ends, flow01, flow10, deltas.split(net.batch_size), a, preset, fusion_by)
     start = FrameState(t, _joined(z_ends, z), fused)
     if preset == "released" and fusion_by:  # (otherwise, ends and middle frames alike, an ordinary step)
         z = add_noise(fused, net.middle(z, t), a)
@@ -143,8 +143,8 @@ def _first_step(
 class _Network:
     """eps of the two endpoints in one call, and of middle frames in chunks that see the endpoints' K and V."""
 
-    def __init__(self, model: ImageModel, context: Tensor, chunk: int, preset: str, attention: bool):
-        self.model, self.context, self.chunk = model, context, chunk
+    def __init__(self, model: ImageModel, context: Tensor, batch_size: int, preset: str, attention: bool):
+        self.model, self.context, self.batch_size = model, context, batch_size
         self.preset, self.attention, self.control = preset, attention, None
 
     @contextmanager
@@ -161,7 +161,7 @@ class _Network:
 
     def middle(self, z: Tensor, t: int) -> Tensor:
         with self.control.reusing() if self.attention else nullcontext():
-            return torch.cat([self.model.predict_noise(part, t, self.context) for part in z.split(self.chunk)])
+            return torch.cat([self.model.predict_noise(part, t, self.context) for part in z.split(self.batch_size)])
 
 
 def _joined(ends: Tensor, middle: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ from interp_lib.inbetweening.prepare import (
     OnStep,
     check_deltas,
     check_numbers,
+    condition_keyframe,
     frame_count,
     make_generator,
     prepare_keyframes,
     rotating_blocks,
     run,
     starting_noise,
-    tell,
     to_interpolation,
 )
 from interp_lib.inbetweening.sampling import (
@@ -50,12 +50,12 @@ def animate(
     reverse: bool = False,
     method: str = "dual",
     steps: int = 50,
-    guidance: tuple[float, float] = (1.0, 3.0),
+    guidance_scale: tuple[float, float] = (1.0, 3.0),
     seed: int | torch.Generator = 0,
     latents: Tensor | None = None,
-    noise_augmentation: float = 0.02,
+    noise_aug_strength: float = 0.02,
     fps: float = 7,
-    motion_bucket: float = 127,
+    motion_bucket_id: float = 127,
     rotate: str | Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
     on_step: OnStep | None = None,
@@ -73,7 +73,7 @@ def animate(
     check_video_model(model)
     check_choice("method", method, ("dual", "no-rotation", "no-finetune"))
     frames, steps = frame_count(model, frames), check_int("steps", steps, 1, 1000)
-    check_numbers(guidance, noise_augmentation, fps, motion_bucket)
+    check_numbers(guidance_scale, noise_aug_strength, fps, motion_bucket_id)
     check_switch("reverse", reverse)
     check_callable("on_step", on_step)
     if reverse:
@@ -83,8 +83,10 @@ def animate(
     (picture,), notes = prepare_keyframes(model, (image,), size)
     plan, calls = schedule(model, steps), model.unet_calls
     start = starting_noise(model, latents, frames, picture, generator) * plan.start
-    key = tell(model, picture, noise_like(picture, generator), (fps, motion_bucket, noise_augmentation))
-    ramp = ramps(guidance, frames, constant=False)
+    key = condition_keyframe(
+        model, picture, noise_like(picture, generator), (fps, motion_bucket_id, noise_aug_strength)
+    )
+    ramp = ramps(guidance_scale, frames, constant=False)
     states = _animation(model, start, key, plan, ramp, method if reverse else "", rotate)
     state = run(states, steps, on_step, progress, "animate")
     return to_interpolation(model, state.latents, calls, notes, picture, progress)

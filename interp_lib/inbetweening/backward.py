@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_number, check_switch
-from interp_lib.files import check_target, whole
+from interp_lib.files import atomic_write, check_target
 from interp_lib.inbetweening.clips import check_clips, digest
 from interp_lib.inbetweening.prepare import check_numbers
 from interp_lib.inbetweening.sampling import v_target
@@ -44,7 +44,7 @@ class BackwardMotion:
         """Write the deltas, and nothing else, as safetensors, whole or not at all."""
         from safetensors.torch import save_file
 
-        with whole(Path(path)) as partial:
+        with atomic_write(Path(path)) as partial:
             save_file({name: value.to("cpu", dtype).contiguous() for name, value in self.deltas.items()}, partial)
         return Path(path)
 
@@ -59,8 +59,8 @@ def fit_backward_motion(
     seed: int = 0,
     batch: int = 1,
     fps: float = 7,
-    motion_bucket: float | Sequence[float] = 127,
-    noise_augmentation: float = 0.02,
+    motion_bucket_id: float | Sequence[float] = 127,
+    noise_aug_strength: float = 0.02,
     log_sigma: tuple[float, float] = LOG_SIGMA,
     checkpoint: str | os.PathLike | None = None,
     save_every: int = 50,
@@ -73,9 +73,9 @@ def fit_backward_motion(
     and its first frame, and its temporal attention maps A are kept; then the model with trainable to_v and to_out.0
     sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
     rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
-    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket: one,
-    or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay 0.01,
-    gradients clipped at 1. batch: clips a step.
+    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket_id:
+    one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay
+    0.01, gradients clipped at 1. batch: clips a step.
     checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
     of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
     Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.
@@ -87,15 +87,15 @@ def fit_backward_motion(
     if model.turns:
         raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
-    buckets = _buckets(motion_bucket, len(frames))
-    check_numbers((1.0, 1.0), noise_augmentation, fps, 0.0)
+    buckets = _buckets(motion_bucket_id, len(frames))
+    check_numbers((1.0, 1.0), noise_aug_strength, fps, 0.0)
     lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
     save_every, log_sigma = check_int("save_every", save_every, 1), _spread(log_sigma)
     check_switch("rotate", rotate)
     if checkpoint is not None and not os.path.exists(checkpoint):
         check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
-    settings |= {"noise": noise_augmentation, "buckets": buckets.tolist(), "clips": digest(frames)}
+    settings |= {"noise": noise_aug_strength, "buckets": buckets.tolist(), "clips": digest(frames)}
     base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
@@ -111,9 +111,9 @@ def fit_backward_motion(
             generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + rank)
             picks = torch.randint(len(frames), (batch,), generator=generator).tolist()
             ends = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
-            told = (fps, buckets[picks], noise_augmentation)
+            conditioning = (fps, buckets[picks], noise_aug_strength)
             deltas = {name: masters[name] - base[name] for name in masters}
-            loss = backward_loss(model, latents[picks], ends, told, deltas, generator, log_sigma, rotate=rotate)
+            loss = backward_loss(model, latents[picks], ends, conditioning, deltas, generator, log_sigma, rotate=rotate)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
@@ -131,7 +131,7 @@ def backward_loss(
     model: VideoModel,
     clean: Tensor,
     ends: Sequence[Tensor],
-    told: tuple[float, Tensor, float],
+    conditioning: tuple[float, Tensor, float],
     deltas: Mapping[str, Tensor],
     generator: torch.Generator,
     log_sigma: tuple[float, float] = LOG_SIGMA,
@@ -143,7 +143,7 @@ def backward_loss(
     clean: [B,N,C,h,w] scaled latents of clips. ends: their first and last frames [B,3,H,W] in [0,1]. told: (fps, motion
     bucket [B], strength of the noise on the keyframe).
     """
-    fps, bucket, strength = told
+    fps, bucket, strength = conditioning
     draws = {"generator": generator}
     noise = torch.randn(clean.shape, **draws).to(clean)
     sigma = (log_sigma[0] + log_sigma[1] * torch.randn(len(clean), **draws)).exp().to(clean)
@@ -180,7 +180,7 @@ def _buckets(given: Any, count: int) -> Tensor:
     try:
         return torch.as_tensor(given, dtype=torch.float32).expand(count)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"motion_bucket: give one number, or one for each of the {count} clips.") from None
+        raise ValueError(f"motion_bucket_id: give one number, or one for each of the {count} clips.") from None
 
 
 def _spread(log_sigma: Any) -> tuple[float, float]:
@@ -235,5 +235,5 @@ def _save(
 ) -> None:
     weights = {name: value.detach() for name, value in masters.items()}
     state = {"step": step, "masters": weights, "optimizer": optimizer.state_dict()}
-    with whole(Path(path)) as partial:
+    with atomic_write(Path(path)) as partial:
         torch.save(state | {"losses": losses, "settings": settings}, partial)

@@ -14,13 +14,13 @@ from interp_lib.inbetweening.prepare import (
     check_deltas,
     check_numbers,
     check_weights,
+    condition_keyframe,
     frame_count,
     make_generator,
     prepare_keyframes,
     rotating_blocks,
     run,
     starting_noise,
-    tell,
     to_interpolation,
 )
 from interp_lib.inbetweening.sampling import METHODS, noise_like, ramps, schedule, sweep, unet_calls, vibid
@@ -43,12 +43,12 @@ def inbetween(
     preset: str = "paper",
     steps: int = 50,
     recurrence: int = 5,
-    guidance: tuple[float, float] = (1.0, 3.0),
+    guidance_scale: tuple[float, float] = (1.0, 3.0),
     seed: int | torch.Generator = 0,
     latents: Tensor | None = None,
-    noise_augmentation: float = 0.02,
+    noise_aug_strength: float = 0.02,
     fps: float = 7,
-    motion_bucket: float = 127,
+    motion_bucket_id: float = 127,
     fuse: str | float | Tensor = "average",
     rotate: str | Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
@@ -61,13 +61,13 @@ def inbetween(
     frame0, frame1: one image each, of one size; sides that are no multiples of the model's are resized with the aspect
     kept as far as multiples allow, then cropped, and noted; size: another one, in px (int = square, or (h, w)).
     frames: None is the model's own number. method: "dual" (needs backward-motion deltas, as does "no-rotation"),
-    "no-finetune" (rotation in the up-blocks, the model's own weights), "trf", "vibid", "vibid (plain)", "forward".
+    "no-finetune" (rotation in the up-blocks, the model's own weights), "trf", "vibid", "vibid-plain", "forward".
     preset: "paper": each direction has its own guidance ramp away from its keyframe; "released": the ramp averaged with
     its flip, unless fuse is "linear". fuse: "average", "linear" (forward's weight falls from 1 to 0; always so for
     "trf"), or forward's weight, a number or [frames]. rotate: blocks whose maps rotate, such as "up_blocks" or
     ["mid_block", "up_blocks.1"]; None is by method. recurrence: how often each step of the first half is repeated.
-    latents: unit noise [1,frames,C,h,w] in place of a draw from `seed`. fps, motion_bucket, noise_augmentation: SVD's
-    micro-conditioning. on_step: called with every `Step`.
+    latents: unit noise [1,frames,C,h,w] in place of a draw from `seed`. fps, motion_bucket_id, noise_aug_strength:
+    SVD's micro-conditioning. on_step: called with every `Step`.
     Returns frames and latents [1,frames,C,h,w] as the model makes them, keyframes included.
     U-Net calls: steps + recurrence * int(steps/2), two directions in one call; "forward" steps, "vibid" 2 * steps.
     Raises ValueError, before anything slow, for arguments and images that do not fit.
@@ -78,7 +78,7 @@ def inbetween(
     check_callable("on_step", on_step)
     frames = frame_count(model, frames)
     steps, recurrence = check_int("steps", steps, 1, 1000), check_int("recurrence", recurrence, 0)
-    check_numbers(guidance, noise_augmentation, fps, motion_bucket)
+    check_numbers(guidance_scale, noise_aug_strength, fps, motion_bucket_id)
     weights = check_weights("linear" if method == "trf" else fuse, frames)
     check_deltas(model, method)
     rotate = rotating_blocks(model, method, rotate)
@@ -86,17 +86,22 @@ def inbetween(
     (first, last), notes = prepare_keyframes(model, (frame0, frame1), size)
     if torch.equal(first, last):
         raise ValueError("frame0 and frame1 are identical: there is nothing between them, give two different images.")
-    if method == "vibid (plain)":
-        notes.append("vibid (plain): without CFG++ and without the projection onto the keyframes")
+    if method == "vibid-plain":
+        notes.append("vibid-plain: without CFG++ and without the projection onto the keyframes")
     plan, calls = schedule(model, steps), model.unet_calls
     start = starting_noise(model, latents, frames, first, generator) * plan.start
-    noise, told = noise_like(first, generator), (fps, motion_bucket, noise_augmentation)
-    keys = [tell(model, image, noise, told) for image in (first, last)[: 1 if method == "forward" else 2]]
+    noise, conditioning = noise_like(first, generator), (fps, motion_bucket_id, noise_aug_strength)
+    keys = [
+        condition_keyframe(model, image, noise, conditioning)
+        for image in (first, last)[: 1 if method == "forward" else 2]
+    ]
     linear = isinstance(fuse, str) and fuse == "linear"
     constant = preset == "released" and not linear and method in ("dual", "no-rotation", "no-finetune")
-    ramp = ramps(guidance, frames, constant=constant)
+    ramp = ramps(guidance_scale, frames, constant=constant)
     if method.startswith("vibid"):
-        states = vibid(model, start, keys, plan, plain=method != "vibid", guidance=ramp.to(start), generator=generator)
+        states = vibid(
+            model, start, keys, plan, plain=method != "vibid", guidance_scale=ramp.to(start), generator=generator
+        )
     else:
         states = sweep(
             model,
@@ -105,7 +110,7 @@ def inbetween(
             plan,
             method=method,
             recurrence=recurrence,
-            guidance=ramp,
+            guidance_scale=ramp,
             weights=weights,
             rotate=rotate,
             generator=generator,

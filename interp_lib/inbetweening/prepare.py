@@ -35,8 +35,10 @@ def to_interpolation(
     return Interpolation(frames, latents, unet_calls=model.unet_calls - calls, notes=notes)
 
 
-def tell(model: VideoModel, image: Tensor, noise: Tensor, told: tuple[float, float, float]) -> Keyframe:
-    fps, bucket, strength = told
+def condition_keyframe(
+    model: VideoModel, image: Tensor, noise: Tensor, conditioning: tuple[float, float, float]
+) -> Keyframe:
+    fps, bucket, strength = conditioning
     return Keyframe(*model.condition(image, noise, strength), micro_conditioning(fps, bucket, strength))
 
 
@@ -85,13 +87,17 @@ def make_generator(seed: Any) -> torch.Generator:
     return torch.Generator().manual_seed(check_int("seed", seed, 0, 2**63 - 1))
 
 
-def check_numbers(guidance: Any, noise: Any, fps: Any, bucket: Any) -> None:
+def check_numbers(guidance_scale: Any, noise: Any, fps: Any, bucket: Any) -> None:
     def number(x: Any) -> bool:
         return isinstance(x, (int, float)) and not isinstance(x, bool) and x == x and abs(x) != float("inf")
 
-    if not (isinstance(guidance, (tuple, list)) and len(guidance) == 2 and all(map(number, guidance))):
-        raise ValueError(f"guidance={guidance!r}: give two numbers, at the keyframe and far from it, such as (1, 3).")
-    for name, value in (("noise_augmentation", noise), ("fps", fps), ("motion_bucket", bucket)):
+    if not (
+        isinstance(guidance_scale, (tuple, list)) and len(guidance_scale) == 2 and all(map(number, guidance_scale))
+    ):
+        raise ValueError(
+            f"guidance_scale={guidance_scale!r}: give two numbers, at the keyframe and far from it, such as (1, 3)."
+        )
+    for name, value in (("noise_aug_strength", noise), ("fps", fps), ("motion_bucket_id", bucket)):
         if not number(value) or value < 0:
             raise ValueError(f"{name}={value!r} is out of range: give a number of at least 0.")
 

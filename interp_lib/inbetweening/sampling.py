@@ -14,8 +14,8 @@ from interp_lib.inbetweening.temporal import two_directions
 from interp_lib.models.video_model import VideoModel
 
 SWEEPS = ("dual", "no-rotation", "no-finetune", "trf", "forward")  # one U-Net call a step
-DELTAS = {"dual": "reverse", "no-rotation": "unrotated"}  # method -> attribute of the model that holds its deltas
-METHODS = (*SWEEPS, "vibid", "vibid (plain)")
+DELTAS = {"dual": "reverse", "no-rotation": "no_rotation"}  # method -> attribute of the model that holds its deltas
+METHODS = (*SWEEPS, "vibid", "vibid-plain")
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def guided(model: VideoModel, latents: list[Tensor], keys: list[Keyframe], sigma
     return list(zip(v[::2], v[1::2], strict=True))
 
 
-def ramps(guidance: tuple[float, float], frames: int, *, constant: bool) -> Tensor:
+def ramps(guidance_scale: tuple[float, float], frames: int, *, constant: bool) -> Tensor:
     """Guidance per frame [1,N,1,1,1], rising away from the keyframe; constant: averaged with its flip (released)."""
-    ramp = torch.linspace(*guidance, frames)
+    ramp = torch.linspace(*guidance_scale, frames)
     return ((ramp + ramp.flip(0)) / 2 if constant else ramp).view(1, -1, 1, 1, 1)
 
 
@@ -122,7 +122,7 @@ def sweep(
     *,
     method: str,
     recurrence: int,
-    guidance: Tensor,
+    guidance_scale: Tensor,
     weights: Tensor,
     rotate: Any,
     generator: torch.Generator,
@@ -133,7 +133,7 @@ def sweep(
     The early half of the steps is repeated `recurrence` times from noise put back by sqrt(s_i^2 - s_{i+1}^2).
     """
     z, steps = start, len(plan.timesteps)
-    guidance, weights = guidance.to(z), weights.to(z)
+    guidance_scale, weights = guidance_scale.to(z), weights.to(z)
     early = 0 if method == "forward" else int(steps / 2)
     deltas = getattr(model, DELTAS[method]) if method in DELTAS else None
     for i, timestep in enumerate(plan.timesteps):
@@ -143,7 +143,7 @@ def sweep(
                 z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
             with directions(model, method, rotate, deltas):
                 pairs = guided(model, [z, z.flip(1)][: len(keys)], keys, sigma, timestep)
-            v = [without + guidance * (image - without) for without, image in pairs]
+            v = [without + guidance_scale * (image - without) for without, image in pairs]
             ways = [denoised(z, v[0], sigma)]
             if len(v) == 2:
                 ways.append(denoised(z, v[1].flip(1), sigma))
@@ -161,7 +161,7 @@ def vibid(
     plan: Schedule,
     *,
     plain: bool,
-    guidance: Tensor,
+    guidance_scale: Tensor,
     generator: torch.Generator,
 ) -> Iterator[Step]:
     """ViBiDSampler: down a level on the first keyframe, noise back, flip, down on the last one, flip back.
@@ -177,7 +177,7 @@ def vibid(
                 z = (z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)).flip(1)
             ((without, image),) = guided(model, [z], [key], sigma, timestep)
             if plain:
-                clean = denoised(z, without + guidance.to(z) * (image - without), sigma)
+                clean = denoised(z, without + guidance_scale.to(z) * (image - without), sigma)
                 z = euler(z, clean, sigma, below)
             else:
                 clean = denoised(z, image, sigma)

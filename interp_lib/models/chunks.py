@@ -30,7 +30,7 @@ def in_chunks(
 
 
 @contextmanager
-def in_parts(*blocks: torch.nn.Module) -> Iterator[None]:
+def sliced_feed_forward(*blocks: torch.nn.Module) -> Iterator[None]:
     """While it lasts, the feed-forward layers of these blocks run on an eighth of their input at a time, and hold an
     eighth of their eightfold channels. diffusers' own chunks are a frame each, which is slower."""
     from diffusers.models.attention import FeedForward

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
 
 if TYPE_CHECKING:
-    from interp_lib.models.offload import Turns
+    from interp_lib.models.offload import CpuOffload
 
 VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
 
@@ -21,6 +22,8 @@ VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bo
 class ImageModel:
     """The networks of a Stable-Diffusion-like model and what the methods ask of them.
 
+    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
+    that calls of several threads queue.
     unet_calls counts the calls of `predict_noise`, one batched call counted once. Latents are float32 outside the
     networks, whatever their dtype: an inversion of many steps must not round each of them to half precision.
     """
@@ -35,11 +38,13 @@ class ImageModel:
         scheduler: Any,
         name: str = "",
         notes: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ):
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
+        self.settings, self.lock = dict(settings or {}), RLock()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.turns: Turns | None = None  # of the networks on the device, with offload=True
+        self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True
         widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
@@ -139,7 +144,7 @@ class ImageModel:
         return config.get("shift_factor", None) or 0.0, config.get("scaling_factor", None) or 1.0
 
 
-def untrained(model: ImageModel, seed: int = 0) -> ImageModel:
+def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
     """The same U-Net with its initial, random weights, and everything else shared: the control of what was learnt."""
     check_model(model)
     seed = check_int("seed", seed, 0, 2**63 - 1)

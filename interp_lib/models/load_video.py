@@ -16,6 +16,7 @@ from interp_lib.models.folder import (
     pick_device,
     pick_dtype,
     read_json,
+    read_settings,
     weight_variant,
 )
 from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
@@ -26,7 +27,7 @@ CLASSES = {
     "vae": "AutoencoderKLTemporalDecoder",
     "image_encoder": "CLIPVisionModelWithProjection",
 }
-REVERSE, UNROTATED = "reverse.safetensors", "unrotated.safetensors"  # beside the embedded model's parts
+REVERSE, NO_ROTATION = "reverse.safetensors", "no_rotation.safetensors"  # beside the embedded model's parts
 
 
 @torch.inference_mode(False)
@@ -42,7 +43,7 @@ def load_video_model(
 
     source: "embedded" (data/models/video of this repository), a local folder in diffusers' format, or a hub name.
     reverse: backward-motion deltas of `fit_backward_motion`: a file, None, or "auto": those that lie in the model's
-    folder (reverse.safetensors, unrotated.safetensors), as the embedded model's do, and none where there are none.
+    folder (reverse.safetensors, no_rotation.safetensors), as the embedded model's do, and none where there are none.
     device, dtype, offload: as in `load_image_model`; in float16 a VAE that says it overflows there stays in float32,
     and noted.
     Raises FileNotFoundError for a missing folder, file or download, ValueError for a folder that is no such model, for
@@ -74,17 +75,18 @@ def load_video_model(
         normalise=normalise,
         name=str(source),
         notes=notes,
+        settings=read_settings(folder),
     )
     if reverse == "auto":
-        found = [path if (path := folder / name).is_file() else None for name in (REVERSE, UNROTATED)]
-        model.reverse, model.unrotated = (path and load_deltas(path, model.unet) for path in found)
+        found = [path if (path := folder / name).is_file() else None for name in (REVERSE, NO_ROTATION)]
+        model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in found)
     elif reverse is not None:
         deltas = load_deltas(reverse, model.unet)
-        setattr(model, "unrotated" if any(".to_q." in name for name in deltas) else "reverse", deltas)
+        setattr(model, "no_rotation" if any(".to_q." in name for name in deltas) else "reverse", deltas)
     if offload:
-        from interp_lib.models.offload import Turns
+        from interp_lib.models.offload import CpuOffload
 
-        model.turns = Turns((model.unet, model.vae, model.image_encoder), device)
+        model.turns = CpuOffload((model.unet, model.vae, model.image_encoder), device)
     return model
 
 

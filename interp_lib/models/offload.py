@@ -9,7 +9,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
 
-class Turns(ModelHook):
+class CpuOffload(ModelHook):
     """Before a network of these runs, the others are moved off `device` and it is moved there.
 
     diffusers' VAEs call the hook in `encode` and `decode` as well.

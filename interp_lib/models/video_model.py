@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from interp_lib.images import as_images
-from interp_lib.models.chunks import in_chunks, in_parts
+from interp_lib.models.chunks import in_chunks, sliced_feed_forward
 from interp_lib.models.folder import quiet
 
 if TYPE_CHECKING:
-    from interp_lib.models.offload import Turns
+    from interp_lib.models.offload import CpuOffload
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per VAE call; bounds the memory
@@ -42,6 +43,8 @@ class Format(NamedTuple):
 class VideoModel:
     """The networks of a Stable-Video-Diffusion-like model and what the methods ask of them.
 
+    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
+    that calls of several threads queue.
     unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
     `[1,T,C,h,w]` are float32 outside the networks. reverse: backward-motion deltas, U-Net parameter name -> what is
     added to it, or None. frames: how many the model was made for, max_frames: how many it takes. lean: whether calls
@@ -58,16 +61,18 @@ class VideoModel:
         image_encoder: Any,
         scheduler: Any,
         reverse: dict[str, Tensor] | None = None,
-        unrotated: dict[str, Tensor] | None = None,
+        no_rotation: dict[str, Tensor] | None = None,
         normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD),
         name: str = "",
         notes: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ):
+        self.settings, self.lock = dict(settings or {}), RLock()
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
-        self.reverse, self.unrotated, self.normalise = reverse, unrotated, normalise
+        self.reverse, self.no_rotation, self.normalise = reverse, no_rotation, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.lean: bool | None = None
-        self.turns: Turns | None = None  # of the networks on the device, with offload=True
+        self.low_memory: bool | None = None
+        self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         own = Format.of(unet.config, vae.config)
@@ -130,9 +135,9 @@ class VideoModel:
         image, without, with.
         """
         self.unet_calls += 1
-        lean = branches > 1 and self._is_lean(scaled)
-        step = branches if lean else 1
-        with in_parts(self.unet.down_blocks[0], self.unet.up_blocks[-1]) if lean else nullcontext():
+        low_memory = branches > 1 and self._is_low_memory(scaled)
+        step = branches if low_memory else 1
+        with sliced_feed_forward(self.unet.down_blocks[0], self.unet.up_blocks[-1]) if low_memory else nullcontext():
             parts = [
                 self.unet(
                     scaled[i::step].to(self.device, self.dtype),
@@ -144,10 +149,10 @@ class VideoModel:
             ]
         return torch.stack(parts, 1).flatten(0, 1)
 
-    def _is_lean(self, scaled: Tensor) -> bool:
+    def _is_low_memory(self, scaled: Tensor) -> bool:
         batch, frames, _, height, width = scaled.shape
         work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
-        return work > LARGE if self.lean is None else self.lean
+        return work > LARGE if self.low_memory is None else self.low_memory
 
     def _encode(self, pixels: Tensor) -> Tensor:
         parts = (x.to(self.device, self.vae.dtype) for x in pixels.split(VAE_CHUNK))

@@ -83,7 +83,7 @@ class Page:
     def _fit_settings(self) -> None:
         """Show the settings that the chosen method has."""
         dreammover = self.knobs["method"].value == METHODS[0]
-        for name in ("until", "lora", "prompt"):
+        for name in ("inversion_steps", "lora", "prompt"):
             self.knobs[name].layout.display = None if dreammover else "none"
         self.knobs["recurrence"].layout.display = "none" if dreammover else None
 
@@ -166,7 +166,7 @@ def _knobs() -> dict[str, Any]:
         "method": w.Dropdown(options=METHODS, description="Method", **ROW),
         "frames": number("frames", 3, 512, "Frames, both images included"),
         "steps": number("steps", 2, 999, "Steps of the noise schedule"),
-        "until": number("until", 1, 999, "Noise step of the fusion"),
+        "inversion_steps": number("inversion_steps", 1, 999, "Noise step of the fusion"),
         "recurrence": number("recurrence", 0, 20, "Repeats of an early step"),
         "lora": w.Checkbox(usual.lora, description="Fit a LoRA to the pair first", **ROW),
         "prompt": w.Text(usual.prompt, placeholder="optional", description="What both images show", **ROW),

@@ -28,15 +28,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """frames: in all, both images among them. until, lora, prompt: DreamMover's. recurrence: Generative Inbetweening's.
+    """frames: in all, both images among them. inversion_steps, lora, prompt: DreamMover's.
 
-    steps: of the noise schedule. fps: of the video file.
+    recurrence: Generative Inbetweening's. steps: of the noise schedule. fps: of the video file.
     """
 
     method: str = METHODS[0]
     frames: int = 9
     steps: int = 50
-    until: int = 14
+    inversion_steps: int = 14
     recurrence: int = 1
     lora: bool = False
     prompt: str = ""
@@ -50,9 +50,9 @@ class Settings:
         check_int("steps", self.steps, 2)
         check_int("recurrence", self.recurrence, 0)
         check_int("seed", self.seed, 0)
-        if self.method == METHODS[0] and check_int("noise step", self.until, 1) > self.steps:
+        if self.method == METHODS[0] and check_int("noise step", self.inversion_steps, 1) > self.steps:
             raise ValueError(
-                f"the noise step {self.until} is beyond the {self.steps} steps: give at most {self.steps}."
+                f"the noise step {self.inversion_steps} is beyond the {self.steps} steps: give at most {self.steps}."
             )
 
 
@@ -151,14 +151,14 @@ def _plan(model: Any, settings: Settings) -> tuple[Callable[[Tensor, tuple[int, 
 def _dreammover(model: Any, settings: Settings, how: dict[str, Any]) -> Any:
     from interp_lib.dreammover.pipeline import LORA, interpolate
 
-    steps, until = settings.steps, settings.until
+    steps, inversion_steps = settings.steps, settings.inversion_steps
     features = max(1, round(14 / 50 * steps))  # the paper's step, as `estimate_flow` has it
-    total = until + 1 + max(0, features - until) + 2 * until
+    total = inversion_steps + 1 + max(0, features - inversion_steps) + 2 * inversion_steps
     total += LORA["paper"][0]["steps"] if settings.lora else 0
 
     def make(images: Tensor, size: tuple[int, int]) -> Any:
         images, notes = fit_images(images, size=size, multiple=model.multiple)
-        switches = {"until": until, "lora": settings.lora, "prompt": settings.prompt}
+        switches = {"inversion_steps": inversion_steps, "lora": settings.lora, "prompt": settings.prompt}
         return interpolate(model, *images.split(1), frames=settings.frames - 2, **switches, **how), notes
 
     return make, total

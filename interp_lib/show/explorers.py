@@ -75,17 +75,18 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
     return explore(look, across=every_cell(grid[1]), down=every_cell(grid[0]), direction=list(ways))
 
 
-def explore_fusion(model: ImageModel, pair: Pair, *, until: int = 30, prompt: str = "") -> VBox:
+def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, prompt: str = "") -> VBox:
     """Fuse the two images' latents at any time between them, in several ways, and see what the network makes of it.
 
     Source: DreamMover, section 3.3, Eq. 6 to 8. Shown is the clean image predicted from the fused z_T in one step, with
-    its high-frequency energy over the mean of the inputs'. until: noise step T. Controls: time, way, flow (off: none).
+    its high-frequency energy over the mean of the inputs'. inversion_steps: noise step T.
+    Controls: time, way, flow (off: none).
     """
     from interp_lib import fuse_direct, fuse_two_level, high_frequency_energy
     from interp_lib.dreammover.ddim import predict_clean
 
     images = at_native_size(model, pair)[1]
-    inversion, flows = _inverted(model, images, until, prompt)
+    inversion, flows = _inverted(model, images, inversion_steps, prompt)
     context, z = model.embed_text(prompt), inversion.latents[-1]
     t, a = int(inversion.timesteps[-1]), inversion.alpha_bar
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
@@ -111,17 +112,18 @@ def explore_fusion(model: ImageModel, pair: Pair, *, until: int = 30, prompt: st
     return explore(look, time=(0.0, 1.0, 0.05), way=list(WAYS), flow=True)
 
 
-def explore_attention(model: ImageModel, pair: Pair, *, until: int = 30, prompt: str = "") -> VBox:
+def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, prompt: str = "") -> VBox:
     """Choose a point of the middle frame: where each replaced self-attention layer looks for it in the two images.
 
-    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `until`; mean over the heads.
+    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps`; the mean over
+    the heads.
     Controls: across, down (shares of the side), layer.
     """
     from interp_lib import fuse_two_level, replace_self_attention
 
     images = at_native_size(model, pair)[1]
     height, width = images.shape[-2:]
-    inversion, flows = _inverted(model, images, until, prompt)
+    inversion, flows = _inverted(model, images, inversion_steps, prompt)
     ends, t, context = inversion.latents[-1], int(inversion.timesteps[-1]), model.embed_text(prompt)
     pair_of = (*inversion.clean.split(1), *inversion.noise.split(1))
     middle = fuse_two_level(*pair_of, *flows, 0.5, inversion.alpha_bar)[0]
@@ -163,11 +165,13 @@ def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Te
     return pair, torch.cat([pair.image0, pair.image1])
 
 
-def _inverted(model: ImageModel, images: Tensor, until: int, prompt: str) -> tuple[Inversion, tuple[Tensor, Tensor]]:
+def _inverted(
+    model: ImageModel, images: Tensor, inversion_steps: int, prompt: str
+) -> tuple[Inversion, tuple[Tensor, Tensor]]:
     """The inversion of both images up to a noise step, and the flows between them."""
     from interp_lib import estimate_flow, feature_block, invert
 
-    inversion = invert(model, images, until=until, prompt=prompt, progress=False)
+    inversion = invert(model, images, inversion_steps=inversion_steps, prompt=prompt, progress=False)
     block = feature_block(model, max(images.shape[-2:]))
     return inversion, estimate_flow(model, inversion, block=block, prompt=prompt)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.checks import check_int, check_number, check_tensors
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.show.media import Media
 from interp_lib.show.provenance import figure_path, library_hash
 
@@ -88,7 +88,7 @@ def _write_png(path: Path, pixels: io.BytesIO, texts: dict[str, str]) -> None:
     info = PngImagePlugin.PngInfo()
     for key, text in {**texts, "Content": hashlib.sha256(image.tobytes()).hexdigest()}.items():
         info.add_itxt(key, text)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, "PNG", pnginfo=info)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 
 def read_notebook(path: str | Path) -> NotebookNode:
@@ -29,7 +29,7 @@ def read_notebook(path: str | Path) -> NotebookNode:
 
 def write_notebook(notebook: NotebookNode, path: str | Path) -> None:
     """Write the whole notebook or nothing."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 

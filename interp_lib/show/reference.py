@@ -14,7 +14,7 @@ from typing import Any
 
 import interp_lib
 from interp_lib.cli_help import Parser
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 COMMAND = "interp_lib.show.reference"
 ROOMS = ("types", "images", "models", "pairs", "world", "dreammover", "inbetweening", "show", "bench")
@@ -115,7 +115,7 @@ def make_parser() -> Parser:
 def main(arguments: list[str] | None = None) -> int:
     page = make_parser().parse_args(arguments).page
     try:
-        with whole(page) as temporary:
+        with atomic_write(page) as temporary:
             temporary.write_text(report(), encoding="utf-8")
     except OSError as error:
         print(error, file=sys.stderr)

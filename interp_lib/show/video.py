@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.checks import check_number
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.show.media import Media
 
 SLOWEST = 0.01  # frames per second: a GIF has room for eleven minutes a frame
@@ -39,7 +39,7 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
     if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
         pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         notes.append(f"H.264 needs even sides: {width}x{height} was padded to {pixels.shape[2]}x{pixels.shape[1]}.")
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         writers[path.suffix.lower()](pixels, temporary, fps)
     return Media(path, alt, tuple(notes))
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 Rows = dict[str, tuple[float | None, str]]  # the least that is asked, None where it is there for comparison; its unit
 
@@ -88,10 +88,10 @@ def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: 
     """Renew a model's part of `README.md`, its `*_quality.json` and its `*_curves.png` in `folder`."""
     measured = {row: round(value, 3) for row, value in measured.items()}
     content = json.dumps({"recipe": recipe, "measured": measured}, indent=2) + "\n"
-    with whole(folder / f"{card.name}_quality.json") as path:
+    with atomic_write(folder / f"{card.name}_quality.json") as path:
         path.write_text(content)
     if all((logs / f"{name}.jsonl").exists() for name in card.stages):
-        with whole(folder / f"{card.name}_curves.png") as path:
+        with atomic_write(folder / f"{card.name}_curves.png") as path:
             _curves(path, card, logs)
     begin, end = card.marks
     readme = folder / "README.md"
@@ -103,7 +103,7 @@ def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: 
     steps = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
     body = f"\nRecipe: {steps}.\n\n{table(card, measured)}\n\n"
     body += f"![Loss of autoencoder and U-Net over training steps, both falling.]({card.name}_curves.png)\n"
-    with whole(readme) as path:
+    with atomic_write(readme) as path:
         path.write_text(head + begin + body + end + tail)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 
 LOG_EVERY = 50  # steps
 
@@ -29,7 +29,7 @@ class Unfinished(Exception):
 def save(content: Any, path: Path) -> None:
     """torch.save, whole or not at all, making the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(content, partial)
 
 
@@ -114,5 +114,5 @@ def _log(name: str, folder: Path, line: dict[str, float]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text)

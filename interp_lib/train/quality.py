@@ -23,7 +23,7 @@ from interp_lib.dreammover.flow import match_features
 from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
 from interp_lib.dreammover.lora import fit_lora
 from interp_lib.dreammover.spectrum import high_frequency_energy
-from interp_lib.models import ImageModel, load_image_model, untrained
+from interp_lib.models import ImageModel, load_image_model, randomly_initialised
 from interp_lib.pairs import load_pair
 from interp_lib.types import Pair
 
@@ -53,9 +53,9 @@ def autoencoder_psnr(model: ImageModel, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def round_trip(model: ImageModel, images: Tensor, *, steps: int = 50, until: int = 30) -> Tensor:
-    """DDIM inversion to `until` and back, PSNR in dB against the autoencoder's own reconstruction, `[N]`."""
-    inversion = invert(model, images, steps=steps, until=until, preset="released", progress=False)
+def round_trip(model: ImageModel, images: Tensor, *, steps: int = 50, inversion_steps: int = 30) -> Tensor:
+    """DDIM inversion to `inversion_steps` and back, PSNR in dB against the autoencoder's own reconstruction, `[N]`."""
+    inversion = invert(model, images, steps=steps, inversion_steps=inversion_steps, preset="released", progress=False)
     latents, context = inversion.latents[-1], model.embed_text("")
     times = inversion.timesteps.flip(0).tolist()
     for t, below in zip(times, [*times[1:], 0], strict=True):
@@ -144,7 +144,7 @@ def measure_flow(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
     """PCK of the trained, the untrained and the patch estimator on `pairs` hard pairs, in per cent; the margins."""
     hard = world_pairs(pairs, hard=True)
     flows = {"trained": feature_flow(model), "raw patches": patch_flow(stride=model.vae_factor)}
-    flows["untrained"] = feature_flow(untrained(model))
+    flows["untrained"] = feature_flow(randomly_initialised(model))
     values = {f"PCK@0.1 hard, {name}": _mean_pck(flow, hard, f"hard, {name}") for name, flow in flows.items()}
     values["pairs of the hard flow rows"] = pairs
     for other in ("untrained", "raw patches"):
@@ -169,7 +169,7 @@ def measure_rest(model: ImageModel, *, pairs: int = 60) -> dict[str, float]:
         "PCK@0.1 hard, third up-block": _mean_pck(feature_flow(model, block=2), hard, "hard, third up-block"),
         "PCK@0.1 hard, trained, 256 px": _mean_pck(trained, large, "hard, 256 px"),
         "PCK@0.1 easy, trained": _mean_pck(trained, easy, "easy, trained"),
-        "PCK@0.1 easy, untrained": _mean_pck(feature_flow(untrained(model)), easy, "easy, untrained"),
+        "PCK@0.1 easy, untrained": _mean_pck(feature_flow(randomly_initialised(model)), easy, "easy, untrained"),
         "PCK@0.1 easy, raw patches": _mean_pck(patches, easy, "easy, raw patches"),
         "two-level above direct": 100 * float((fusion_energies(model, hard) > 1).float().mean()),
         "median EPE motorcycle, trained": disparity_error(trained),

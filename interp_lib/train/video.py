@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessor
 
 from interp_lib.inbetweening.backward import fit_backward_motion
 from interp_lib.models import load_image_model, load_video_model
-from interp_lib.models.load_video import REVERSE, UNROTATED
+from interp_lib.models.load_video import NO_ROTATION, REVERSE
 from interp_lib.train.autoencoder import encode_frames
 from interp_lib.train.clips import facings, render_clips
 from interp_lib.train.data import world_hash
@@ -22,7 +22,7 @@ from interp_lib.train.video_denoiser import (
     SIGMA_STD,
     TrainingClips,
     build_video_scheduler,
-    motion_bucket,
+    motion_bucket_id,
     train_video_denoiser,
 )
 
@@ -66,8 +66,8 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
     """Fit backward motion with and without rotation on clips of the training set; write both files beside the parts."""
     model = load_video_model(folder, device=device, dtype=torch.float32, reverse=None)
     chosen = pixels[-REVERSE_CLIPS:].float() / 255
-    buckets = motion_bucket(speed[-REVERSE_CLIPS:], torch.tensor(FPS)).tolist()
-    for name, rotate in ((REVERSE, True), (UNROTATED, False)):
+    buckets = motion_bucket_id(speed[-REVERSE_CLIPS:], torch.tensor(FPS)).tolist()
+    for name, rotate in ((REVERSE, True), (NO_ROTATION, False)):
         with torch.autocast(device, dtype=torch.bfloat16):
             motion = fit_backward_motion(
                 model,
@@ -77,7 +77,7 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
                 rotate=rotate,
                 batch=batch,
                 fps=FPS,
-                motion_bucket=buckets,
+                motion_bucket_id=buckets,
                 log_sigma=(SIGMA_MEAN, SIGMA_STD),
                 checkpoint=work / f"{Path(name).stem}.pt",
             )

@@ -99,7 +99,7 @@ def build_video_scheduler() -> EulerDiscreteScheduler:
     )
 
 
-def motion_bucket(speed: Tensor, fps: Tensor) -> Tensor:
+def motion_bucket_id(speed: Tensor, fps: Tensor) -> Tensor:
     """The bucket of a clip whose actor travels `speed` sides a frame, shown at `fps`: it grows with the speed a
     second."""
     return BUCKET * speed * fps / (MEAN_SPEED * FPS)
@@ -156,7 +156,7 @@ def clip_loss(
     fps = torch.randint(5, 11 if length == 14 else 15, (count,), **draws)
     keep = (torch.rand(count, **draws) > 0.15).float().to(device)
     image = image + augmentation.view(-1, 1, 1, 1) * torch.randn(image.shape, **draws).to(device)
-    micro = micro_conditioning(fps, motion_bucket(clips.speed[picks], fps), augmentation)
+    micro = micro_conditioning(fps, motion_bucket_id(clips.speed[picks], fps), augmentation)
     with torch.autocast(device, dtype=torch.bfloat16):
         with torch.no_grad():
             first = vae.encode(image).latent_dist.mode().float()

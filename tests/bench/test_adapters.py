@@ -262,7 +262,7 @@ def test_raft_flows_from_torchvisions_weights(pair, alone, monkeypatch, large):
 
 def test_dreammover_with_raft(tiny, images, tmp_path):
     path = save_script(Raft(), tmp_path / "raft.pt")
-    pair, how = Pair("two", images[:1], images[1:]), {"steps": 4, "until": 2, "lora": False}
+    pair, how = Pair("two", images[:1], images[1:]), {"steps": 4, "inversion_steps": 2, "lora": False}
     made = raft.make(tiny, pair, frames=1, seed=0, weights=path, **how)
     flow = raft.raft_flows(images[:1], images[1:], weights=path, device="cpu")
     again = interpolate(tiny, images[:1], images[1:], frames=1, flow=flow, progress=False, **how)

@@ -20,7 +20,7 @@ from interp_lib.dreammover.ddim import invert
 from interp_lib.models.image_model import up_block_self_attentions
 from interp_lib.types import Pair
 
-FAST = {"steps": 4, "until": 2, "lora_steps": 2}
+FAST = {"steps": 4, "inversion_steps": 2, "lora_steps": 2}
 OWN = [name for name, (file, _) in METHODS.items() if file in ("latent_mix", "diffinterp", "diffmorpher", "dreammover")]
 
 
@@ -113,7 +113,7 @@ def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
         return attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
 
     schedule, expected = (751, 501, 251, 1), []
-    ends = [invert(tiny, images, steps=4, until=4, progress=False, prompt=p) for p in ("a cat", "a red dog")]
+    ends = [invert(tiny, images, steps=4, inversion_steps=4, progress=False, prompt=p) for p in ("a cat", "a red dog")]
     starts = [ends[0].latents[-1][:1], ends[1].latents[-1][1:]]
     try:
         for share in (0.25, 0.5):
@@ -153,7 +153,7 @@ def test_diffmorpher_at_an_end_is_that_end_inverted_and_denoised(tiny, images):
     mix = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     with torch.no_grad():
         made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
-        z = invert(tiny, images[:1], steps=4, until=4, progress=False).latents[-1]
+        z = invert(tiny, images[:1], steps=4, inversion_steps=4, progress=False).latents[-1]
         for t, below in ((751, 501), (501, 251), (251, 1), (1, 0)):
             z = diffmorpher.ddim_step(z, tiny.predict_noise(z, t, words[:1]), tiny.alpha_bar(t), tiny.alpha_bar(below))
     assert torch.allclose(made, z, atol=2e-3 * float(z.std()))

@@ -18,7 +18,7 @@ def test_parts_count_the_minimum_of_calls_and_restore_the_model():
     model = load_image_model(TINY, device="cpu")
     images = torch.rand(2, 3, 64, 64)
     before = {name: value.clone() for name, value in model.unet.state_dict().items()}
-    cost = measure_parts(model, images, frames=5, steps=10, until=6, chunk=3, lora_steps=1)
+    cost = measure_parts(model, images, frames=5, steps=10, inversion_steps=6, batch_size=3, lora_steps=1)
     # 6 of the inversion, 1 for the features, 6 of the endpoints, all at batch 2; per step 3 + 2 middle frames
     assert cost["unet_calls"] == {2: 6 + 1 + 6 + 6, 3: 6}
     assert list(cost["seconds"]) == ["lora", "encode", "inversion", "flow", "denoise", "decode"]
@@ -52,7 +52,7 @@ def test_the_whole_methods_are_measured_in_half_precision(tmp_path, capsys, monk
     monkeypatch.setenv("INTERP_FIGURES", str(tmp_path / "figures"))
     small = ["--video-model", str(SVD), "--video-size", "64x128", "--video-frames", "3", "--recurrence", "1"]
     small += ["--dtype", "bfloat16", "--out", str(tmp_path / "bench.json")]
-    assert main(["image", "video", *SMALL, "--until", "2", *small]) == 0
+    assert main(["image", "video", *SMALL, "--inversion-steps", "2", *small]) == 0
     table = json.loads((tmp_path / "bench.json").read_text())
     assert table["image"]["unet_calls"] == 2 + 1 + 2 * 2 and table["video"]["unet_calls"] == 4 + 2
     for part in ("image", "video"):

@@ -43,10 +43,10 @@ def test_fake_tensors_cost_what_real_ones_cost():
 
 @pytest.mark.long
 def test_the_papers_settings():
-    found = expect.image_run(frames=32, chunk=8)
+    found = expect.image_run(frames=32, batch_size=8)
     assert found["unet_calls"] == 30 + 1 + 30 * (1 + 4)
     assert found["weights"]["unet"] == 2 * 859_520_964
-    fewer = expect.image_run(frames=32, chunk=4)
+    fewer = expect.image_run(frames=32, batch_size=4)
     assert fewer["held"]["U-Net call"] < 0.6 * found["held"]["U-Net call"]
     assert fewer["operations"] == pytest.approx(found["operations"], rel=1e-6)
 
@@ -57,9 +57,9 @@ def test_less_of_a_video_costs_less():
     whole, chunked = expect.video_run(**small), expect.video_run(**small, chunking=True)
     assert whole["unet_calls"] == 3 and whole["operations"] == chunked["operations"]
     assert chunked["held"]["U-Net call"] < whole["held"]["U-Net call"]
-    lean = expect.video_run(**small, lean=True)
-    assert lean["unet_calls"] == 3 and lean["operations"] == whole["operations"]
-    assert lean["held"]["U-Net call"] < 0.6 * whole["held"]["U-Net call"]
+    low_memory = expect.video_run(**small, low_memory=True)
+    assert low_memory["unet_calls"] == 3 and low_memory["operations"] == whole["operations"]
+    assert low_memory["held"]["U-Net call"] < 0.6 * whole["held"]["U-Net call"]
 
 
 @pytest.mark.long
@@ -75,7 +75,7 @@ def test_one_network_saves_a_network_and_the_stored_maps():
     assert held[1] - held[0] >= 1.5 * (one["weights"]["unet"] + maps)
     assert one["weights"]["deltas"] == 2 * 2 * (5 * 320**2 + 5 * 640**2 + 6 * 1280**2)  # two matrices, bfloat16
     assert two["operations"] / one["operations"] == pytest.approx(1, abs=0.03)  # Q and K twice, and no more
-    whole = expect.video_run(lean=False)  # why it is not the default
+    whole = expect.video_run(low_memory=False)  # why it is not the default
     assert whole["held"]["U-Net call"] > two["held"]["U-Net call"]
 
 

@@ -164,14 +164,14 @@ def test_middle_frames_see_the_endpoints_and_not_each_other(tiny, z):
     assert (other_end[1:-1] - out[1:-1]).abs().amax((1, 2, 3)).min() > 1e-3
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3])
-def test_stored_endpoints_equal_one_batch(tiny, z, chunk):
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_stored_endpoints_equal_one_batch(tiny, z, batch_size):
     with replace_self_attention(tiny.unet) as control:
         whole = eps(tiny, z)
         with control.storing():
             ends = eps(tiny, z[[0, -1]])
         with control.reusing():
-            middle = torch.cat([eps(tiny, part) for part in z[1:-1].split(chunk)])
+            middle = torch.cat([eps(tiny, part) for part in z[1:-1].split(batch_size)])
     assert torch.allclose(torch.cat([ends[:1], middle, ends[1:]]), whole, atol=1e-5)
 
 

@@ -67,7 +67,7 @@ def test_inversion_is_the_plain_loop(tiny, small):
         clean = (z - (1 - a) ** 0.5 * eps) / a**0.5
         z, a = b**0.5 * clean + (1 - b) ** 0.5 * eps, b
         path.append(z)
-    inversion = invert(tiny, small, until=3, preset="released", **QUIET)
+    inversion = invert(tiny, small, inversion_steps=3, preset="released", **QUIET)
     assert len(inversion.latents) == 4 and inversion.timesteps.tolist() == [1, 21, 41]
     for ours, plain in zip(inversion.latents, path, strict=True):
         assert torch.allclose(ours, plain, atol=1e-5)
@@ -77,14 +77,16 @@ def test_inversion_is_the_plain_loop(tiny, small):
 @pytest.mark.parametrize("preset, calls", [("paper", 4), ("released", 3)])
 def test_parts_recompose_and_calls(tiny, small, preset, calls):
     before = tiny.unet_calls
-    inversion = invert(tiny, small, steps=10, until=3, preset=preset, **QUIET)
+    inversion = invert(tiny, small, steps=10, inversion_steps=3, preset=preset, **QUIET)
     assert tiny.unet_calls - before == calls
     recomposed = add_noise(inversion.clean, inversion.noise, inversion.alpha_bar)
     assert torch.allclose(recomposed, inversion.latents[-1], atol=1e-5)
 
 
 def test_paper_noise_is_that_of_the_last_latents(tiny, small):
-    paper, released = (invert(tiny, small, steps=10, until=3, preset=p, **QUIET) for p in ("paper", "released"))
+    paper, released = (
+        invert(tiny, small, steps=10, inversion_steps=3, preset=p, **QUIET) for p in ("paper", "released")
+    )
     with torch.no_grad():
         eps = tiny.predict_noise(paper.latents[-1], 201, tiny.embed_text(""))
     assert torch.allclose(paper.noise, eps, atol=1e-6)
@@ -93,17 +95,17 @@ def test_paper_noise_is_that_of_the_last_latents(tiny, small):
 
 
 def test_batch_does_not_matter(tiny, small):
-    both = invert(tiny, small, steps=10, until=4, **QUIET)
-    one = invert(tiny, small[1], steps=10, until=4, **QUIET)
+    both = invert(tiny, small, steps=10, inversion_steps=4, **QUIET)
+    one = invert(tiny, small[1], steps=10, inversion_steps=4, **QUIET)
     assert torch.allclose(both.latents[-1][1:], one.latents[-1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "options, word",
     [
-        ({"until": 51}, "until=51"),
-        ({"steps": 20}, "until=30 is beyond steps=20: give until as well"),
-        ({"until": 0}, "until=0"),
+        ({"inversion_steps": 51}, "inversion_steps=51"),
+        ({"steps": 20}, "inversion_steps=30 is beyond steps=20: give inversion_steps as well"),
+        ({"inversion_steps": 0}, "inversion_steps=0"),
         ({"preset": "fast"}, "preset='fast'"),
         ({"prompt": None}, "prompt=None"),
         ({"prompt": ["a", 3]}, "prompt="),

@@ -22,7 +22,7 @@ def hooked(model, z, t, block):
 
 @pytest.mark.parametrize("block", [0, 1, 2, 3])
 def test_extra_pass_at_the_step(tiny, small, block):
-    inversion = invert(tiny, small, steps=20, until=3, progress=False)
+    inversion = invert(tiny, small, steps=20, inversion_steps=3, progress=False)
     features = diffusion_features(tiny, small, block=block, progress=False, **SHORT)
     assert torch.allclose(features, hooked(tiny, inversion.latents[3], 101, block), atol=1e-5)
     assert not torch.allclose(
@@ -42,15 +42,15 @@ def test_calls_and_hooks(tiny, small):
     assert not tiny.unet.up_blocks[1]._forward_hooks
 
 
-@pytest.mark.parametrize("until, calls", [(1, 3), (3, 1), (5, 1)])
-def test_an_inversion_is_reused_or_continued(tiny, small, until, calls):
+@pytest.mark.parametrize("inversion_steps, calls", [(1, 3), (3, 1), (5, 1)])
+def test_an_inversion_is_reused_or_continued(tiny, small, inversion_steps, calls):
     fresh = diffusion_features(tiny, small, progress=False, **SHORT)
-    inversion = invert(tiny, small, steps=20, until=until, preset="released", progress=False)
+    inversion = invert(tiny, small, steps=20, inversion_steps=inversion_steps, preset="released", progress=False)
     before = tiny.unet_calls
     reused = diffusion_features(tiny, None, inversion=inversion, progress=False, **SHORT)
     assert tiny.unet_calls - before == calls
     assert torch.allclose(reused, fresh, atol=1e-5)
-    assert len(inversion.latents) == until + 1
+    assert len(inversion.latents) == inversion_steps + 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def best_match(source, target):
 
 
 def test_estimated_flow_is_the_best_match_both_ways(tiny, small):
-    inversion = invert(tiny, small, steps=20, until=8, preset="released", progress=False)
+    inversion = invert(tiny, small, steps=20, inversion_steps=8, preset="released", progress=False)
     before = tiny.unet_calls
     flow01, flow10 = estimate_flow(tiny, inversion)
     assert tiny.unet_calls - before == 1
@@ -96,7 +96,7 @@ def test_estimated_flow_is_the_best_match_both_ways(tiny, small):
     other = estimate_flow(tiny, inversion, step=3, block=2, prompt="a dog")
     assert not torch.equal(other[0], flow01)
     with pytest.raises(ValueError, match="holds 1 images"):
-        estimate_flow(tiny, invert(tiny, small[:1], steps=5, until=1, progress=False))
+        estimate_flow(tiny, invert(tiny, small[:1], steps=5, inversion_steps=1, progress=False))
 
 
 def test_pca_is_numpys(seed=0):

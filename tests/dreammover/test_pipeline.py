@@ -13,7 +13,7 @@ from interp_lib.dreammover.lora import load_lora, tuner_layers
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.sampler import denoise_between, denoise_frames
 
-SHORT = {"frames": 3, "steps": 10, "until": 4, "lora": False, "progress": False}
+SHORT = {"frames": 3, "steps": 10, "inversion_steps": 4, "lora": False, "progress": False}
 
 
 def run(model, images, **options):
@@ -21,28 +21,28 @@ def run(model, images, **options):
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
-@pytest.mark.parametrize("frames, chunk", [(1, None), (7, 3), (33, 16)])
-def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, chunk):
-    result = run(tiny, small, preset=preset, frames=frames, chunk=chunk, until=2)
+@pytest.mark.parametrize("frames, batch_size", [(1, None), (7, 3), (33, 16)])
+def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, batch_size):
+    result = run(tiny, small, preset=preset, frames=frames, batch_size=batch_size, inversion_steps=2)
     channels, *sides = tiny.latent_channels, *(n // tiny.vae_factor for n in small.shape[-2:])
     assert result.frames.shape == (frames + 2, *small.shape[1:])
     assert result.latents.shape == (frames + 2, channels, *sides)
     assert result.flow01.shape == result.flow10.shape == (1, 2, *sides)
     assert result.fused_clean.shape == (frames, channels, *sides)
     assert float(result.frames.min()) >= 0 and float(result.frames.max()) <= 1
-    chunks = -(-frames // (chunk or frames))
+    chunks = -(-frames // (batch_size or frames))
     # the features are those of step 3 here, one beyond the fusion at step 2
     assert result.unet_calls == 2 + (1 + 1) + 2 * (1 + chunks) + (chunks if preset == "released" else 0)
 
 
 def test_calls_of_the_defaults_until_thirty(tiny, small):
-    result = run(tiny, small, frames=2, steps=50, until=30, chunk=1)
+    result = run(tiny, small, frames=2, steps=50, inversion_steps=30, batch_size=1)
     assert result.unet_calls == 30 + 1 + 30 * (1 + 2)
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_chunks_change_nothing(tiny, small, preset):
-    whole, ones, fives = (run(tiny, small, frames=7, preset=preset, chunk=c) for c in (None, 1, 5))
+    whole, ones, fives = (run(tiny, small, frames=7, preset=preset, batch_size=c) for c in (None, 1, 5))
     assert (whole.frames - ones.frames).abs().max() < 1e-4
     assert (whole.frames - fives.frames).abs().max() < 1e-4
 
@@ -62,14 +62,16 @@ def test_same_seed_same_bits(tiny, small, monkeypatch):
 def test_a_generator_is_a_seed(tiny, small, monkeypatch):
     monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-2}, 1.0))
     generators = [torch.Generator().manual_seed(s) for s in (3, 3)]
-    first, second = (run(tiny, small, frames=1, until=1, lora=True, seed=g).latents for g in generators)
-    next_draw = run(tiny, small, frames=1, until=1, lora=True, seed=generators[0]).latents
+    first, second = (run(tiny, small, frames=1, inversion_steps=1, lora=True, seed=g).latents for g in generators)
+    next_draw = run(tiny, small, frames=1, inversion_steps=1, lora=True, seed=generators[0]).latents
     assert torch.equal(first, second) and not torch.equal(first, next_draw)
 
 
 def test_numpy_counts(tiny, small):
-    counts = {name: np.int64(n) for name, n in {"frames": 3, "steps": 10, "until": 4, "chunk": 2}.items()}
-    assert torch.equal(run(tiny, small, **counts).frames, run(tiny, small, chunk=2).frames)
+    counts = {
+        name: np.int64(n) for name, n in {"frames": 3, "steps": 10, "inversion_steps": 4, "batch_size": 2}.items()
+    }
+    assert torch.equal(run(tiny, small, **counts).frames, run(tiny, small, batch_size=2).frames)
 
 
 def test_in_inference_mode(tiny, small, monkeypatch):
@@ -96,7 +98,7 @@ def test_every_switch_changes_the_frames(tiny, small, random_lora):
         {"flow": "zero"},
         {"flow": "classical"},
         {"prompt": "a dog"},
-        {"until": 6},
+        {"inversion_steps": 6},
     ]
     frames = [run(tiny, small, **o).frames[1:-1] for o in options]
     for i, a in enumerate(frames):
@@ -123,7 +125,7 @@ def test_the_ways_to_fuse_reach_the_frames(tiny, small):
 
 def test_the_start_is_that_of_the_fusion(tiny, small):
     """What `denoise_frames` starts from is `fuse_two_level` on the prediction at T, with the levels asked for."""
-    inversion = invert(tiny, small, steps=10, until=4, progress=False)
+    inversion = invert(tiny, small, steps=10, inversion_steps=4, progress=False)
     g = torch.Generator().manual_seed(0)
     flow01, flow10 = torch.randn(2, 1, 2, *inversion.clean.shape[-2:], generator=g).unbind(0)
     deltas = torch.tensor([0.25, 0.5], dtype=torch.float64)
@@ -202,7 +204,7 @@ def test_released_generates_at_four_fifths(tiny, small, random_lora):
     with load_lora(tiny, random_lora) as lora:
         layer = lora.layers()[0]
         hook = layer.register_forward_hook(lambda m, a, o: seen.append(round(m.scaling[lora.name], 6)))
-        run(tiny, small, lora=lora, preset="released", until=3)
+        run(tiny, small, lora=lora, preset="released", inversion_steps=3)
         hook.remove()
     assert seen == [1.0] * 4 + [0.8] * 7
 
@@ -268,7 +270,7 @@ def test_a_finer_autoencoder(finer, small):
 
 
 def test_features_beyond_the_fusion_cost_their_steps(tiny, small):
-    result = run(tiny, small, frames=2, until=4, feature_step=7)
+    result = run(tiny, small, frames=2, inversion_steps=4, feature_step=7)
     assert result.unet_calls == 4 + 1 + 4 * 2 + (7 - 4)
 
 
@@ -290,9 +292,12 @@ def test_pil_images_and_odd_latents(tiny, pair):
         ({"preset": "fast"}, "preset='fast'"),
         ({"flow": "farneback"}, "flow='farneback'"),
         ({"flow": "raft"}, "RAFT"),
-        ({"until": 11}, r"until=11 .* give until as well \(the paper's share is 30 of 50\)"),
+        (
+            {"inversion_steps": 11},
+            r"inversion_steps=11 .* give inversion_steps as well \(the paper's share is 30 of 50",
+        ),
         ({"steps": 0}, "steps=0"),
-        ({"chunk": 0}, "chunk=0"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": "x"}, "seed='x'"),
         ({"endpoints": "none"}, "endpoints='none'"),
@@ -330,7 +335,7 @@ def test_wrong_images_before_any_call(tiny, small):
 
 @pytest.mark.parametrize("blocks", [None, ()])
 def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks):
-    inversion = invert(tiny, small, steps=10, until=3, progress=False)
+    inversion = invert(tiny, small, steps=10, inversion_steps=3, progress=False)
     flow = torch.ones(1, 2, *inversion.clean.shape[-2:])
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
     start = fuse_two_level(*ends, flow, -flow, 0.5, inversion.alpha_bar)[0]
@@ -343,7 +348,7 @@ def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks)
 
 
 def test_one_block_is_neither_all_nor_none(tiny, small):
-    inversion = invert(tiny, small, steps=10, until=2, progress=False)
+    inversion = invert(tiny, small, steps=10, inversion_steps=2, progress=False)
     start = inversion.latents[-1].mean(0, keepdim=True)
     made = [list(denoise_between(tiny, inversion, start, blocks=blocks))[-1] for blocks in (None, (), [2])]
     assert all((a - b).abs().max() > 1e-4 for a, b in ((made[0], made[1]), (made[0], made[2]), (made[1], made[2])))

@@ -78,7 +78,7 @@ def test_every_reason_names_its_part_and_its_limit():
 def test_on_a_model_it_is_made_of_the_flow_that_a_run_finds(tiny, small):
     before = tiny.unet_calls
     found = suitability(tiny, small[:1], small[1:], steps=10, block=1, progress=False)
-    inversion = invert(tiny, small, steps=10, until=3, preset="released", progress=False)
+    inversion = invert(tiny, small, steps=10, inversion_steps=3, preset="released", progress=False)
     flows = estimate_flow(tiny, inversion, block=1)
     assert torch.equal(found.flow01, flows[0]) and torch.equal(found.flow10, flows[1])
     assert found.unet_calls == 4 and tiny.unet_calls == before + 4 + 3 + 1

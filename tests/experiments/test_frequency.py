@@ -13,7 +13,7 @@ from interp_lib.dreammover.sampler import denoise_between
 
 @pytest.fixture(scope="module")
 def inversion(tiny, images):
-    return invert(tiny, images, steps=10, until=3, progress=False)
+    return invert(tiny, images, steps=10, inversion_steps=3, progress=False)
 
 
 def test_the_paths_are_those_of_the_pipeline(tiny, images, flow, inversion):
@@ -22,7 +22,7 @@ def test_the_paths_are_those_of_the_pipeline(tiny, images, flow, inversion):
     switches = [{"two_level": False}, {}, {"low": "average"}]
     for k, switch in enumerate(switches):
         states = []
-        how = {"frames": 1, "steps": 10, "until": 3, "lora": False, "progress": False, "flow": flow}
+        how = {"frames": 1, "steps": 10, "inversion_steps": 3, "lora": False, "progress": False, "flow": flow}
         interpolate(tiny, images[:1], images[1:], on_step=states.append, **how, **switch)
         for state, latents in zip(states, path, strict=True):
             assert torch.allclose(state.latents[1], latents[k], atol=1e-4)

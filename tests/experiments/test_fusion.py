@@ -9,10 +9,10 @@ from interp_lib.dreammover.sampler import denoise_between
 
 
 def test_all_strategies_in_one_batch_are_those_of_the_pipeline(tiny, images, flow):
-    inversion = invert(tiny, images, steps=10, until=3, progress=False)
+    inversion = invert(tiny, images, steps=10, inversion_steps=3, progress=False)
     starts, noise = fused_starts(inversion, *flow)
     *_, made = denoise_between(tiny, inversion, torch.cat(list(starts.values())))
-    how = {"frames": 1, "steps": 10, "until": 3, "lora": False, "progress": False, "flow": flow}
+    how = {"frames": 1, "steps": 10, "inversion_steps": 3, "lora": False, "progress": False, "flow": flow}
     switches = [{"two_level": False}, *({"high": high, "low": low} for high, low in LEVELS)]
     for latents, switch in zip(made, switches, strict=True):
         result = interpolate(tiny, images[:1], images[1:], **how, **switch)

@@ -32,7 +32,7 @@ def tiny(_tiny, _weights):
     assert all(a is b for a, b in zip(_tiny.unet.attn_processors.values(), before.values(), strict=True))
     assert all(torch.equal(value, _weights[name]) for name, value in _tiny.unet.state_dict().items())
     assert not any(p.requires_grad for p in _tiny.unet.parameters()) and not _tiny.unet.is_gradient_checkpointing
-    assert _tiny.reverse is reverse and _tiny.unrotated is None
+    assert _tiny.reverse is reverse and _tiny.no_rotation is None
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def variant(tiny):
 
 
 @pytest.fixture(scope="session")
-def unrotated(_tiny):
+def no_rotation(_tiny):
     """Random deltas of all four projections, as strong as the reverse ones."""
     g, spread = torch.Generator().manual_seed(0), torch.cat([x.flatten() for x in _tiny.reverse.values()]).std()
     return {

@@ -80,7 +80,7 @@ def test_same_seed_same_bits(tiny, clips):
 def test_it_is_the_plain_loop(tiny, clips):
     """Alg. 1 by hand: to_v and to_out as leaves, AdamW at weight decay 0.01, gradients clipped at 1."""
     expected = plain_fit(tiny, clips, steps=2, ranks=1)
-    ours = fit(tiny, clips, motion_bucket=[20, 90])
+    ours = fit(tiny, clips, motion_bucket_id=[20, 90])
     for name, value in ours.deltas.items():
         assert torch.allclose(value, expected[name], atol=1e-6), name
 
@@ -174,7 +174,7 @@ options = {"lr": 1e-2, "progress": False, "save_every": 1}
 """
 TWO = SCRIPT + (
     "import os\n"
-    "result = fit_backward_motion(model, clips, steps=2, motion_bucket=[20, 90], **options)\n"
+    "result = fit_backward_motion(model, clips, steps=2, motion_bucket_id=[20, 90], **options)\n"
     "result.save(sys.argv[3] + os.environ['RANK'])\n"
 )
 

@@ -35,7 +35,7 @@ def test_released_preset_reproduces_the_released_code(golden, fuse):
         fuse=fuse,
         steps=8,
         recurrence=0,
-        noise_augmentation=0.0,
+        noise_aug_strength=0.0,
         latents=golden[f"{fuse}_initial_noise"],
         on_step=lambda step: first.append(step) if step.index == 0 else None,
         progress=False,

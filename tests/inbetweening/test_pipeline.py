@@ -44,7 +44,7 @@ def test_same_seed_same_bits(tiny, keyframes):
 
 def test_recurrence_draws_from_the_seed(tiny, keyframes):
     """With the start given and no noise on the keyframes, what recurrence puts back is all that a seed can change."""
-    fixed = {"latents": unit_noise(), "noise_augmentation": 0.0}
+    fixed = {"latents": unit_noise(), "noise_aug_strength": 0.0}
     once = [run(tiny, keyframes, seed=seed, **fixed).latents for seed in (1, 2)]
     assert torch.equal(*once)
     again = [run(tiny, keyframes, seed=seed, recurrence=1, **fixed).latents for seed in (1, 1, 2)]
@@ -71,14 +71,14 @@ def test_the_state_of_every_step_is_handed_out(tiny, keyframes):
 def test_lean_calls_change_rounding_alone(tiny, keyframes, method):
     model = copy(tiny)
     model.unet = deepcopy(tiny.unet).double()  # a random network amplifies rounding
-    model.lean = False
+    model.low_memory = False
     whole = run(model, keyframes, method=method)
-    model.lean = True
+    model.low_memory = True
     with unet_batches(model.unet) as held:
-        lean = run(model, keyframes, method=method)
-    assert 2 * lean.unet_calls == 2 * whole.unet_calls == len(held)
+        low_memory = run(model, keyframes, method=method)
+    assert 2 * low_memory.unet_calls == 2 * whole.unet_calls == len(held)
     assert set(held) == {1 if method in ("vibid", "forward") else 2}  # half of what one call held
-    assert far(lean.latents, whole.latents) < 1e-5
+    assert far(low_memory.latents, whole.latents) < 1e-5
 
 
 @pytest.mark.parametrize(("less", "batch"), [(0, 4), (1, 2)])
@@ -88,7 +88,7 @@ def test_large_calls_are_lean(tiny, keyframes, monkeypatch, less, batch):
     monkeypatch.setattr(video_model, "LARGE", work - less)
     with unet_batches(tiny.unet) as batches:
         result = run(tiny, keyframes)
-    assert tiny.lean is None and set(batches) == {batch}
+    assert tiny.low_memory is None and set(batches) == {batch}
     assert result.unet_calls == SHORT["steps"]  # a step's batch counts once, whole or in halves
 
 
@@ -102,7 +102,7 @@ def test_a_lean_call_runs_the_widest_feed_forward_layers_in_parts(tiny, keyframe
     for layer, lengths in seen.items():  # what comes in, and what the layer's first part is given
         layer.register_forward_pre_hook(lambda ff, given, lengths=lengths: lengths.append(len(given[0])))
         layer.net[0].register_forward_pre_hook(lambda net, given, lengths=lengths: lengths.append(len(given[0])))
-    model.lean = True
+    model.low_memory = True
     run(model, keyframes, steps=1)
     assert 0 < len(widest) < len(seen)
     for layer, (whole, *parts) in ((layer, lengths[: len(lengths) // 2]) for layer, lengths in seen.items()):
@@ -118,7 +118,7 @@ def _feed_forward(network):
 def test_presets_differ_in_the_guidance_of_the_average(tiny, keyframes):
     paper, released = (run(tiny, keyframes, preset=preset).latents for preset in ("paper", "released"))
     assert far(released, paper) > 1e-2
-    constant = run(tiny, keyframes, guidance=(2, 2)).latents  # the mean of the ramp from 1 to 3 and its flip
+    constant = run(tiny, keyframes, guidance_scale=(2, 2)).latents  # the mean of the ramp from 1 to 3 and its flip
     assert torch.equal(released, constant)
     assert torch.equal(run(tiny, keyframes, fuse=0.5, preset="released").latents, constant)
     linear = [run(tiny, keyframes, preset=preset, fuse="linear").latents for preset in ("paper", "released")]
@@ -137,8 +137,8 @@ def test_fuse_is_the_forward_directions_weight(tiny, keyframes):
 def test_no_weight_on_forward_is_the_last_frame_backward(tiny, variant, keyframes):
     """With zero deltas and no maps the backward direction is the model itself, from the last frame, in flipped time."""
     zero = {name: torch.zeros_like(x) for name, x in tiny.reverse.items()}
-    start, noise = unit_noise(), {"noise_augmentation": 0.0}
-    plain = variant(reverse=zero, unrotated=zero)
+    start, noise = unit_noise(), {"noise_aug_strength": 0.0}
+    plain = variant(reverse=zero, no_rotation=zero)
     back = run(plain, keyframes, method="no-rotation", fuse=0.0, latents=start, **noise)
     forward = run(tiny, keyframes.flip(0), method="forward", latents=start.flip(1), **noise)
     assert far(back.latents, forward.latents.flip(1)) < 1e-2
@@ -146,7 +146,7 @@ def test_no_weight_on_forward_is_the_last_frame_backward(tiny, variant, keyframe
 
 
 def test_trf_is_symmetric_in_time(tiny, keyframes):
-    start, options = unit_noise(), {"method": "trf", "noise_augmentation": 0.0}
+    start, options = unit_noise(), {"method": "trf", "noise_aug_strength": 0.0}
     there = run(tiny, keyframes, latents=start, **options).latents
     back = run(tiny, keyframes.flip(0), latents=start.flip(1), **options).latents
     assert far(back.flip(1), there) < 1e-2 and far(back, there) > 0.1
@@ -165,7 +165,7 @@ def test_rotating_blocks_are_a_choice(tiny, keyframes):
 
 
 @pytest.mark.parametrize(
-    "name, values", [("fps", (7, 30)), ("motion_bucket", (127, 10)), ("noise_augmentation", (0, 1))]
+    "name, values", [("fps", (7, 30)), ("motion_bucket_id", (127, 10)), ("noise_aug_strength", (0, 1))]
 )
 def test_the_model_is_told(tiny, keyframes, name, values):
     made = [run(tiny, keyframes, steps=1, frames=2, latents=unit_noise(2), **{name: value}).latents for value in values]
@@ -208,7 +208,7 @@ def test_pil_images(tiny, keyframes):
 
 
 def test_plain_vibid_says_what_it_leaves_out(tiny, keyframes):
-    result = run(tiny, keyframes, method="vibid (plain)", steps=1, frames=2)
+    result = run(tiny, keyframes, method="vibid-plain", steps=1, frames=2)
     assert any("without CFG++" in note for note in result.notes)
 
 
@@ -229,7 +229,7 @@ def test_a_reversed_video_ends_at_the_image(tiny, variant, keyframes):
     options, seen = {"frames": 3, "steps": 2, "seed": 4, "progress": False}, []
     forward = animate(tiny, keyframes[0], **options)
     back = animate(
-        variant(unrotated=zero), keyframes[0], reverse=True, method="no-rotation", on_step=seen.append, **options
+        variant(no_rotation=zero), keyframes[0], reverse=True, method="no-rotation", on_step=seen.append, **options
     )
     assert back.unet_calls == len(seen) == 2
     assert far(back.latents, forward.latents.flip(1)) < 1e-2
@@ -237,8 +237,8 @@ def test_a_reversed_video_ends_at_the_image(tiny, variant, keyframes):
     assert far(seen[-1].forward, forward.latents) < 1e-2 and torch.equal(seen[-1].backward, seen[-1].denoised)
 
 
-def test_reversed_animation_of_every_method(tiny, variant, unrotated, keyframes):
-    model = variant(reverse=tiny.reverse, unrotated=unrotated)
+def test_reversed_animation_of_every_method(tiny, variant, no_rotation, keyframes):
+    model = variant(reverse=tiny.reverse, no_rotation=no_rotation)
     made = {
         method: animate(model, keyframes[0], reverse=True, method=method, frames=3, steps=1, progress=False)
         for method in ("dual", "no-rotation", "no-finetune")
@@ -265,14 +265,14 @@ SHARED = [
     ({"frames": 3.0}, "frames=3.0"),
     ({"method": "rife"}, "method='rife' is unknown: .*'dual'"),
     ({"steps": 0}, "steps=0"),
-    ({"guidance": 3}, "guidance=3: give two numbers"),
-    ({"guidance": (1, 2, 3)}, "guidance=.*two numbers"),
-    ({"guidance": (1, NAN)}, "guidance=.*two numbers"),
+    ({"guidance_scale": 3}, "guidance_scale=3: give two numbers"),
+    ({"guidance_scale": (1, 2, 3)}, "guidance_scale=.*two numbers"),
+    ({"guidance_scale": (1, NAN)}, "guidance_scale=.*two numbers"),
     ({"fps": NAN}, "fps=nan"),
-    ({"motion_bucket": NAN}, "motion_bucket=nan"),
-    ({"motion_bucket": "fast"}, "motion_bucket='fast'"),
-    ({"noise_augmentation": NAN}, "noise_augmentation=nan"),
-    ({"noise_augmentation": -0.1}, "noise_augmentation=-0.1"),
+    ({"motion_bucket_id": NAN}, "motion_bucket_id=nan"),
+    ({"motion_bucket_id": "fast"}, "motion_bucket_id='fast'"),
+    ({"noise_aug_strength": NAN}, "noise_aug_strength=nan"),
+    ({"noise_aug_strength": -0.1}, "noise_aug_strength=-0.1"),
     ({"seed": -1}, "seed=-1"),
     ({"seed": "x"}, "seed='x'"),
     ({"latents": torch.zeros(1, 3, 4, 8, 9)}, r"latents: \[1, 3, 4, 8, 9\] given, .* \[1, 3, 4, 8, 8\]"),
@@ -296,7 +296,7 @@ SHARED = [
         ({"fuse": None}, "does not fit 3 frames"),
         ({"method": "trf", "rotate": "up_blocks"}, "rotate='up_blocks': method='trf' rotates no maps"),
         ({"method": "forward", "rotate": ["mid_block"]}, "rotates no maps"),
-        ({"method": "no-rotation"}, "'no-rotation' needs backward-motion deltas.*model.unrotated.*rotate=False"),
+        ({"method": "no-rotation"}, "'no-rotation' needs backward-motion deltas.*model.no_rotation.*rotate=False"),
     ],
 )
 def test_wrong_arguments_before_any_call(tiny, keyframes, options, word):

@@ -158,10 +158,10 @@ def two_networks(plain, forward, backward, *, blocks, weights, recurrence):
 
 
 @pytest.fixture(scope="module")
-def wide(_tiny, unrotated):
+def wide(_tiny, no_rotation):
     """The same model with its networks in float64, and with deltas of every kind."""
     model = load_video_model(_tiny.name, device="cpu", dtype=torch.float64, reverse=None)
-    model.reverse, model.unrotated = _tiny.reverse, unrotated
+    model.reverse, model.no_rotation = _tiny.reverse, no_rotation
     return model
 
 
@@ -180,7 +180,7 @@ def wide(_tiny, unrotated):
 def test_one_call_is_two_networks_with_stored_maps(wide, keyframes, method, steps, recurrence, options):
     constant = options.get("preset") == "released"
     plain = Plain(wide, keyframes, frames=3, steps=steps, seed=5, constant=constant)
-    deltas = {"dual": wide.reverse, "no-rotation": wide.unrotated, "no-finetune": {}}[method]
+    deltas = {"dual": wide.reverse, "no-rotation": wide.no_rotation, "no-finetune": {}}[method]
     blocks = {"dual": None, "no-rotation": (), "no-finetune": ["up_blocks"]}[method]
     weights = {"linear": torch.tensor([1, 0.5, 0]), 0.3: torch.tensor(0.3)}.get(options.get("fuse"), torch.tensor(0.5))
     weights, networks = weights.view(1, -1, 1, 1, 1), two_copies(wide, deltas)
@@ -217,7 +217,7 @@ def test_trf_blends_two_euler_steps(wide, keyframes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("method", ["vibid", "vibid (plain)"])
+@pytest.mark.parametrize("method", ["vibid", "vibid-plain"])
 def test_vibid_goes_down_twice(wide, keyframes, method):
     plain = Plain(wide, keyframes, frames=3, steps=2, seed=5)
     z, scale = plain.z, wide.vae.config.scaling_factor
@@ -275,9 +275,9 @@ def test_forward_is_diffusers_pipeline(tiny, keyframes):
         method="forward",
         frames=4,
         steps=3,
-        guidance=(1.5, 2.5),
-        motion_bucket=60,
-        noise_augmentation=0.1,
+        guidance_scale=(1.5, 2.5),
+        motion_bucket_id=60,
+        noise_aug_strength=0.1,
         seed=3,
         progress=False,
         **common,

@@ -168,11 +168,11 @@ def test_rotated_layer_is_the_formula_with_the_deltas(tiny, values, recorded):
 
 
 @torch.no_grad()
-def test_tuned_layer_is_the_layer_with_other_weights(tiny, values, unrotated):
+def test_tuned_layer_is_the_layer_with_other_weights(tiny, values, no_rotation):
     for name, attn in temporal_attentions(tiny.unet).items():
-        with tune_temporal_attention(tiny.unet, unrotated):
+        with tune_temporal_attention(tiny.unet, no_rotation):
             ours = attn(values[name])
-        assert far(ours, with_deltas(attn, name, unrotated)(values[name])) < 1e-5
+        assert far(ours, with_deltas(attn, name, no_rotation)(values[name])) < 1e-5
         assert far(ours, attn(values[name])) > 1e-2
 
 

@@ -138,17 +138,17 @@ def test_a_call_is_counted_and_float32(video):
 
 def test_deltas_beside_the_model_and_elsewhere(video, video_copy):
     stored = load_file(DELTAS)
-    assert video.unrotated is None and set(video.reverse) == set(stored)
+    assert video.no_rotation is None and set(video.reverse) == set(stored)
     assert all(torch.equal(value, stored[name].float()) for name, value in video.reverse.items())
     assert load_video_model(video_copy, device="cpu").reverse is None  # "auto", and none there
     shutil.copyfile(DELTAS, video_copy / "reverse.safetensors")
-    save_file({k.replace("to_v", "to_q"): v for k, v in stored.items()}, video_copy / "unrotated.safetensors")
+    save_file({k.replace("to_v", "to_q"): v for k, v in stored.items()}, video_copy / "no_rotation.safetensors")
     found = load_video_model(video_copy, device="cpu")
-    assert set(found.reverse) == set(stored) and any(".to_q." in name for name in found.unrotated)
+    assert set(found.reverse) == set(stored) and any(".to_q." in name for name in found.no_rotation)
     none = load_video_model(video_copy, device="cpu", reverse=None)
-    assert none.reverse is None and none.unrotated is None
-    by_path = load_video_model(video_copy, device="cpu", reverse=video_copy / "unrotated.safetensors")
-    assert by_path.reverse is None and set(by_path.unrotated) == set(found.unrotated)
+    assert none.reverse is None and none.no_rotation is None
+    by_path = load_video_model(video_copy, device="cpu", reverse=video_copy / "no_rotation.safetensors")
+    assert by_path.reverse is None and set(by_path.no_rotation) == set(found.no_rotation)
 
 
 def other_architecture(state):

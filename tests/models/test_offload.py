@@ -33,7 +33,7 @@ def pictures(size):
 def test_an_image_models_networks_take_turns(monkeypatch):
     plain, model = load_image_model(IMAGE, device="cpu"), load_image_model(IMAGE, device="cpu", offload=True)
     assert plain.turns is None and model.device == plain.device
-    how = {"frames": 2, "steps": 4, "until": 2, "lora": False, "progress": False}
+    how = {"frames": 2, "steps": 4, "inversion_steps": 2, "lora": False, "progress": False}
     moves = watch(model, monkeypatch)
     frames = interpolate(model, *pictures(32), **how).frames
     assert [name for name, where in moves if where == "here"] == ["encoder", "vae", "unet", "encoder", "unet", "vae"]

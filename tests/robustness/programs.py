@@ -119,7 +119,7 @@ def networks_by_two() -> None:
 
 
 def networks(workers: int = 1) -> None:
-    how = {"model": str(SD / "tiny_sd"), "settings": {"steps": 6, "until": 2}, "size": 32, "frames": 3}
+    how = {"model": str(SD / "tiny_sd"), "settings": {"steps": 6, "inversion_steps": 2}, "size": 32, "frames": 3}
     benchmark(["latent slerp", "direct fusion"], "world-bench:3", "out", workers=workers, progress=False, **how)
 
 

@@ -74,7 +74,7 @@ def test_the_harness_fails_at_every_fault_of_an_answer(ground):
         raise ValueError(GOOD)
 
     def late(g):
-        interpolate(g.image, g.first, g.last, frames=1, steps=2, until=1, lora=False, progress=False)
+        interpolate(g.image, g.first, g.last, frames=1, steps=2, inversion_steps=1, lora=False, progress=False)
 
     refuse(Row("control: a good answer", raising(GOOD), "give a number"), ground)
     assert "TypeError" in fails(ground, raising(GOOD, TypeError))

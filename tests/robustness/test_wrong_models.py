@@ -7,7 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp_lib import fit_backward_motion, fit_lora, load_image_model, load_lora, load_video_model, untrained
+from interp_lib import (
+    fit_backward_motion,
+    fit_lora,
+    load_image_model,
+    load_lora,
+    load_video_model,
+    randomly_initialised,
+)
 from tests.robustness.ground import DELTAS, SD, SVD, copy_model
 from tests.robustness.harness import Row, refuse
 
@@ -150,8 +157,12 @@ ROWS = [
     Row("load_video_model: no network", lambda g: load_video_model("acme/none"), "the network, or", MISSING),
     Row("load_video_model: an image model", lambda g: load_video_model(SD), "load it with load_image_model"),
     Row("load_video_model: device", lambda g: load_video_model(SVD, device=3.5), "device=3.5 .*: give 'auto', 'cpu'"),
-    Row("untrained: a name", lambda g: untrained("embedded"), "model is a str: give load_image_model"),
-    Row("untrained: seed", lambda g: untrained(g.image, seed="x"), "seed='x' is out of range: give a whole number"),
+    Row("untrained: a name", lambda g: randomly_initialised("embedded"), "model is a str: give load_image_model"),
+    Row(
+        "untrained: seed",
+        lambda g: randomly_initialised(g.image, seed="x"),
+        "seed='x' is out of range: give a whole number",
+    ),
     with_deltas("deltas missing", lambda g: g.out / "none.safetensors", "do not exist: give a file", MISSING),
     with_deltas("deltas by number", lambda g: 5, "reverse=5 .*: give a file"),
     with_deltas("deltas truncated", cut_deltas, "cut.safetensors cannot be read as safetensors .*: save or copy"),

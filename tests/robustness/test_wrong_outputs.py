@@ -23,7 +23,7 @@ from interp_lib import (
 )
 from interp_lib.bench.baselines.external import find_frames
 from interp_lib.dreammover.lora import Lora
-from interp_lib.files import whole
+from interp_lib.files import atomic_write
 from interp_lib.inbetweening.backward import BackwardMotion
 from tests.robustness.harness import Row, refuse
 from tests.robustness.test_wrong_commands import fitting, interpolating
@@ -94,7 +94,7 @@ def full_disk():
 
 
 def text_file(path, content):
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(content)
 
 

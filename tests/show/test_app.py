@@ -22,7 +22,7 @@ from interp_lib.show.app import Page, app
 from interp_lib.show.app_video import METHODS, Models, Settings, Stopped, make_video, read_upload, time_left
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-QUICK = {"steps": 3, "until": 2, "recurrence": 1, "frames": 4}
+QUICK = {"steps": 3, "inversion_steps": 2, "recurrence": 1, "frames": 4}
 
 
 def encoded(image, kind="PNG", **options):
@@ -105,7 +105,7 @@ def test_the_same_seed_makes_the_same_bytes_and_another_does_not(models, images,
 WRONG_SETTINGS = {
     "frames": ({"frames": 2}, "frames=2 is out of range"),
     "steps": ({"steps": 1}, "steps=1 is out of range"),
-    "until": ({"steps": 5, "until": 6}, "noise step 6 is beyond the 5 steps"),
+    "inversion_steps": ({"steps": 5, "inversion_steps": 6}, "noise step 6 is beyond the 5 steps"),
     "method": ({"method": "magic"}, "method='magic' is unknown"),
     "seed": ({"seed": -1}, "seed=-1 is out of range"),
     "recurrence": ({"recurrence": -1}, "recurrence=-1 is out of range"),
@@ -229,7 +229,7 @@ def test_settings_follow_the_method_and_models_the_environment(page, monkeypatch
     shown = {name for name, knob in page.knobs.items() if knob.layout.display != "none"}
     page.knobs["method"].value = METHODS[1]
     others = {name for name, knob in page.knobs.items() if knob.layout.display != "none"}
-    assert shown - others == {"until", "lora", "prompt"} and others - shown == {"recurrence"}
+    assert shown - others == {"inversion_steps", "lora", "prompt"} and others - shown == {"recurrence"}
     monkeypatch.setenv("INTERP_MODEL", "somewhere")
     assert "embedded models are tiny" in app().children[0].value
     assert "embedded" not in app(Models(image="a", video="b")).children[0].value

@@ -38,8 +38,8 @@ def panels(image_model, pair):
     video = load_video_model(str(CONFORMANCE / "inbetween" / "tiny_svd"), device="cpu")
     return {
         "correspondence": explore_correspondence(image_model, pair),
-        "fusion": explore_fusion(image_model, pair, until=4),
-        "attention": explore_attention(image_model, pair, until=4),
+        "fusion": explore_fusion(image_model, pair, inversion_steps=4),
+        "attention": explore_attention(image_model, pair, inversion_steps=4),
         "temporal maps": explore_temporal_maps(video, pair, steps=1),
     }
 

@@ -27,10 +27,10 @@ def make(
     frames: int,
     seed: int,
     steps: int = 50,
-    until: int = 30,
+    inversion_steps: int = 30,
     preset: str = "paper",
     lora: bool = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
     scratch: str | None = None,
     **switches: Any,
 ) -> Interpolation:
@@ -38,8 +38,8 @@ def make(
 
     scratch: a folder for the pair's LoRA, in which the next row of the ablation finds it; the numbers are the same.
     """
-    how = {"steps": steps, "until": until, "seed": seed, "progress": False}
-    how |= {"preset": preset, "chunk": chunk, "prompt": pair.caption, **switches}
+    how = {"steps": steps, "inversion_steps": inversion_steps, "seed": seed, "progress": False}
+    how |= {"preset": preset, "batch_size": batch_size, "prompt": pair.caption, **switches}
     how["lora"] = _shared_lora(model, pair, seed, preset, Path(scratch)) if lora and scratch else lora
     block = feature_block(model, min(pair.image0.shape[-2:]))
     return at_size(interpolate(model, pair.image0, pair.image1, frames=frames, feature_block=block, **how), pair)

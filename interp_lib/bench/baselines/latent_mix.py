@@ -15,15 +15,24 @@ MODEL = "image"
 
 
 def make(
-    model: ImageModel, pair: Pair, *, frames: int, seed: int, way: str = "lerp", steps: int = 50, until: int = 30
+    model: ImageModel,
+    pair: Pair,
+    *,
+    frames: int,
+    seed: int,
+    way: str = "lerp",
+    steps: int = 50,
+    inversion_steps: int = 30,
 ) -> Interpolation:
-    """way: "lerp" mixes the autoencoder's latents, "slerp" those that DDIM inversion reaches at `until` of `steps`."""
+    """way: "lerp" mixes the autoencoder's latents, "slerp" those of DDIM inversion at `inversion_steps` of `steps`."""
     calls, mix = model.unet_calls, times(frames)
     if way == "lerp":
         first, last = model.encode(ends(pair)).split(1)
         latents = (1 - mix.to(first)) * first + mix.to(first) * last
     else:
-        inversion = invert(model, ends(pair), steps=steps, until=until, prompt=pair.caption, progress=False)
+        inversion = invert(
+            model, ends(pair), steps=steps, inversion_steps=inversion_steps, prompt=pair.caption, progress=False
+        )
         start = slerp(*inversion.latents[-1].split(1), mix)
         *_, latents = denoise_between(model, inversion, start, prompt=pair.caption, blocks=())
     return with_ends(model, pair, latents, calls)

@@ -40,16 +40,16 @@ def make(
     seed: int,
     weights: str | os.PathLike | None = None,
     steps: int = 50,
-    until: int = 30,
+    inversion_steps: int = 30,
     **switches: Any,
 ) -> Interpolation:
-    """`interpolate` with RAFT's two flows; steps, until and the rest are its own.
+    """`interpolate` with RAFT's two flows; steps, inversion_steps and the rest are its own.
 
     weights: see `raft_flows`, whose errors it raises too.
     """
     images, _ = fit_images(torch.cat([pair.image0, pair.image1]), multiple=model.multiple)  # as interpolate cuts them
     flow = raft_flows(images[:1], images[1:], weights=weights, device=model.device)
-    how = {"steps": steps, "until": until, "seed": seed, "progress": False, **switches}
+    how = {"steps": steps, "inversion_steps": inversion_steps, "seed": seed, "progress": False, **switches}
     made = interpolate(model, pair.image0, pair.image1, frames=frames, flow=flow, **how)
     made.frames = made.frames.cpu()
     return made

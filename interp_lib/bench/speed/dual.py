@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio, unet_batches
-from interp_lib.inbetweening.prepare import tell
+from interp_lib.inbetweening.prepare import condition_keyframe
 from interp_lib.inbetweening.sampling import (
     denoised,
     euler,
@@ -92,17 +92,17 @@ def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: i
     """What `sweep` is called with, for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
-    keys = [tell(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
+    keys = [condition_keyframe(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
     plan = schedule(model, steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
     start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
-    how = {"guidance": ramps((1, 3), frames, constant=False), "weights": forward_weights("average", frames)}
+    how = {"guidance_scale": ramps((1, 3), frames, constant=False), "weights": forward_weights("average", frames)}
     return {"start": start, "keys": keys, "plan": plan, "recurrence": recurrence} | how
 
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
     """The latents at the end, by one of WAYS."""
-    model.lean = None if way == "as it comes" else False
+    model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
     *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
@@ -112,7 +112,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
 def second_network(model: VideoModel) -> VideoModel:
     """Another model whose U-Net is a copy with the deltas added to its weights."""
     other = copy(model)
-    other.lean = False  # as the released code has it
+    other.low_memory = False  # as the released code has it
     other.unet = deepcopy(model.unet)
     for name, delta in model.reverse.items():
         other.unet.get_parameter(name).data += delta.to(other.unet.dtype).to(other.unet.device)
@@ -122,7 +122,7 @@ def second_network(model: VideoModel) -> VideoModel:
 def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     """The same algorithm (paper, Alg. 2) with a network a direction and every map kept from one to the other."""
     generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
-    guidance, weights = task["guidance"].to(z), task["weights"].to(z)
+    guidance_scale, weights = task["guidance_scale"].to(z), task["weights"].to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for repeat in range(1 + task["recurrence"] * (i < int(len(plan.timesteps) / 2))):
@@ -130,10 +130,10 @@ def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
                 z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
             with record_temporal_attention(model.unet) as maps:
                 ((without, image),) = guided(model, [z], task["keys"][:1], sigma, timestep)
-            first = denoised(z, without + guidance * (image - without), sigma)
+            first = denoised(z, without + guidance_scale * (image - without), sigma)
             with rotate_temporal_attention(other.unet, maps):
                 ((without, image),) = guided(other, [z.flip(1)], task["keys"][1:], sigma, timestep)
-            last = denoised(z, (without + guidance * (image - without)).flip(1), sigma)
+            last = denoised(z, (without + guidance_scale * (image - without)).flip(1), sigma)
             z = euler(z, weights * first + (1 - weights) * last, sigma, below)
     return z
 

@@ -35,10 +35,10 @@ def measure_image(
     *,
     frames: int,
     steps: int,
-    until: int,
+    inversion_steps: int,
     lora_steps: int,
     dtype: torch.dtype,
-    chunk: int | None = None,
+    batch_size: int | None = None,
     device: str = "auto",
     offload: bool = False,
 ) -> dict[str, Any]:
@@ -53,7 +53,14 @@ def measure_image(
         with fit_lora(model, images, steps=lora_steps, progress=False) as lora:
             finish(model.device)
             spent = time.perf_counter() - start
-            how = {"frames": frames, "steps": steps, "until": until, "chunk": chunk, "lora": lora, "progress": False}
+            how = {
+                "frames": frames,
+                "steps": steps,
+                "inversion_steps": inversion_steps,
+                "batch_size": batch_size,
+                "lora": lora,
+                "progress": False,
+            }
             made, found = _measured(model, dtype, lambda: interpolate(model, *images.split(1), **how))
         return made, found | {"lora_seconds": spent}
 

@@ -30,7 +30,7 @@ from interp_lib.inbetweening.temporal import (
     two_directions,
 )
 from interp_lib.models import image_model, video_model
-from interp_lib.models.chunks import in_parts
+from interp_lib.models.chunks import sliced_feed_forward
 
 # Dense bfloat16 operations a second with float32 sums, 1e12, and GiB, from the makers' data sheets
 CARDS = {"RTX 3090": (71, 24), "RTX 4090": (165, 24), "A100": (312, 80), "H100 SXM": (989, 80)}
@@ -82,12 +82,12 @@ def cost(work: Callable[[], Any]) -> Cost:
     return Cost(counter.get_total_flops(), held.peak)
 
 
-def image_run(kind: str = "sd15", *, size: int = 512, frames: int = 32, chunk: int = 8) -> dict[str, Any]:
-    """DreamMover at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps, `chunk` middle frames a call.
+def image_run(kind: str = "sd15", *, size: int = 512, frames: int = 32, batch_size: int = 8) -> dict[str, Any]:
+    """DreamMover at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps, `batch_size` middle frames a call.
 
     Returns unet_calls, operations, bytes of weights by network and held by a call of the U-Net and of the VAE.
     """
-    steps, until, lora = 50, 30, 80
+    steps, inversion_steps, lora = 50, 30, 80
     side, vae = size // 8, image_model.VAE_CHUNK
     with FakeTensorMode():
         network = built(kind)
@@ -97,12 +97,14 @@ def image_run(kind: str = "sd15", *, size: int = 512, frames: int = 32, chunk: i
             z = torch.zeros(batch, 4, side, side, dtype=torch.bfloat16)
             return cost(lambda: network["unet"](z, torch.tensor(1), encoder_hidden_states=words.expand(batch, -1, -1)))
 
-        two, some = unet(2), unet(chunk)
+        two, some = unet(2), unet(batch_size)
         decode = cost(lambda: network["vae"].decode(torch.zeros(vae, 4, side, side, dtype=torch.bfloat16)))
-    chunks = -(-frames // chunk)
-    operations = (2 * until + 1 + 3 * lora) * two.operations + until * chunks * some.operations  # backward is twice
+    chunks = -(-frames // batch_size)
+    operations = (
+        2 * inversion_steps + 1 + 3 * lora
+    ) * two.operations + inversion_steps * chunks * some.operations  # backward is twice
     operations += frames / vae * decode.operations
-    calls = until + 1 + until * (1 + chunks)
+    calls = inversion_steps + 1 + inversion_steps * (1 + chunks)
     held = {"U-Net call": some.bytes, "VAE call": decode.bytes}
     return {"unet_calls": calls, "lora_steps": lora, "steps": steps, "operations": operations} | _weights(network, held)
 
@@ -115,7 +117,7 @@ def video_run(
     steps: int = 50,
     recurrence: int = 5,
     chunking: bool = False,
-    lean: bool | None = None,
+    low_memory: bool | None = None,
     networks: int = 1,
 ) -> dict[str, Any]:
     """Generative Inbetweening at the paper's settings, both directions in a call.
@@ -125,14 +127,14 @@ def video_run(
     between them, as the released code has it; 1 holds what the tuned one has more.
     """
     sides, vae, half = [n // 8 for n in size], video_model.VAE_CHUNK, torch.bfloat16
-    if lean is None:
-        lean = 4 * frames * sides[0] * sides[1] * WIDTHS[0] ** 2 > video_model.LARGE
-    lean = lean and networks == 1
+    if low_memory is None:
+        low_memory = 4 * frames * sides[0] * sides[1] * WIDTHS[0] ** 2 > video_model.LARGE
+    low_memory = low_memory and networks == 1
     with FakeTensorMode():
         network = built(kind)
         if chunking:
             network["unet"].enable_forward_chunking(1)
-        batch = 2 if lean or networks == 2 else 4
+        batch = 2 if low_memory or networks == 2 else 4
         unet, z = network["unet"], torch.zeros(batch, frames, 8, *sides, dtype=half)
         image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=half)
         told = torch.zeros(batch, 3, dtype=half)
@@ -146,14 +148,17 @@ def video_run(
             return unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=told)
 
         if networks == 1:
-            with two_directions(unet, deltas=deltas), in_parts(*([unet.down_blocks[0], unet.up_blocks[-1]] * lean)):
+            with (
+                two_directions(unet, deltas=deltas),
+                sliced_feed_forward(*([unet.down_blocks[0], unet.up_blocks[-1]] * low_memory)),
+            ):
                 one = cost(call)
         else:
             one = cost(lambda: _one_after_the_other(unet, call))
         latents = torch.zeros(vae, 4, *sides, dtype=half)
         decode = cost(lambda: network["vae"].decode(latents, num_frames=vae))
     calls = unet_calls("dual", steps, recurrence)
-    operations = calls * (2 if lean else 1) * one.operations + frames / vae * decode.operations
+    operations = calls * (2 if low_memory else 1) * one.operations + frames / vae * decode.operations
     made = {"unet_calls": calls * networks, "steps": steps, "operations": operations}
     made |= _weights(network, {"U-Net call": one.bytes, "VAE call": decode.bytes})
     if networks == 1:
@@ -190,10 +195,10 @@ def _weights(made: dict[str, torch.nn.Module], held: dict[str, int]) -> dict[str
 def report(share: float) -> str:
     """The tables of docs/gpu.md: what each run holds, and the seconds its operations take."""
     runs = {
-        "`interpolate`, SD 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
+        "`interpolate`, SD 1.5, 512x512, 32 frames, `batch_size=8`": image_run(),
         "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
         "the same, `model.unet.enable_forward_chunking(1)`": video_run(chunking=True),
-        "the same, `model.lean = False`": video_run(lean=False),
+        "the same, `model.low_memory = False`": video_run(low_memory=False),
         "a network a direction, maps stored between them": video_run(networks=2),
     }
     lines = ["Memory in GiB, bfloat16 (computed).", ""]
@@ -207,7 +212,7 @@ def report(share: float) -> str:
 def short(share: float) -> str:
     """The table of the README: both methods as they come, memory in GiB and seconds."""
     runs = {
-        "`interpolate`, Stable Diffusion 1.5, 512x512, 32 frames, `chunk=8`": image_run(),
+        "`interpolate`, Stable Diffusion 1.5, 512x512, 32 frames, `batch_size=8`": image_run(),
         "`inbetween`, Stable Video Diffusion XT, 1024x576, 25 frames": video_run(),
     }
     head = ["", "memory, GiB", "with `offload=True`", *(f"seconds, {card}" for card in CARDS)]

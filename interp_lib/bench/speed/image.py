@@ -64,21 +64,21 @@ def _flow_memory(side: int, channels: int, tile: int, device: str) -> float:
 
 
 def measure_chunks(
-    source: str, *, size: int, frames: int, steps: int, chunk: int, device: str = "auto"
+    source: str, *, size: int, frames: int, steps: int, batch_size: int, device: str = "auto"
 ) -> dict[str, Any]:
     """All middle frames in one U-Net call beside chunks of them: seconds, memory, largest difference in [0,1]."""
     model = load_image_model(source, device=device)
-    ways = {"all": frames, "chunks": chunk}
+    ways = {"all": frames, "chunks": batch_size}
     works = {way: (lambda held=held: _frames(model, size, frames, steps, held)) for way, held in ways.items()}
     one, many = (work() for work in works.values())
     seconds = in_turns(works, repeats=2, device=model.device)
     given = {"size": size, "frames": frames, "steps": steps, "device": str(model.device)}
-    memory = {way: in_own_process(memory_of_frames, source, chunk=held, **given) for way, held in ways.items()}
+    memory = {way: in_own_process(memory_of_frames, source, batch_size=held, **given) for way, held in ways.items()}
     return {"seconds": seconds, "difference": float((one - many).abs().max()), "memory_mib": memory}
 
 
 def measure_growth(
-    source: str, *, sizes: tuple[int, ...], counts: tuple[int, ...], steps: int, chunk: int, device: str = "auto"
+    source: str, *, sizes: tuple[int, ...], counts: tuple[int, ...], steps: int, batch_size: int, device: str = "auto"
 ) -> dict[str, Any]:
     """Peak memory and seconds by number of frames at the first size, and by size with as many frames as a chunk holds.
 
@@ -86,9 +86,9 @@ def measure_growth(
     that of the fewest.
     """
     found: dict[str, Any] = {"by_frames": [], "by_size": []}
-    settings = [("by_frames", sizes[0], count) for count in counts] + [("by_size", size, chunk) for size in sizes]
+    settings = [("by_frames", sizes[0], count) for count in counts] + [("by_size", size, batch_size) for size in sizes]
     for table, size, frames in settings:
-        how = {"size": size, "frames": frames, "steps": steps, "chunk": chunk, "device": device}
+        how = {"size": size, "frames": frames, "steps": steps, "batch_size": batch_size, "device": device}
         start = time.perf_counter()
         peak = in_own_process(memory_of_frames, source, **how)
         spent = time.perf_counter() - start
@@ -98,14 +98,20 @@ def measure_growth(
     return found | {"growth": many["memory_mib"] / few["memory_mib"]}
 
 
-def memory_of_frames(source: str, *, size: int, frames: int, steps: int, chunk: int, device: str) -> float:
+def memory_of_frames(source: str, *, size: int, frames: int, steps: int, batch_size: int, device: str) -> float:
     """MiB at the highest while `interpolate` runs in this process, without LoRA."""
     model = load_image_model(source, device=device)
-    return peak_memory(lambda: _frames(model, size, frames, steps, chunk), model.device)[1]
+    return peak_memory(lambda: _frames(model, size, frames, steps, batch_size), model.device)[1]
 
 
-def _frames(model: ImageModel, size: int, frames: int, steps: int, chunk: int) -> Tensor:
-    how = {"frames": frames, "steps": steps, "until": half(steps), "chunk": chunk, "progress": False}
+def _frames(model: ImageModel, size: int, frames: int, steps: int, batch_size: int) -> Tensor:
+    how = {
+        "frames": frames,
+        "steps": steps,
+        "inversion_steps": half(steps),
+        "batch_size": batch_size,
+        "progress": False,
+    }
     return interpolate(model, *_images(size).split(1), lora=False, flow="zero", **how).frames
 
 
@@ -119,7 +125,14 @@ def half(steps: int) -> int:
 
 
 def measure_overhead(
-    source: str, *, size: int, frames: int, steps: int, chunk: int | None = None, device: str = "auto", repeats: int = 2
+    source: str,
+    *,
+    size: int,
+    frames: int,
+    steps: int,
+    batch_size: int | None = None,
+    device: str = "auto",
+    repeats: int = 2,
 ) -> dict[str, Any]:
     """Inversion, flow and denoising beside the bare calls of the U-Net that they need, at the same batch sizes."""
     model = load_image_model(source, device=device)
@@ -130,7 +143,7 @@ def measure_overhead(
     def method() -> None:
         inversion = run_inversion(model, z, context, schedule, steps=steps)
         flows = estimate_flow(model, inversion)
-        list(denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk))
+        list(denoise_frames(model, inversion, *flows, deltas, context, batch_size=batch_size))
 
     with torch.no_grad():
         with unet_batches(model.unet) as needed:

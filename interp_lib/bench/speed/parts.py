@@ -26,8 +26,8 @@ def measure_parts(
     *,
     frames: int = 7,
     steps: int = 50,
-    until: int = 30,
-    chunk: int | None = None,
+    inversion_steps: int = 30,
+    batch_size: int | None = None,
     lora_steps: int = 80,
 ) -> dict[str, Any]:
     """Run the parts of `interpolate` on images [2,3,H,W] in [0,1], one after the other, and time each.
@@ -45,14 +45,14 @@ def measure_parts(
         return result
 
     context = model.embed_text("")
-    schedule = timesteps(model, steps)[:until]
+    schedule = timesteps(model, steps)[:inversion_steps]
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
     lora = timed("lora", lambda: fit_lora(model, images, steps=lora_steps, progress=False))
     with lora, unet_batches(model.unet) as batches:
         clean = timed("encode", lambda: model.encode(images))
         inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
         flows = timed("flow", lambda: estimate_flow(model, inversion))
-        states = denoise_frames(model, inversion, *flows, deltas, context, chunk=chunk)
+        states = denoise_frames(model, inversion, *flows, deltas, context, batch_size=batch_size)
         latents = timed("denoise", lambda: list(states)[-1].latents)
         timed("decode", lambda: model.decode(latents[1:-1]))
     return {"seconds": seconds, "unet_calls": dict(sorted(Counter(batches).items()))}
