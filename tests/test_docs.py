@@ -26,7 +26,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 READ = [ROOT / "README.md", *PAGES]
 COMMANDS = ["interp_lib.cli", "interp_lib.bench.__main__"]
 COMMANDS += ["interp_lib.bench.speed.shapes", "interp_lib.show.run", "interp_lib.show.fresh"]
-COMMANDS += ["interp_lib.train.__main__", "interp_lib.bench.speed.expect", "interp_lib.show.reference"]
+COMMANDS += ["experiments.train.__main__", "interp_lib.bench.speed.expect", "interp_lib.show.reference"]
 
 
 def blocks(path, *languages):

@@ -67,7 +67,7 @@ def sweep(
         finally:
             load_model.cache_clear()
             if (workers or 1) > 1:
-                get_reusable_executor().shutdown(wait=True, kill_workers=True)  # and the models that they hold
+                get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)  # and the models they hold
     if missing := [str(path) for path in paths.values() if not path.is_file()]:
         raise RuntimeError(f"{missing[0]} is not there: the machines of the cluster must share this folder.")
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths.values()]

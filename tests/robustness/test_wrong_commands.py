@@ -4,10 +4,10 @@ import pytest
 
 from experiments.studies import __main__ as results
 from experiments.studies import tables
+from experiments.train import __main__ as train
 from interp_lib.bench import __main__ as speed
 from interp_lib.cli import main
 from interp_lib.show import fresh, run
-from interp_lib.train import __main__ as train
 from tests.robustness.ground import SD, SVD
 from tests.robustness.harness import Refused, Row, refuse, shell
 
