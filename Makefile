@@ -107,10 +107,10 @@ browser: $(READY) ## every notebook and the app in headless Chromium; screenshot
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -rs -m browser tests/browser $(if $(ONLY),-k $(call quote,$(ONLY)))
 
 results: $(READY) ## renew the stale tables under data/results that notebooks read (half an hour, resumes)
-	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.results
+	@OMP_NUM_THREADS=1 $(PY) -m experiments.studies
 
 bench-tables: $(READY) ## both papers' tables on data with ground truth (hours on two cores, resumes)
-	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
+	@OMP_NUM_THREADS=1 $(PY) -m experiments.studies.tables $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 models: $(READY) ## train the embedded models from scratch (resumes)
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.train
@@ -136,7 +136,7 @@ lock: $(READY) ## resolve pyproject.toml's dependencies afresh into requirements
 clean: ## remove what make has made, except .venv
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
 	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*' -delete
-	@find interp_lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find interp_lib experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 promises:
 	@$(foreach name,$(NAMES),echo '$(name): $(FIGURES_$(name))';)

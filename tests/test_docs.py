@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import interp_lib
+from experiments.studies import tables
 from interp_lib import METHODS
 from interp_lib.cli import make_parser
 from interp_lib.images import to_pil
@@ -22,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests" / "conformance" / "dreammover" / "tiny_sd"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 READ = [ROOT / "README.md", *PAGES]
-COMMANDS = ["interp_lib.cli", "interp_lib.bench.tables", "interp_lib.bench.results", "interp_lib.bench.forecast"]
-COMMANDS += ["interp_lib.show.run", "interp_lib.show.fresh", "interp_lib.show.reference", "experiments.train.__main__"]
+COMMANDS = ["interp_lib.cli", "interp_lib.show.run", "interp_lib.show.fresh"]
+COMMANDS += ["interp_lib.show.reference", "experiments.train.__main__"]
 
 
 def blocks(path, *languages):
@@ -46,7 +47,8 @@ def with_its_commands(parser):
 
 
 PARSERS = [p for name in COMMANDS for p in with_its_commands(importlib.import_module(name).make_parser())]
-OPTIONS = {option for p in PARSERS for action in p._actions for option in action.option_strings}
+ALL_PARSERS = [*PARSERS, tables.make_parser()]
+OPTIONS = {option for p in ALL_PARSERS for action in p._actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda p: p.prog.removeprefix("python -m "))
@@ -83,7 +85,7 @@ def test_commands_and_options_exist(page):
             assert option in OPTIONS or text.startswith(("pip", "git", "accelerate", ".venv/bin/pip")), (
                 f"{page.name}: {text}"
             )
-        if module := re.search(r"python -m (interp_lib[\w.]*)", text):
+        if module := re.search(r"python -m ((?:interp_lib|experiments)[\w.]*)", text):
             assert importlib.util.find_spec(module[1]), text
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.studies import compute, stale
 from experiments.train.quality import held_out_photographs
 from interp_lib.bench.metrics import psnr
 from interp_lib.bench.motion import world_clips
-from interp_lib.bench.results import compute, load_results
+from interp_lib.bench.tables import load_results
 from interp_lib.models import VideoModel, load_video_model
 from interp_lib.models.folder import EMBEDDED
 
@@ -69,10 +70,8 @@ def picture_rows(model: VideoModel) -> dict[str, float]:
 
 def _table(study: str, folder: Path) -> list[dict]:
     if folder.resolve() == (EMBEDDED / "video").resolve():
-        try:
-            return load_results(study).rows
-        except (FileNotFoundError, ValueError):
-            compute(study, "embedded")
-            return load_results(study).rows
+        if stale(study):
+            compute(study)
+        return load_results(study).to_dict("records")
     table = json.loads(compute(study, str(folder), out=Path("build/results")).read_text())
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]

@@ -1,181 +1,137 @@
-"""`python -m interp_lib.bench.tables` (`make bench-tables`): the papers' tables, remade where the truth is known."""
+"""Tables that are committed under data/results, and their summaries: pandas DataFrames.
+
+`experiments.studies` computes the tables; whoever reads one is told when it belongs to other weights.
+"""
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from interp_lib.interrupt import expect_interrupt
-
-    expect_interrupt("interp_lib.bench.tables: interrupted; finished items are kept, run it again to go on")
-
-import argparse
 import json
 import math
-import os
-import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interp_lib.bench.methods import METHODS, find_method
-from interp_lib.bench.pooled import NETS, set_distances
-from interp_lib.bench.results import TABLES as RESULTS
-from interp_lib.bench.results import Results, Row
-from interp_lib.bench.runner import benchmark, plan
-from interp_lib.bench.summary import as_text, summarise
-from interp_lib.bench.work import Item, Settings
-from interp_lib.cli_help import Parser
+import pandas as pd
+
+from interp_lib.bench.content_hash import ROOT, weights_hash
 from interp_lib.files import atomic_write
 
-PUBLISHED = RESULTS / "bench"
-CONTROLS = ["truth", "shuffled"]
+RESULTS = ROOT / "data" / "results"
+LOWER_IS_BETTER = {"lpips", "lpips_ends", "ppl", "pdv", "we", "we_mid", "we_x100", "we_mid_x100", "back_and_forth"}
+LOWER_IS_BETTER |= {"perceptual", "perceptual_ends", "perceptual_ppl", "perceptual_pdv", "fid", "kid"}
+NEAR_ONE = {"high_frequency", "high_frequency_side", "spread"}  # ratios to the truth or the inputs
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table: which methods on which cases, how, and which measures are printed. size: None is the data set's own."""
+def load_results(study: str, *, folder: Path = RESULTS) -> pd.DataFrame:
+    """Read the table of a study: one row per measurement, with the item's values and what was measured on it.
 
-    about: str
-    methods: list[str]
-    cases: str | list[str]
-    frames: int
-    columns: tuple[str, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    size: int | None = None
-
-    def plan(self) -> tuple[list[Item], Settings]:
-        """Its items as they are made with the embedded models."""
-        return plan(self.methods, self.cases, frames=self.frames, size=self.size, settings=self.settings)
-
-
-SIMPLE = ["nearest keyframe", "cross-dissolve", "classical flow", "RIFE"]
-DIFFUSION = ["latent lerp", "latent slerp", "direct fusion", "DiffInterp", "DiffMorpher", "DreamMover"]
-IMAGE = [*CONTROLS, *SIMPLE, *DIFFUSION]
-PARTS = ["truth", "DreamMover", *(name for name in METHODS if name.startswith("DreamMover w/o"))]
-VIDEO = [*CONTROLS, *SIMPLE[1:], "dual", "no-rotation", "no-finetune", "trf", "vibid", "forward"]
-SEEN = ("psnr", "psnr_moving", "ssim", "we", "we_mid", "high_frequency")
-WAY = ("psnr", "psnr_moving", "ssim", "direction", "back_and_forth", "spread")
-FUSED_AT = {"inversion_steps": 14}  # at the paper's 30 of 50 the embedded model's frames fall apart, see notebook 00
-STEPS = {"steps": 6, "recurrence": 1}
-# all windows of clip-bench by name, so that the table can be read where the clips are not installed
-CLIPS = [f"clip:bunny:{k}" for k in (0, 28, 55, 83)] + [f"clip:carphone:{k}" for k in (0, 36, 71)]
-CLIPS += [f"clip:bikes:{k}" for k in (82, 137, 190)]
-TABLES = {
-    "interpolation": Table("DreamMover, Table 1, on world-bench", IMAGE, "world-bench:50", 3, SEEN, FUSED_AT),
-    "ablation": Table("DreamMover, Table 3, on world-bench", PARTS, "world-bench:50", 3, SEEN, FUSED_AT),
-    "inbetweening": Table("Generative Inbetweening, Table 1, on calm-bench", VIDEO, "calm-bench:50", 12, WAY, STEPS),
-    "clips": Table("DreamMover, Table 1, on clip-bench", IMAGE, CLIPS, 3, SEEN, FUSED_AT, 128),
-    "clips-video": Table("Generative Inbetweening, Table 1, on clip-bench", VIDEO, CLIPS, 12, SEEN, STEPS, 64),
-}
-
-
-def load_table(name: str, *, folder: Path = PUBLISHED) -> Results:
-    """A table as it lies in the repository, if this version made it with these weights.
-
-    Raises ValueError for an unknown table, and for one of which a row is missing because a method, a measure, a data
-    set or the weights have changed since; it names the command that renews it.
+    `.attrs` of the table has what stands beside the rows: "about", "version", "weights". A value that does not exist is
+    NaN.
+    Raises FileNotFoundError where there is no such table and ValueError for one that was made with other weights; both
+    name the command that renews it.
     """
-    if name not in TABLES:
-        raise ValueError(f"there is no table {name!r}: there are {', '.join(TABLES)}.")
-    renew, path = f"run `python -m interp_lib.bench.tables {name}` (or `make bench-tables`)", folder / f"{name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"the table {name} has not been computed: {renew}.")
-    known = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    items, _ = TABLES[name].plan()
-    if stale := sorted({item.method for item in items if item.digest not in known}):
-        raise ValueError(f"the table {name} was made by another version or weights ({', '.join(stale)}): {renew}.")
-    rows = [known[item.digest] for item in items]
-    whole_rows = [{name: math.inf if value == "infinite" else value for name, value in row.items()} for row in rows]
-    return Results(TABLES[name].about, whole_rows)
+    content = _read(study, folder, f"python -m experiments.studies {study}", "make results")
+    return _as_frame(content)
 
 
-def load_distances(name: str, *, folder: Path = PUBLISHED) -> dict[str, dict[str, dict[str, Any]]]:
-    """{network: {method: cells}} of a table, as of `set_distances`; raises as `load_table` does."""
-    load_table(name, folder=folder)
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["distances"]
+def load_table(name: str, *, folder: Path = RESULTS / "bench") -> pd.DataFrame:
+    """Read a table of the papers as `benchmark` made it, one row per method and case; as `load_results` otherwise."""
+    content = _read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables")
+    return _as_frame(content)
 
 
-def publish(name: str, made: Results, distances: dict[str, Any], *, folder: Path = PUBLISHED) -> Path:
-    """Write a table's rows, by their items' digests, to where `load_table` finds them, and the sets' distances."""
-    items, how = TABLES[name].plan()
-    if failed := made.where(status="failed"):
-        raise ValueError(f"{len(failed)} items of {name} failed ({failed[0]['reason']}): the table is not whole.")
-    rows = {item.digest: _plain(row) for item, row in zip(items, made.rows, strict=True)}
-    about = {"about": made.about, "cases": TABLES[name].cases, "settings": how.about(), "distances": distances}
-    _write(folder / f"{name}.json", about, rows)
-    return folder / f"{name}.json"
+def load_distances(name: str, *, folder: Path = RESULTS / "bench") -> dict[str, dict[str, dict[str, Any]]]:
+    """Read {network: {method: cells}}, the distances of a table's sets of frames to the true ones: `set_distances`."""
+    return _read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables")["distances"]
 
 
-def _write(path: Path, about: dict[str, Any], rows: dict[str, Row]) -> None:
-    """A line a row."""
-    lines = ",\n".join(f'  "{digest}": {json.dumps(row)}' for digest, row in rows.items())
+def write_results(path: Path, content: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Path:
+    """Write a table as JSON, `content` first and then one row per line; what a row lacks is null."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ",\n".join("  " + json.dumps([row.get(name) for name in columns]) for row in rows)
+    head = json.dumps(content | {"columns": columns}, indent=1)[:-2]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        temporary.write_text(f'{json.dumps(about)[:-1]},\n "rows": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
+        temporary.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    return path
 
 
-def _distances(out: Path, made: Results) -> dict[str, Any]:
-    """Of every network, six digits each."""
-    found = {net: set_distances(out, made.rows, net=net) for net in NETS}
-    return json.loads(json.dumps(found), parse_float=lambda x: float(f"{float(x):.6g}"))
+def _read(name: str, folder: Path, command: str, target: str) -> dict[str, Any]:
+    path, known = folder / f"{name}.json", sorted(path.stem for path in folder.glob("*.json"))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no table {name!r}: there are {', '.join(known)}; to make one: {command}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    stale = [kind for kind, known in content["weights"].items() if known != weights_hash(kind)]
+    if stale and content["model"] == "embedded":
+        raise ValueError(
+            f"the table {name} was made with other weights of the {' and '.join(stale)} model: run `{command}` (or "
+            f"`{target}`)."
+        )
+    return content
 
 
-def _plain(row: Row) -> Row:
-    """Without what no two runs share, and with infinity (the PSNR of equal frames) as a word, which JSON lacks."""
-    kept = {name: value for name, value in row.items() if name not in ("seconds", "device")}
-    return {name: "infinite" if value == math.inf else value for name, value in kept.items()}
+def _as_frame(content: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(content["rows"], columns=content["columns"])
+    for name, *values in zip(content["columns"], *content["rows"], strict=True):
+        if {type(value) for value in values} == {int, type(None)}:
+            table[name] = pd.array(values, dtype="Int64")  # whole numbers stay whole where some rows have none
+    table.attrs = {name: value for name, value in content.items() if name not in ("rows", "columns", "distances")}
+    return table
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = make_parser()
-    asked = parser.parse_args(arguments)
-    if unknown := [name for name in asked.tables if name not in TABLES]:
-        parser.error(f"there is no table {unknown[0]!r}: there are {', '.join(TABLES)}")
-    try:
-        for name in asked.tables or TABLES:
-            _make(name, asked)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def select(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """Return the rows that have all these values, such as select(table, method="DreamMover", case="world:0")."""
+    chosen = pd.Series(True, index=table.index)
+    for name, value in values.items():
+        chosen &= table[name] == value
+    return table[chosen]
 
 
-def _make(name: str, asked: argparse.Namespace) -> None:
-    """Run a table, or what was asked for in its place, and print it; publish it where it is the repository's own."""
-    table, out = TABLES[name], asked.out / name
-    methods, cases = asked.methods or table.methods, asked.cases or table.cases
-    takes = set().union(*(find_method(method).takes() for method in methods))
-    run = {"workers": asked.workers, "ray": asked.ray, "retry": asked.retry, "frames": table.frames}
-    run |= {"settings": {option: value for option, value in table.settings.items() if option in takes}}
-    run |= {"size": asked.size or (None if asked.cases else table.size), "device": asked.device}
-    made = benchmark(methods, cases, out, model=asked.model, video_model=asked.video_model, **run)
-    print(f"\n{table.about}\n{as_text(summarise(made.rows, table.columns))}")
-    for reason in sorted({f"{row['method']}: {row['reason']}" for row in made.where(status="failed")}):
-        print(f"failed: {reason}")
-    print(out / "table.csv")
-    own = not any((asked.cases, asked.methods, asked.size)) and asked.model == asked.video_model == "embedded"
-    if own and not made.where(status="failed"):
-        print(publish(name, made, _distances(out, made)))
+def summarise(table: pd.DataFrame, columns: Sequence[str], *, by: str = "method") -> pd.DataFrame:
+    """Return mean, standard deviation and count of columns: one row per group, columns (measure, "mean"/"std"/"n").
+
+    by: the column that names the group; groups stand in the order in which they first appear. Failed items, texts such
+    as "n/a: weights" and values that do not exist are left out, so that n says over how many items a mean is taken; the
+    mean of none is NaN, as is the deviation of one. One infinite PSNR (equal images) makes the mean infinite.
+    """
+    if by not in table:
+        raise ValueError(f"by={by!r} is no column of this table: it has {', '.join(map(str, table))}.")
+    numbers = table.reindex(columns=list(columns)).apply(pd.to_numeric, errors="coerce").astype(float)
+    if "status" in table:
+        numbers[table["status"] != "ok"] = math.nan
+    groups = numbers.groupby(table[by], sort=False)
+    parts = {"mean": groups.mean(), "std": groups.std(), "n": groups.count()}
+    summary = pd.concat(parts, axis=1).swaplevel(axis=1)
+    return summary[[(column, part) for column in columns for part in parts]]
 
 
-def make_parser() -> Parser:
-    examples = {
-        "interpolation --workers 1": "one table, as the repository has it",
-        "interpolation --cases pairs:FOLDER --methods DreamMover cross-dissolve": "your own pairs, two methods",
-    }
-    parser = Parser(prog="python -m interp_lib.bench.tables", description=__doc__, examples=examples)
-    parser.add_argument("tables", nargs="*", help=f"which (default: all of {', '.join(TABLES)})")
-    parser.add_argument("--out", type=Path, default=Path("build/tables"), help="folder of the results; resumed")
-    parser.add_argument("--cases", help='other cases, such as "world-bench:10", "clip-bench" or "pairs:FOLDER"')
-    parser.add_argument("--methods", nargs="+", help="other methods, by name")
-    parser.add_argument("--model", default="embedded", help="image model: a diffusers folder or name")
-    parser.add_argument("--video-model", default="embedded", help="video model: a diffusers folder or name")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps")
-    parser.add_argument("--size", type=int, help="pixels a side (default: the data set's own)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
-    parser.add_argument("--retry", action="store_true", help="try again what failed or lacked weights")
-    parser.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster instead")
-    return parser
+def ranking(summary: pd.DataFrame, column: str) -> list[Any]:
+    """Return the groups from best to worst in one column; groups without a number are left out."""
+    if column not in (known := summary.columns.unique(0)):
+        raise ValueError(f"column={column!r} is not in the summary: it has {', '.join(known)}.")
+    means = summary[column, "mean"][summary[column, "n"] > 0]
+    if column in NEAR_ONE:
+        means = (means - 1).abs()
+    return list(means.sort_values(ascending=column in LOWER_IS_BETTER | NEAR_ONE, kind="stable").index)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def as_text(summary: pd.DataFrame, *, digits: int = 3) -> str:
+    """Return a table of "mean +- deviation" and the number of items; a cell over fewer items says over how many."""
+    columns, counts = summary.columns.unique(0), summary.xs("n", axis=1, level=1).max(axis=1).astype(int)
+    lines = [["", *columns, "n"]]
+    for group, most in counts.items():
+        cells = [_cell(*summary.loc[group, column], most, digits) for column in columns]
+        lines.append([str(group), *cells, str(most)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        for line in lines
+    )
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _cell(mean: float, std: float, n: float, most: int, digits: int) -> str:
+    if not n:
+        return "n/a"
+    cell = f"{mean:.{digits}f}" if math.isnan(std) else f"{mean:.{digits}f} +- {std:.{digits}f}"
+    return cell if n == most else f"{cell} ({n:.0f})"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NEAR = 0.1  # of the longer side, as in PCK@0.1: positions that lie nearer count as the same
 CHANGED = 0.15  # difference in a colour channel from which a pixel counts as changed, in [0,1]
 
-# What a quarter lies beyond of the held-out pairs that `bench.studies.suitability` sets apart for this.
+# What a quarter lies beyond of the held-out pairs that `experiments.studies.suitability` sets apart for this.
 LIMITS = {"score": 0.6, "change": 0.33, "residue": 0.13}
 REASONS = {
     "change": "where the images differ they differ by {:.2f} of the range of colours (more than {:.2f} is unusual), so "

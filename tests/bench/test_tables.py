@@ -1,50 +1,63 @@
-"""The tables of the repository: found while they are what the code makes, refused afterwards."""
+"""Tables: written, read, refused when they belong to other weights; means, spreads and numbers."""
 
 import json
+import math
 
+import pandas as pd
 import pytest
 
-from interp_lib.bench import tables
-from interp_lib.bench.results import Results
+from interp_lib.bench.content_hash import weights_hash
+from interp_lib.bench.tables import as_text, load_results, ranking, select, summarise, write_results
+
+TABLE = pd.DataFrame(
+    [
+        {"method": "b", "psnr": 20.0, "we": 0.1},
+        {"method": "b", "psnr": 22.0, "we": 0.3},
+        {"method": "a", "psnr": math.inf, "we": 0.4},
+        {"method": "a", "psnr": 30.0, "we": "n/a: weights"},
+        {"method": "a", "psnr": 99.0, "we": 0.0, "status": "failed"},
+        {"method": "c"},
+    ]
+)
+TABLE["status"] = TABLE["status"].fillna("ok")
 
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setitem(
-        tables.TABLES, "small", tables.Table("two", ["truth", "shuffled"], "world-bench:2", 2, ("psnr",))
-    )
+def test_means_spreads_and_numbers():
+    summary = summarise(TABLE, ["psnr", "we"])
+    assert list(summary.index) == ["b", "a", "c"]
+    assert tuple(summary.loc["b", "psnr"]) == pytest.approx((21, math.sqrt(2), 2))
+    assert summary.loc["a", ("psnr", "mean")] == math.inf and summary.loc["a", ("psnr", "n")] == 2
+    assert summary.loc["a", ("we", "mean")] == 0.4 and math.isnan(summary.loc["a", ("we", "std")])
+    assert summary.loc["c", ("psnr", "n")] == 0
+    with pytest.raises(ValueError, match="by='cas' is no column"):
+        summarise(TABLE, ["psnr"], by="cas")
 
 
-def test_what_was_published_is_loaded_in_the_order_of_the_items(small, tmp_path):
-    rows = [{"method": m, "case": c} for m in ("truth", "shuffled") for c in ("world:0", "world:1")]
-    tables.publish("small", Results("two", rows), {}, folder=tmp_path)
-    assert (
-        tables.load_table("small", folder=tmp_path).rows == rows
-        and tables.load_distances("small", folder=tmp_path) == {}
-    )
+def test_the_order_respects_what_is_better():
+    summary = summarise(TABLE, ["psnr", "we"])
+    assert ranking(summary, "psnr") == ["a", "b"] and ranking(summary, "we") == ["b", "a"]
+    wide = pd.DataFrame({"method": ["a", "b", "c"], "spread": [1.4, 0.9, 0.5]})
+    assert ranking(summarise(wide, ["spread"]), "spread") == ["b", "a", "c"]
+    with pytest.raises(ValueError, match="column='ssim' is not in the summary"):
+        ranking(summary, "ssim")
 
 
-def test_a_row_that_another_version_made_is_refused_by_name(small, tmp_path):
-    rows = [{"method": m} for m in ("truth", "truth", "shuffled", "shuffled")]
-    path = tables.publish("small", Results("two", rows), {}, folder=tmp_path)
-    content = json.loads(path.read_text())
-    content["rows"].pop(next(k for k, row in content["rows"].items() if row["method"] == "shuffled"))
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"another version or weights \(shuffled\): run `python -m interp_lib"):
-        tables.load_table("small", folder=tmp_path)
+def test_the_text_marks_what_is_missing():
+    lines = as_text(summarise(TABLE, ["psnr", "we"]), digits=1).splitlines()
+    assert lines[1].split() == ["b", "21.0", "+-", "1.4", "0.2", "+-", "0.1", "2"]
+    assert lines[3].split() == ["c", "n/a", "n/a", "0"]
+    assert "0.4 (1)" in lines[2] and len({len(line) for line in lines}) == 1
 
 
-def test_a_table_that_is_not_there_names_the_command(small, tmp_path):
-    with pytest.raises(FileNotFoundError, match="bench.tables small"):
-        tables.load_table("small", folder=tmp_path)
-    with pytest.raises(ValueError, match="there is no table 'none'"):
-        tables.load_table("none")
-
-
-def test_the_command_prints_and_keeps_other_cases_out_of_the_repository(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tables, "publish", lambda *given, **options: pytest.fail("this is not the repository's table"))
-    arguments = ["interpolation", "--methods", "truth", "cross-dissolve", "--cases", "world-bench:2", "--workers", "1"]
-    assert tables.main([*arguments, "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "cross-dissolve" in printed and (tmp_path / "interpolation" / "table.csv").is_file()
-    assert tables.main(["ablation", "--methods", "nothing", "--out", str(tmp_path)]) == 2
+def test_a_table_is_read_as_it_was_written_and_refused_for_other_weights(tmp_path):
+    content = {"about": "two", "model": "embedded", "version": 1, "weights": {"image": weights_hash("image")}}
+    path = write_results(tmp_path / "x.json", content, [{"a": 1, "b": math.inf}, {"a": 2, "c": "word"}])
+    table = load_results("x", folder=tmp_path)
+    assert list(table["a"]) == [1, 2] and table["b"][0] == math.inf and table["c"][1] == "word"
+    assert table["b"].isna()[1] and table.attrs["about"] == "two" and table.attrs["version"] == 1
+    assert select(table, a=2, c="word")["a"].tolist() == [2] and select(table, a=3).empty
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {"image": "another"}}))
+    with pytest.raises(ValueError, match="other weights of the image model: run `python -m experiments.studies x`"):
+        load_results("x", folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no table '../x': there are x"):
+        load_results("../x", folder=tmp_path)

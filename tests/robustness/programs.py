@@ -12,12 +12,12 @@ import nbformat
 import torch
 from PIL import Image
 
+from experiments import studies
+from experiments.studies import frequency
 from experiments.train import __main__ as training
 from experiments.train import loop
 from interp_lib import fit_backward_motion, fit_lora, load_image_model, load_video_model, save_figure, save_video
-from interp_lib.bench import results
-from interp_lib.bench.runner import benchmark
-from interp_lib.bench.studies import frequency
+from interp_lib.bench.benchmark import benchmark
 from interp_lib.images import open_image
 from interp_lib.inbetweening.backward import BackwardMotion
 
@@ -126,7 +126,7 @@ def networks(workers: int = 1) -> None:
 def study() -> None:
     """The first items of a study, by two worker processes."""
     frequency.ITEMS = frequency.ITEMS[:2]
-    results.compute("frequency", "embedded", out=Path("tables"), work=Path("work"), workers=2)
+    studies.compute("frequency", "embedded", out=Path("tables"), work=Path("work"), workers=2)
 
 
 def save() -> None:

@@ -22,7 +22,7 @@ NOTHING_TO_GET_WRONG = {
     *("ImageModel", "VideoModel"),  # likewise
     *("METHODS", "available_pairs", "figure_style"),  # take no argument
     *("net_displacement", "direction_accuracy", "back_and_forth"),  # take what actor_track gives
-    *("world_ground", "as_text"),  # take what the world and `summarise` give
+    *("world_ground", "as_text", "select"),  # take what the world, `summarise` and `load_table` give
 }
 
 

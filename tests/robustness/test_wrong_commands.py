@@ -2,8 +2,9 @@
 
 import pytest
 
+from experiments.studies import __main__ as results
+from experiments.studies import tables
 from experiments.train import __main__ as train
-from interp_lib.bench import results, tables
 from interp_lib.cli import main
 from interp_lib.show import fresh, run
 from tests.robustness.ground import SD, SVD
@@ -90,9 +91,6 @@ ROWS = [
         "model", "none does not exist: give", "--model", "./none", "frequency", entry=results.main, name="make results"
     ),
     command("table", "no table '../x'", "../x", entry=tables.main, name="make bench-tables"),
-    command(
-        "workers", "--workers: invalid int value: 'x'", "--workers", "x", entry=tables.main, name="make bench-tables"
-    ),
     command("stage", "--stage: invalid choice: 'all'", "--stage", "all", entry=train.main, name="make models"),
     notebook("unknown", "unknown parameter 'frames': there are pair", "frames=3"),
     notebook("type", "count must be of type int like its default 2, not 'many'", "count=many"),

@@ -1,6 +1,7 @@
 """Wrong arguments of what computes on tensors: flow, splatting, fusion, spectra, measures, the world, tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -32,7 +33,6 @@ from interp_lib import (
     place_agreement,
     psnr,
     ranking,
-    recompute,
     refine_subpixel,
     render_clip,
     render_pair,
@@ -55,7 +55,7 @@ flow, mask = torch.zeros(1, 2, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
 array = np.zeros((1, 4, 8, 8), np.float32)
 frames = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 cube = Pair("cube", frames[:1], frames[3:])
-rows = [{"method": "a", "case": "c", "seed": 0, "status": "ok", "psnr": 3.0, "file": "f", "n": 2}]
+rows = pd.DataFrame([{"method": "a", "case": "c", "seed": 0, "status": "ok", "psnr": 3.0, "file": "f", "n": 2}])
 
 
 def row(function, about, says, *arguments, kind=ValueError, **options):
@@ -180,13 +180,12 @@ ROWS = [
         FileNotFoundError,
         methods="external:",
     ),
-    row(load_results, "unknown", "there is no study '../x': there are", "../x"),
-    row(recompute, "outside the studies", "there is no study '..results': there are", "..results", None),
-    row(load_table, "unknown", "there is no table '../x': there are", "../x"),
-    row(load_distances, "unknown", "there is no table 'none': there are", "none"),
-    row(summarise, "by", "by='cas' is no column of these rows: they have", rows, ["psnr"], by="cas"),
+    row(load_results, "unknown", "there is no table '../x': there are", "../x", kind=FileNotFoundError),
+    row(load_table, "unknown", "there is no table '../x': there are", "../x", kind=FileNotFoundError),
+    row(load_distances, "unknown", "there is no table 'none': there are", "none", kind=FileNotFoundError),
+    row(summarise, "by", "by='cas' is no column of this table: it has", rows, ["psnr"], by="cas"),
     row(ranking, "column", "column='ssim' is not in the summary: it has psnr", summarise(rows, ["psnr"]), "ssim"),
-    row(set_distances, "no truth", "rows holds none of the method 'truth' .*: run it too", "out", rows),
+    row(set_distances, "no truth", "no successful row of the method 'truth'.*: run it too", "out", rows),
 ]
 
 
@@ -197,7 +196,7 @@ def test_refused(ground, row):
 
 def test_a_row_of_a_table_names_no_file_outside_its_frames(ground):
     (ground.out / "secret.png").touch()
-    true = [rows[0] | {"method": "truth", "file": "../secret"}]
+    true = rows.assign(method="truth", file="../secret")
     refuse(
         Row(
             "set_distances: a file outside",

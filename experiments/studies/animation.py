@@ -12,7 +12,7 @@ clip.
 
 from __future__ import annotations
 
-from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
+from experiments.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.animate import animate
 from interp_lib.models.video_model import VideoModel
 

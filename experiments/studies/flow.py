@@ -30,6 +30,7 @@ from interp_lib.world.scene import sample_scene
 from interp_lib.world.truth import true_flow
 
 VERSION = 1
+MODEL = "image"
 SEEDS = range(8)
 HARD, EASY, TURNS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.25, 0.4), (30.0, 60.0, 90.0)
 STEP, OTHER_STEPS = 14, (8, 20)  # noise steps of 50: the paper's, and the two that the combination adds

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp_lib.bench.studies.ablations import lost_patches
+from experiments.studies.ablations import lost_patches
 from interp_lib.types import Pair
 
 

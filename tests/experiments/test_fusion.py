@@ -2,7 +2,7 @@
 
 import torch
 
-from interp_lib.bench.studies.fusion import LEVELS, fused_starts, rings
+from experiments.studies.fusion import LEVELS, fused_starts, rings
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.sampler import denoise_between

@@ -23,6 +23,7 @@ from interp_lib.models.image_model import ImageModel
 from interp_lib.pairs import load_pair
 
 VERSION = 1
+MODEL = "image"
 PAIRS = [*(f"world:{seed}" for seed in range(8)), "motorcycle"]
 ITEMS = [{"pair": pair, "inversion_steps": inversion_steps} for pair in PAIRS for inversion_steps in (14, 30)]
 CENTRES = {"area": 1 / 4, "side": 1 / 16}  # "the centre 1/4", as a share of the area

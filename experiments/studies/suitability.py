@@ -1,9 +1,10 @@
 """What `suitability` says of a pair before it is interpolated: its score and the quantities behind it.
 
 group: "judged", the pairs of world-bench on which the benchmark interpolates, and "clips", the windows of clip-bench,
-likewise: on them the score is held against the quality that was measured, see `bench.forecast`; "limits", other
-held-out world pairs, on which the parts of the score were chosen: their quartiles are the limits in
-`dreammover.suitability`. Features of 50 steps, at 128 px, without a LoRA or a prompt.
+likewise: on them the score is held against the quality that was measured, see
+`experiments.studies.suitability_correlation`; "limits", other held-out world pairs, on which the parts of the score
+were chosen: their quartiles are the limits in `dreammover.suitability`. Features of 50 steps, at 128 px, without a LoRA
+or a prompt.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from interp_lib.dreammover.suitability import suitability
 from interp_lib.models.image_model import ImageModel
 
 VERSION = 1
+MODEL = "image"
 SIZE, FRAMES = 128, 3  # those of the benchmark's tables
 WINDOWS = {"bunny": (0, 28, 55, 83), "carphone": (0, 36, 71), "bikes": (82, 137, 190)}
 GROUPS = {

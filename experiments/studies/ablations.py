@@ -40,6 +40,7 @@ from interp_lib.world.scene import sample_scene
 from interp_lib.world.truth import true_flow
 
 VERSION = 1
+MODEL = "image"
 PAIRS, FEW = 8, 3  # the smaller set is for LoRA steps and rank
 UNTIL, PAPER = 14, 30
 PATCH = 8  # pixels

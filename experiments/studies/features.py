@@ -23,6 +23,7 @@ from interp_lib.pairs.load import load_pair
 from interp_lib.types import Pair
 
 VERSION = 1
+MODEL = "image"
 STEPS = (2, 8, 14, 20, 26)
 NETWORKS = ("trained", "untrained")
 ITEMS = [

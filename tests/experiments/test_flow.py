@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from experiments.studies.flow import estimates, measure, study_pair
 from interp_lib.bench.metrics import end_point_error, pck
-from interp_lib.bench.studies.flow import estimates, measure, study_pair
 
 
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0])

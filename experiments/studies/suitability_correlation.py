@@ -1,0 +1,110 @@
+"""Does the suitability score predict the measured quality? `python -m experiments.studies.suitability_correlation`
+
+Prints the tables of docs/failures.md in Markdown.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, pearsonr, rankdata
+
+from experiments.studies.suitability import QUANTITIES
+from interp_lib.bench.tables import load_results, load_table, select
+from interp_lib.dreammover.suitability import LIMITS
+
+METHOD, BASELINE = "DreamMover", "cross-dissolve"
+QUALITIES = {
+    "psnr_moving": "PSNR on moving pixels, dB",
+    "ssim": "SSIM",
+    "plain": f"PSNR on moving pixels of a {BASELINE}, dB",
+    "gain": "gained over it, dB",
+}
+TABLES = {"judged": "interpolation", "clips": "clips"}  # group of the study -> table with the measured quality
+WORST = 8  # pairs that are listed
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return Spearman's rank correlation of paired numbers and its 95 % interval: (rho, low, high), each in [-1,1].
+
+    Source: Spearman 1904; the interval is the percentile bootstrap's over pairs (Efron 1979), from `draws` resamples.
+    Raises ValueError for fewer than three pairs and for numbers that do not vary.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if len(x) != len(y) or len(x) < 3 or min(np.ptp(x), np.ptp(y)) == 0:
+        raise ValueError(f"x and y hold {len(x)} and {len(y)} numbers: give three pairs or more, of numbers that vary.")
+    draw = {"paired": True, "n_resamples": draws, "method": "percentile", "rng": np.random.default_rng(seed)}
+    interval = bootstrap((x, y), _spearman, **draw).confidence_interval
+    return float(_spearman(x, y)), float(interval.low), float(interval.high)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore")  # a resample that does not vary has no order: it counts as 0
+        return np.nan_to_num(pearsonr(rankdata(x, axis=axis), rankdata(y, axis=axis), axis=axis).statistic)
+
+
+def load_judged(group: str) -> pd.DataFrame:
+    """Read the pairs of a group, each with its suitability and the quality that was measured afterwards.
+
+    Raises ValueError and FileNotFoundError as `load_results` and `load_table` do.
+    """
+    measured = load_table(TABLES[group])
+    quality = select(measured, method=METHOD).set_index("case")
+    plain = select(measured, method=BASELINE).set_index("case")["psnr_moving"]
+    quality = quality.assign(plain=plain, gain=quality["psnr_moving"] - plain)[list(QUALITIES)]
+    return select(load_results("suitability"), group=group).join(quality, on="case")
+
+
+def report(judged: pd.DataFrame, clips: pd.DataFrame) -> str:
+    """Return the tables of docs/failures.md, from `load_judged` tables."""
+    labels = list(QUALITIES.values())
+    lines = [f"Rank correlation with {METHOD}'s quality on the same pairs, afterwards (95 % interval).", ""]
+    lines += _markdown(["", *labels], _correlations(judged, clips))
+    lines += ["", f"{METHOD} on world-bench, means.", "", *_markdown(["", "pairs", *labels], _warned(judged))]
+    lines += ["", f"The {WORST} pairs on which it did worst, of {len(judged)}.", ""]
+    shown = ["score", "change", "residue", "consistent", "covered"]
+    worst = judged.sort_values("psnr_moving", kind="stable").head(WORST).to_dict("records")
+    body = [[row["case"], f"{row['psnr_moving']:.1f}", *(f"{row[name]:.2f}" for name in shown)] for row in worst]
+    return "\n".join([*lines, *_markdown(["pair", QUALITIES["psnr_moving"], *shown], body)]) + "\n"
+
+
+def _correlations(judged: pd.DataFrame, clips: pd.DataFrame) -> list[list[str]]:
+    rows = [(f"{name}, world-bench ({len(judged)} pairs)", name, judged) for name in QUANTITIES]
+    rows.insert(1, (f"score, clip-bench ({len(clips)} windows)", "score", clips))
+    cell = "{:+.2f} [{:+.2f}, {:+.2f}]".format
+    return [
+        [label, *(cell(*rank_correlation(table[name], table[quality])) for quality in QUALITIES)]
+        for label, name, table in rows
+    ]
+
+
+def _warned(judged: pd.DataFrame) -> list[list[str]]:
+    low = judged["score"] < LIMITS["score"]
+    return [
+        [label, str(len(some)), *(f"{some[quality].mean():.3g}" if len(some) else "none" for quality in QUALITIES)]
+        for label, some in (("with a warning", judged[low]), ("without", judged[~low]))
+    ]
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
+
+
+def main() -> int:
+    try:
+        print(report(load_judged("judged"), load_judged("clips")))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
