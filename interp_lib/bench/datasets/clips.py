@@ -26,7 +26,8 @@ from torch import Tensor
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import APART, clip_case, spacing, thinned
-from interp_lib.pairs.clips import CLIPS, _locate, _read_frames, clips_installed
+from interp_lib.pairs.clips import CLIPS, clips_installed, locate_clip
+from interp_lib.pairs.videos import read_pictures
 
 ROOM = 48  # frames from the first of a window to its last: enough for 23 frames between, a clip of 25 at stride 2
 CUT = 0.11  # mean absolute difference of neighbouring thumbnails, in [0,1]; measured, see above
@@ -100,7 +101,7 @@ def load(name: str, *, frames: int, size: int | tuple[int, int] | None) -> Case:
             f"{name}: {video.file} has frames 0 to {video.length - 1} and the last keyframe would be "
             f"{first + distance}, so begin earlier."
         )
-    pictures = _read_frames(_locate(name, video.file), first, first + distance)
+    pictures = read_pictures(locate_clip(name, video.file), first, first + distance + 1)
     between = f"every {step}. frame" if step > 1 else "every frame"
     return clip_case(
         name,
@@ -139,8 +140,8 @@ def frame_changes(pictures: Iterable[Tensor]) -> list[float]:
 @lru_cache
 def _starts(clip: str) -> tuple[int, ...]:
     video = VIDEOS[clip]
-    path: Path = _locate(f"clip:{clip}", video.file)
-    return tuple(choose_windows(frame_changes(_read_frames(path, 0, video.length - 1))))
+    path: Path = locate_clip(f"clip:{clip}", video.file)
+    return tuple(choose_windows(frame_changes(read_pictures(path, 0, video.length))))
 
 
 def _parse(name: str) -> tuple[str, int, int | None]:

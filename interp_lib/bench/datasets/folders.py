@@ -26,7 +26,8 @@ import torch
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import MULTIPLE, brought_down, clip_case, spacing, thinned
 from interp_lib.images import MIN_SIDE, fit_images
-from interp_lib.pairs.load import IMAGE_SUFFIXES, load_pair
+from interp_lib.pairs.folders import image_suffixes
+from interp_lib.pairs.load import load_pair
 from interp_lib.pairs.videos import VIDEO_SUFFIXES, natural_order, read_pictures
 
 TREES = {
@@ -110,7 +111,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _images(paths: list[Path]) -> list[Path]:
-    return [path for path in paths if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in paths if path.is_file() and path.suffix.lower() in image_suffixes()]
 
 
 def _wrong(kind: str, path: Path, what: str) -> ValueError:
