@@ -214,7 +214,7 @@ def prepare_pair(
     for name, x in zip(names, listed, strict=True):
         if x.shape != listed[0].shape:
             notes.append(f"{name} is {_wxh(x.shape[-2:])} pixels and {names[0]} {_wxh((height, width))}: fitted to it")
-        same, fitted = fit_images(x, size=size or (height, width), multiple=multiple)
+        same, fitted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)
         prepared.append(same.to(listed[0].device))
         notes += [note for note in fitted if note not in notes]
     for name, x in zip(names[1:], prepared[1:], strict=True):

@@ -110,7 +110,7 @@ def load_clips(
 def _read_clips(
     source: Path, frames: int, stride: int, windows: int, size: int | tuple[int, int] | None
 ) -> tuple[list[Tensor], int, list[str]]:
-    """Up to `windows` whole clips [frames,3,H,W] of one source, the number of frames read, and how they were adapted."""
+    """Up to `windows` clips [frames,3,H,W] of one source, the number of frames read, and how they were adapted."""
     clips, notes, count, span = [], [], 0, (frames - 1) * stride + 1
     for picture in read_pictures(source, 0, windows * span):
         index, offset = divmod(count, span)

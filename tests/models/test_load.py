@@ -69,6 +69,27 @@ def test_dtype_goes_to_every_network(copy):
     assert z.dtype == eps.dtype == other.decode(z).dtype == torch.float32
 
 
+@pytest.mark.parametrize("overflows", [True, False])
+def test_half_precision_keeps_the_vae_that_overflows(copy, overflows):
+    edit(copy / "vae" / "config.json", force_upcast=overflows)
+    half = load_image_model(copy, device="cpu", dtype=torch.float16)
+    assert half.dtype == torch.float16 and {p.dtype for p in half.text_encoder.parameters()} == {torch.float16}
+    assert half.vae.dtype == (torch.float32 if overflows else torch.float16)
+    assert half.notes == ["vae: kept in float32, because it overflows in float16 (force_upcast)"] * overflows
+    if overflows:
+        assert half.decode(half.encode(torch.rand(1, 3, 64, 64))).dtype == torch.float32
+
+
+def test_settings_of_the_folder(copy, model):
+    (copy / "settings.json").write_text('{"steps": 20}')
+    assert load_image_model(copy, device="cpu").settings == {"steps": 20} and model.settings == {}
+
+
+def test_a_checkpoint_in_one_file_names_the_conversion(copy):
+    with pytest.raises(ValueError, match="is a file, .*from_single_file.*save_pretrained"):
+        load_image_model(copy / UNET_FILE)
+
+
 def test_old_names_of_the_vaes_attention(model, copy):
     """SD 1.5's VAE file says query, key, value, proj_attn."""
     path = copy / "vae" / "diffusion_pytorch_model.safetensors"

@@ -12,6 +12,7 @@ from transformers import CLIPImageProcessor
 
 from interp_lib.images import open_image, to_pil
 from interp_lib.models import folder as folder_module
+from interp_lib.models import video_model
 from interp_lib.models.load_video import load_deltas, load_video_model
 from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
 
@@ -77,11 +78,52 @@ def test_encode_and_decode(video, keyframe):
     assert float(back.min()) >= 0 and float(back.max()) <= 1
 
 
-def test_decode_is_diffusers_own_in_chunks(video, pipeline):
-    z = torch.randn(1, 9, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        theirs = pipeline.decode_latents(z, 9, decode_chunk_size=8)[0].transpose(0, 1)
-    assert torch.allclose(video.decode(z), (theirs / 2 + 0.5).clamp(0, 1), atol=1e-5)
+def latents_of(frames):
+    return torch.randn(1, frames, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_a_video_is_decoded_whole(video, pipeline):
+    z, notes = latents_of(14), []
+    whole, parts = (pipeline.decode_latents(z, 14, decode_chunk_size=n)[0].transpose(0, 1) / 2 + 0.5 for n in (14, 8))
+    assert torch.allclose(video.decode(z, notes=notes), whole.clamp(0, 1), atol=1e-5) and notes == []
+    assert not torch.allclose(parts, whole, atol=1e-2)  # the decoder looks at neighbouring frames
+
+
+@torch.no_grad()
+def test_a_video_that_does_not_fit_is_decoded_in_blended_chunks(video, monkeypatch):
+    z, notes = latents_of(9), []
+    frame = video_model.DECODER_TENSORS * 64 * 64 * video.vae.config.block_out_channels[1] * 4
+    monkeypatch.setattr(video_model, "free_memory", lambda device: 4.5 * frame)
+    blended = video.decode(z, notes=notes)
+    assert notes == ["decoded 4 frames at a time, overlapping and blended: all 9 do not fit in memory"]
+    parts = {start: video.decode(z[:, start : start + 4], whole=True) for start in (0, 3, 6)}
+    assert torch.allclose(blended[[0, 1, 2, 4, 5, 7, 8]], torch.cat([parts[0][:3], parts[3][1:3], parts[6][1:]]))
+    for k in (3, 6):  # the shared frame is half of each
+        assert torch.allclose(blended[k], (parts[k - 3][3] + parts[k][0]) / 2, atol=1e-6)
+    assert torch.equal(video.decode(z, whole=True, notes=notes), video.decode(z[:, :], whole=True)) and len(notes) == 1
+
+
+def test_a_second_try_after_running_out_of_memory(video, monkeypatch):
+    plain, sizes, notes = video.vae.decode, [], []
+
+    def decode(z, num_frames):
+        sizes.append(num_frames)
+        if num_frames > 5:
+            raise torch.OutOfMemoryError
+        return plain(z, num_frames=num_frames)
+
+    monkeypatch.setattr(video.vae, "decode", decode)
+    frames = video.decode(latents_of(9), notes=notes)
+    assert frames.shape == (9, 3, 64, 64) and sizes == [9, 4, 4, 3] and "4 frames at a time" in notes[0]
+    with pytest.raises(torch.OutOfMemoryError):
+        video.decode(latents_of(9), whole=True)
+
+
+def test_chunks_of_the_encoder_are_rounding(video, keyframe):
+    frames = torch.cat([keyframe, 1 - keyframe, keyframe.flip(-1)] * 3)
+    one_by_one = torch.cat([video.encode(frame[None]) for frame in frames], 1)
+    assert torch.allclose(video.encode(frames), one_by_one, atol=1e-5)
 
 
 @torch.no_grad()
