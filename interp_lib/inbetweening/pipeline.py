@@ -128,14 +128,24 @@ def inbetween(
         keys = [condition_keyframe(model, image, noise, conditioning) for image in images]
         linear = isinstance(fuse, str) and fuse == "linear"
         constant = preset == "released" and not linear and method in ("dual", "no-rotation", "no-finetune")
-        ramp = ramps(guidance_scale, frames, constant=constant).to(start)
+        ramp = ramps(guidance_scale, frames, constant=constant)
         if method.startswith("vibid"):
+            plain = method == "vibid-plain"
             states = denoise_alternating(
-                model, start * plan.start, keys, plan, ramp, generator, method == "vibid-plain"
+                model, start * plan.start, keys, plan, plain=plain, guidance_scale=ramp, generator=generator
             )
         else:
             states = denoise_together(
-                model, start * plan.start, keys, plan, ramp, generator, method, recurrence, weights.to(start), rotate
+                model,
+                start * plan.start,
+                keys,
+                plan,
+                method=method,
+                recurrence=recurrence,
+                guidance_scale=ramp,
+                weights=weights,
+                rotate=rotate,
+                generator=generator,
             )
         state = run(states, unet_calls(method, steps, recurrence), on_step, progress, method)
         return finish(model, state.latents, calls, notes, first, progress, whole=preset == "released")
@@ -143,23 +153,25 @@ def inbetween(
 
 def denoise_together(
     model: VideoModel,
-    z: Tensor,
+    start: Tensor,
     keys: list[Keyframe],
     plan: Schedule,
-    guidance_scale: Tensor,
-    generator: torch.Generator,
+    *,
     method: str,
     recurrence: int,
+    guidance_scale: Tensor,
     weights: Tensor,
     rotate: tuple[str, ...] | None,
+    generator: torch.Generator,
 ) -> Iterator[Step]:
     """Run Alg. 2 and its relatives, one U-Net call a step; yield the state after each.
 
-    z: [1,N,C,h,w] at the first sigma. keys: the first keyframe, and the last one unless method is "forward".
-    weights: of the forward direction, [1,N,1,1,1]. The first half of the steps is repeated `recurrence` times from
+    start: [1,N,C,h,w] at the first sigma. keys: the first keyframe, and the last one unless method is "forward".
+    guidance_scale, weights of the forward direction: [1,N,1,1,1]. The first half of the steps is repeated `recurrence` times from
     re-injected noise, which lets the two directions agree.
     """
-    steps = len(plan.timesteps)
+    z, steps = start, len(plan.timesteps)
+    guidance_scale, weights = guidance_scale.to(z), weights.to(z)
     early = 0 if method == "forward" else int(steps / 2)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
@@ -181,19 +193,21 @@ def denoise_together(
 
 def denoise_alternating(
     model: VideoModel,
-    z: Tensor,
+    start: Tensor,
     keys: list[Keyframe],
     plan: Schedule,
+    *,
+    plain: bool,
     guidance_scale: Tensor,
     generator: torch.Generator,
-    plain: bool,
 ) -> Iterator[Step]:
     """Run ViBiDSampler: a step on the first keyframe, noise again, flip, a step on the last one, flip back.
 
     plain: ordinary guidance. Otherwise CFG++ at its full scale (the clean prediction of the conditional branch, the
     noise of the unconditional one), and the far keyframe's latent takes the place of the clean prediction there.
     """
-    scale = model.vae.config.scaling_factor
+    z, scale = start, model.vae.config.scaling_factor
+    guidance_scale = guidance_scale.to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for direction, key in enumerate(keys):

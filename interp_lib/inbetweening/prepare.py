@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
-from interp_lib.inbetweening.sampling import Keyframe, Step, noise_like
+from interp_lib.inbetweening.sampling import Keyframe, Step, forward_weights, noise_like
 from interp_lib.inbetweening.temporal import choose_layers
 from interp_lib.models.video_model import VideoModel, micro_conditioning
 from interp_lib.types import Interpolation
@@ -64,14 +64,13 @@ def check_weights(fuse: Any, frames: int) -> Tensor:
     choices = "'average', 'linear', or the forward direction's weight between 0 and 1, a number or [frames]"
     if isinstance(fuse, str) and fuse not in ("average", "linear"):
         raise ValueError(f"fuse={fuse!r} is unknown: give {choices}.")
-    named = {"average": 0.5, "linear": torch.linspace(1, 0, frames)}
     try:
-        weights = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32).expand(frames)
+        weights = forward_weights(fuse, frames)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"fuse={fuse!r} does not fit {frames} frames: give {choices}.") from None
     if not bool(((weights >= 0) & (weights <= 1)).all()):
         raise ValueError(f"fuse has weights outside 0 to 1: give {choices}.")
-    return weights.view(1, -1, 1, 1, 1)
+    return weights
 
 
 def check_deltas(model: VideoModel, method: str) -> None:

@@ -80,6 +80,13 @@ def ramps(guidance_scale: tuple[float, float], frames: int, *, constant: bool) -
     return ((ramp + ramp.flip(0)) / 2 if constant else ramp).view(1, -1, 1, 1, 1)
 
 
+def forward_weights(fuse: str | float | Tensor, frames: int) -> Tensor:
+    """Return the weight of the forward direction in each frame [1,N,1,1,1]: 1/2, or from 1 to 0, or as given."""
+    named = {"average": 0.5, "linear": torch.linspace(1, 0, frames)}
+    values = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32)
+    return values.expand(frames).view(1, -1, 1, 1, 1)
+
+
 def denoised(x: Tensor, v: Tensor, sigma: Tensor | float) -> Tensor:
     """Compute the clean latents that a v-prediction stands for: x / (s^2 + 1) - v s / sqrt(s^2 + 1)."""
     return x / (sigma**2 + 1) - v * sigma / (sigma**2 + 1) ** 0.5

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio, unet_batches
+from interp_lib.inbetweening.pipeline import denoise_together
 from interp_lib.inbetweening.prepare import condition_keyframe
 from interp_lib.inbetweening.sampling import (
     denoised,
@@ -19,7 +20,6 @@ from interp_lib.inbetweening.sampling import (
     noise_like,
     ramps,
     schedule,
-    sweep,
 )
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
@@ -89,7 +89,7 @@ def load(source: str, device: str, **how: Any) -> VideoModel:
 
 
 def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: int, recurrence: int) -> Task:
-    """What `sweep` is called with, for two random keyframes of size (height, width) in pixels."""
+    """What `denoise_together` is called with, for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
     keys = [condition_keyframe(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
@@ -105,7 +105,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
-    *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    *_, last = denoise_together(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
     return last.latents
 
 
