@@ -51,7 +51,8 @@ def test_released_preset_reproduces_the_released_code(golden, fuse):
     plain = golden[f"{fuse}_final_latents"][0] / model.vae.config.scaling_factor
     with torch.no_grad():
         whole, *parts = (
-            torch.cat([model.vae.decode(z, num_frames=len(z)).sample for z in plain.split(n)]) / 2 + 0.5 for n in (14, 8)
+            torch.cat([model.vae.decode(z, num_frames=len(z)).sample for z in plain.split(n)]) / 2 + 0.5
+            for n in (14, 8)
         )
     worst = float((result.frames - whole.clamp(0, 1)).abs().max() / whole.std())
     assert worst < 1e-3, (fuse, "frames", worst)

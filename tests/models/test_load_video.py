@@ -1,6 +1,5 @@
-"""Loading a video model: what the networks are told, and one clear sentence for every folder that will not do."""
+"""Loading a video model: what the networks are conditioned on, how a video is decoded, and which deltas fit."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,28 +10,19 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from interp_lib.images import open_image, to_pil
-from interp_lib.models import folder as folder_module
 from interp_lib.models import video_model
 from interp_lib.models.load_video import load_deltas, load_video_model
 from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
+from tests.models.conftest import SVD
+from tests.models.spoil import UNET_FILE, edit
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-SVD = CONFORMANCE / "inbetween" / "tiny_svd"
 DELTAS = CONFORMANCE / "inbetween" / "deltas.safetensors"
-UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def video():
     return load_video_model(SVD, device="cpu", reverse=DELTAS)
-
-
-@pytest.fixture
-def video_copy(tmp_path):
-    shutil.copytree(SVD, tmp_path / "video", copy_function=shutil.copyfile)
-    for path in (tmp_path / "video").rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return tmp_path / "video"
 
 
 @pytest.fixture(scope="module")
@@ -244,113 +234,3 @@ def test_half_precision_keeps_the_vae_that_overflows(video_copy, keyframe):
     edit(video_copy / "vae" / "config.json", force_upcast=False)
     other = load_video_model(video_copy, device="cpu", dtype=torch.float16)
     assert {p.dtype for p in other.vae.parameters()} == {torch.float16} and other.notes == []
-
-
-def test_fp16_variant_alone_is_taken(video, video_copy):
-    for path in list(video_copy.rglob("*.safetensors")):
-        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
-    other = load_video_model(video_copy, device="cpu")
-    assert other.dtype == torch.float32 and len(other.notes) == 3
-    assert all(torch.equal(a, b) for a, b in zip(other.unet.parameters(), video.unet.parameters(), strict=True))
-
-
-# folders that will not do
-
-
-def edit(path, **changes):
-    config = json.loads(path.read_text())
-    config.update(changes)
-    path.write_text(json.dumps(config))
-
-
-def index(**changes):
-    return lambda folder: edit(folder / "model_index.json", **changes)
-
-
-NAMES = {"scheduler": "scheduler_config.json", "feature_extractor": "preprocessor_config.json"}
-
-
-def config(part, **changes):
-    return lambda folder: edit(folder / part / NAMES.get(part, "config.json"), **changes)
-
-
-def text(path, content):
-    return lambda folder: (folder / path).write_text(content)
-
-
-def pickled(folder):
-    for path in list(folder.rglob("*.safetensors")):
-        path.rename(path.with_suffix(".bin"))
-
-
-def cut_short(folder):
-    data = (folder / UNET_FILE).read_bytes()
-    (folder / UNET_FILE).write_bytes(data[: len(data) // 2])
-
-
-def nan_weights(folder):
-    state = load_file(folder / UNET_FILE)
-    save_file({**state, "conv_in.bias": state["conv_in.bias"] * float("nan")}, folder / UNET_FILE)
-
-
-@pytest.mark.parametrize(
-    "spoil, word",
-    [
-        (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
-        (text("model_index.json", "{"), "cannot be read as JSON"),
-        (text("model_index.json", "[]"), "holds a JSON list"),
-        (text("unet/config.json", "[]"), "config.json holds a JSON list"),
-        (index(unet=["diffusers", "UNet2DConditionModel"]), "image model .*load_image_model"),
-        (index(unet=["diffusers", "UNet3DConditionModel"]), "unet is a UNetSpatioTemporalConditionModel"),
-        (index(vae=["diffusers", "AutoencoderKL"]), "vae is a AutoencoderKLTemporalDecoder"),
-        (index(image_encoder=[None, None]), "image_encoder is a CLIPVisionModelWithProjection"),
-        (lambda f: shutil.rmtree(f / "vae"), "no folder vae"),
-        (lambda f: shutil.rmtree(f / "image_encoder"), "no folder image_encoder"),
-        (lambda f: shutil.rmtree(f / "scheduler"), "no folder scheduler"),
-        (lambda f: (f / UNET_FILE).unlink(), "no weights"),
-        (pickled, "only pickled weights"),
-        (cut_short, "damaged"),
-        (nan_weights, "NaN or infinite weights in conv_in.bias"),
-        (config("unet", in_channels=4), "takes 4 channels, not twice the VAE's 4"),
-        (config("vae", latent_channels=8), "takes 8 channels, not twice the VAE's 8"),
-        (config("unet", cross_attention_dim=64), "does not fit its image encoder"),
-        (config("scheduler", prediction_type="epsilon"), "predicts 'epsilon': a video model that predicts v"),
-        (config("scheduler", beta_schedule="cubic"), "scheduler_config.json gives no noise schedule"),
-        (text("feature_extractor/preprocessor_config.json", "{"), "cannot be read as JSON"),
-        (text("feature_extractor/preprocessor_config.json", "[]"), "holds a JSON list"),
-        (config("feature_extractor", image_mean=[0.5]), "no three numbers in image_mean and image_std"),
-        (config("feature_extractor", image_std="a"), "no three numbers"),
-    ],
-)
-def test_one_sentence_for_a_wrong_folder(video_copy, spoil, word):
-    spoil(video_copy)
-    with pytest.raises(ValueError, match=word) as caught:
-        load_video_model(video_copy, device="cpu")
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-    assert str(video_copy) in str(caught.value)
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback above it
-
-
-def test_an_image_models_folder():
-    with pytest.raises(ValueError, match="holds an image model .*: load it with load_image_model"):
-        load_video_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu")
-
-
-def test_missing_folders(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_video_model(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="is a file"):
-        load_video_model(DELTAS)
-    with pytest.raises(ValueError, match="give 'embedded'"):
-        load_video_model(None)
-    monkeypatch.setattr(folder_module, "EMBEDDED", tmp_path)
-    with pytest.raises(FileNotFoundError, match="data/models/video: make it with `make models`"):
-        load_video_model()
-
-
-@pytest.mark.parametrize(
-    "options, word", [({"device": "gpu"}, "device="), ({"dtype": torch.int8}, "dtype="), ({"dtype": "half"}, "dtype=")]
-)
-def test_wrong_device_or_dtype(options, word):
-    with pytest.raises(ValueError, match=word):
-        load_video_model(SVD, **options)

@@ -133,7 +133,9 @@ def test_every_image_that_pillow_reads_counts_and_what_is_skipped_is_named(tmp_p
     for name in ("5.heic", "licence.txt", ".hidden"):
         (tmp_path / name).write_bytes(b"no image")
     pair = load_pair(tmp_path)
-    assert len(pair.frames) == 4 and torch.equal(pair.frames[3:], load_pair((tmp_path / names[0], tmp_path / names[3])).image1)
+    assert len(pair.frames) == 4 and torch.equal(
+        pair.frames[3:], load_pair((tmp_path / names[0], tmp_path / names[3])).image1
+    )
     (skipped,) = [note for note in pair.notes if "skipped" in note]
     assert "skipped 5.heic, licence.txt, no image" in skipped and "pillow-heif" in skipped and "hidden" not in skipped
     for name in names[1:]:
