@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from interp_lib.models.offload import take_turns
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "models"  # in the repository, next to the package
 STEMS = {"text_encoder": "model", "image_encoder": "model"}  # transformers' file name; diffusers has another
@@ -73,17 +75,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
 
 
-def weight_variants(folder: Path, parts: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
-    """Choose the safetensors files of every part: None for the plain ones, "fp16" where only that variant is complete.
+def weight_variant(folder: Path, part: str) -> str | None:
+    """Choose a part's safetensors files: None for the plain ones, "fp16" where only that variant is complete.
 
-    Returns part -> variant, and a note on each variant. Raises ValueError when a part has only pickled weights, none at
-    all, or a file that is missing or was cut short.
+    Raises ValueError when there are only pickled weights, none at all, or a file is missing or was cut short.
     """
-    variants = {part: _weight_variant(folder, part) for part in parts}
-    return variants, [f"{part}: only fp16 weights there" for part, variant in variants.items() if variant is not None]
-
-
-def _weight_variant(folder: Path, part: str) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     found = [(variant, files) for variant in (None, "fp16") if (files := _weight_files(folder, part, variant))]
@@ -123,10 +119,31 @@ def _weight_names(part: str, variant: str | None) -> tuple[str, str]:
     return f"{stem}{middle}.safetensors", f"{stem}.safetensors.index{middle}.json"
 
 
-def load_part(
-    cls: Any, folder: Path, part: str, variant: str | None, dtype: torch.dtype, device: torch.device
-) -> torch.nn.Module:
-    """Load one network, in eval mode and frozen, with every weight read from the file and finite."""
+def load_parts(
+    folder: Path, classes: Mapping[str, Any], dtype: torch.dtype, device: torch.device, *, offload: bool
+) -> tuple[dict[str, torch.nn.Module], list[str]]:
+    """Load networks, part -> class; return part -> network, in eval mode and frozen, and notes.
+
+    Every part gets `dtype`, but an autoencoder that overflows in float16, by its own configuration, float32.
+    offload: the networks take turns on the device. Raises ValueError for weights that are absent or not finite.
+    """
+    variants = {part: weight_variant(folder, part) for part in classes}  # of all, before the first is read
+    notes = [f"{part}: only fp16 weights there" for part, variant in variants.items() if variant is not None]
+    dtypes = dict.fromkeys(classes, dtype)
+    if dtype == torch.float16 and read_json(folder / "vae" / "config.json", "model folder").get("force_upcast"):
+        dtypes["vae"] = torch.float32
+        notes.append("vae: kept in float32, because it overflows in float16 (force_upcast)")
+    place = torch.device("cpu") if offload else device
+    networks = {p: _load_part(cls, folder, p, variants[p], dtypes[p]).to(place) for p, cls in classes.items()}
+    for module in (m for network in networks.values() for m in network.modules() if device.type != "mps"):
+        if isinstance(module, torch.nn.Conv2d):  # faster in this layout on the CPU and on CUDA
+            module.to(memory_format=torch.channels_last)
+    if offload:
+        take_turns(list(networks.values()), device)
+    return networks, notes
+
+
+def _load_part(cls: Any, folder: Path, part: str, variant: str | None, dtype: torch.dtype) -> torch.nn.Module:
     # transformers takes `dtype` where diffusers takes `torch_dtype`; without it transformers keeps the file's own
     keyword = "dtype" if cls.__module__.startswith("transformers") else "torch_dtype"
     options = {keyword: dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
@@ -143,18 +160,7 @@ def load_part(
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{folder / part} has NaN or infinite weights in {name}: use another copy of the model.")
-    network.to(device)
-    for module in network.modules() if device.type != "mps" else ():
-        if isinstance(module, torch.nn.Conv2d):  # faster in this layout on the CPU and on CUDA
-            module.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
-
-
-def vae_dtype(folder: Path, dtype: torch.dtype) -> tuple[torch.dtype, list[str]]:
-    """Choose the autoencoder's dtype: float32 instead of float16 where its configuration says that it overflows."""
-    if dtype == torch.float16 and read_json(folder / "vae" / "config.json", "model folder").get("force_upcast"):
-        return torch.float32, ["vae: kept in float32, because it overflows in float16 (force_upcast)"]
-    return dtype, []
 
 
 def pick_device(device: str | torch.device) -> torch.device:

@@ -11,16 +11,13 @@ import torch
 from interp_lib.models.folder import (
     find_folder,
     first_line,
-    load_part,
+    load_parts,
     pick_device,
     pick_dtype,
     read_json,
     read_settings,
-    vae_dtype,
-    weight_variants,
 )
 from interp_lib.models.image_model import ImageModel
-from interp_lib.models.offload import take_turns
 
 # SD 1.5's DDIM settings, whatever scheduler the folder names; the betas stay those the model was trained with
 DDIM = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}
@@ -51,32 +48,22 @@ def load_image_model(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="image", check=_check_image_folder, parts=PARTS)
-    variants, notes = weight_variants(folder, PARTS)
     index = read_json(folder / "model_index.json", "diffusers model folder")
     config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
-    if config.get("_class_name") != "DDIMScheduler":
-        notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
-    autoencoder_dtype, said = vae_dtype(folder, dtype)
     scheduler, tokenizer, settings = _scheduler(folder, config), _tokenizer(folder), read_settings(folder)
 
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel
 
     vae = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
-    place = torch.device("cpu") if offload else device
+    classes = {"unet": UNet2DConditionModel, "vae": vae, "text_encoder": CLIPTextModel}
+    networks, notes = load_parts(folder, classes, dtype, device, offload=offload)
+    if config.get("_class_name") != "DDIMScheduler":
+        notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
     model = ImageModel(
-        unet=load_part(UNet2DConditionModel, folder, "unet", variants["unet"], dtype, place),
-        vae=load_part(vae, folder, "vae", variants["vae"], autoencoder_dtype, place),
-        text_encoder=load_part(CLIPTextModel, folder, "text_encoder", variants["text_encoder"], dtype, place),
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        name=str(source),
-        notes=notes + said,
-        settings=settings,
+        **networks, tokenizer=tokenizer, scheduler=scheduler, name=str(source), notes=notes, settings=settings
     )
-    if offload:
-        take_turns((model.unet, model.vae, model.text_encoder), device)
-        model.offload_device = device
+    model.offload_device = device if offload else None
     return model
 
 

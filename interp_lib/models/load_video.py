@@ -12,15 +12,12 @@ from torch import Tensor
 from interp_lib.models.folder import (
     find_folder,
     first_line,
-    load_part,
+    load_parts,
     pick_device,
     pick_dtype,
     read_json,
     read_settings,
-    vae_dtype,
-    weight_variants,
 )
-from interp_lib.models.offload import take_turns
 from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
 
 PARTS = ("unet", "vae", "image_encoder")
@@ -54,39 +51,26 @@ def load_video_model(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
-    variants, notes = weight_variants(folder, PARTS)
     scheduler, normalise, settings = _scheduler(folder), _normalisation(folder), read_settings(folder)
     if not isinstance(reverse, (str, os.PathLike, type(None))):
         raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
     if reverse not in (None, "auto") and not os.path.isfile(reverse):
         raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
-    autoencoder_dtype, said = vae_dtype(folder, dtype)
-
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from transformers import CLIPVisionModelWithProjection
 
-    place = torch.device("cpu") if offload else device
+    found = (UNetSpatioTemporalConditionModel, AutoencoderKLTemporalDecoder, CLIPVisionModelWithProjection)
+    networks, notes = load_parts(folder, dict(zip(PARTS, found, strict=True)), dtype, device, offload=offload)
     model = VideoModel(
-        unet=load_part(UNetSpatioTemporalConditionModel, folder, "unet", variants["unet"], dtype, place),
-        vae=load_part(AutoencoderKLTemporalDecoder, folder, "vae", variants["vae"], autoencoder_dtype, place),
-        image_encoder=load_part(
-            CLIPVisionModelWithProjection, folder, "image_encoder", variants["image_encoder"], dtype, place
-        ),
-        scheduler=scheduler,
-        normalise=normalise,
-        name=str(source),
-        notes=notes + said,
-        settings=settings,
+        **networks, scheduler=scheduler, normalise=normalise, name=str(source), notes=notes, settings=settings
     )
+    model.offload_device = device if offload else None
     if reverse == "auto":
         found = [path if (path := folder / name).is_file() else None for name in (REVERSE, NO_ROTATION)]
         model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in found)
     elif reverse is not None:
         deltas = load_deltas(reverse, model.unet)
         setattr(model, "no_rotation" if any(".to_q." in name for name in deltas) else "reverse", deltas)
-    if offload:
-        take_turns((model.unet, model.vae, model.image_encoder), device)
-        model.offload_device = device
     return model
 
 

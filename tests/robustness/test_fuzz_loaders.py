@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from interp_lib import load_lora
 from interp_lib.images import as_images, open_image
-from interp_lib.models.folder import read_json, weight_variants
+from interp_lib.models.folder import read_json, weight_variant
 from interp_lib.models.load import _check_image_folder
 from interp_lib.models.load_video import _check_video_folder, load_deltas
 from interp_lib.show.notebook import parse_parameters, read_notebook
@@ -210,7 +210,7 @@ def test_json_files(tmp_path, data):
 def test_indices_of_shards(tmp_path, index):
     (tmp_path / "unet").mkdir(exist_ok=True)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    assert answers(lambda: weight_variants(tmp_path, ["unet"])) is None
+    assert answers(lambda: weight_variant(tmp_path, "unet")) is None
 
 
 @fuzz
