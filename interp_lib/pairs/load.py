@@ -101,8 +101,8 @@ def _from_files(files: list[Path], name: str, size: tuple[int, int] | None, note
         elif images and image.shape != images[0].shape:
             (h, w), (h0, w0) = image.shape[-2:], images[0].shape[-2:]
             raise ValueError(
-                f"{file} is {w}x{h} pixels but {files[0]} is {w0}x{h0}: resize one of them, or give size= (--size) to "
-                "have both resized and cropped."
+                f"{file} is {w}x{h} pixels but {files[0]} is {w0}x{h0}: bring both to one size, or give size= "
+                "(--size) to have them resized and cropped."
             )
         notes += adapted
         images.append(image)
