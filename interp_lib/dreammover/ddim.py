@@ -20,9 +20,9 @@ PRESETS = ("paper", "released")  # what the paper says, and what its released co
 class Inversion:
     """The way from clean latents up to noise step T.
 
-    latents: inversion_steps+1 tensors [N,C,h,w], the clean ones first. timesteps: [inversion_steps] int64, ascending, timesteps[k-1] is
-    the one of latents[k]. clean: z_{T->0}, noise: eps, both [N,C,h,w], and latents[-1] = sqrt(alpha_bar) clean +
-    sqrt(1 - alpha_bar) noise with alpha_bar the one at T. steps: of the whole schedule.
+    latents: inversion_steps+1 tensors [N,C,h,w], the clean ones first. timesteps: [inversion_steps] int64, ascending,
+    timesteps[k-1] is the one of latents[k]. clean: z_{T->0}, noise: eps, both [N,C,h,w], and latents[-1] =
+    sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise with alpha_bar the one at T. steps: of the whole schedule.
     """
 
     latents: list[Tensor]
@@ -50,7 +50,8 @@ def check_inversion_steps(inversion_steps: int, steps: int) -> int:
     inversion_steps = check_int("inversion_steps", inversion_steps, 1)
     if inversion_steps > steps:
         raise ValueError(
-            f"inversion_steps={inversion_steps} is beyond steps={steps}: give until as well (the paper's share is 30 of 50)."
+            f"inversion_steps={inversion_steps} is beyond steps={steps}: give inversion_steps as well "
+            "(the paper's share is 30 of 50)."
         )
     return inversion_steps
 
@@ -85,7 +86,7 @@ def invert(
 
     Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
     preset: "paper" takes the noise and the clean latents from one more call, eps(z_T, T); "released" from the last
-    call of the inversion. U-Net calls: until, plus one for "paper".
+    call of the inversion. U-Net calls: inversion_steps, plus one for "paper".
     Raises ValueError for an unknown preset, a count out of range, a prompt that is no text and images of a wrong size.
     """
     check_choice("preset", preset, PRESETS)

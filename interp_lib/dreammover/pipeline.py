@@ -17,7 +17,7 @@ from interp_lib.dreammover.classical import block_flow
 from interp_lib.dreammover.ddim import PRESETS, Inversion, check_inversion_steps, run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.fusion import check_levels
-from interp_lib.dreammover.lora import Lora, check_seed, fit_lora, fused_lora, load_lora, active_lora
+from interp_lib.dreammover.lora import Lora, active_lora, check_seed, fit_lora, fused_lora, load_lora
 from interp_lib.dreammover.sampler import FrameState, denoise_frames
 from interp_lib.images import as_images, fit_images
 from interp_lib.models.image_model import ImageModel
@@ -65,12 +65,14 @@ def interpolate(
     which changes rounding alone; None does so on a GPU, where it pays. flow: "diffusion", "classical" (block
     matching), "zero", or two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels.
     high, low: how two-level fusion fuses the clean latents and the noise, see `fuse_two_level`.
-    steps, inversion_steps: of the schedule, and where the fusion takes place. batch_size: middle frames per U-Net call (None: all);
-    it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts the images
-    themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's 14 of 50.
+    steps, inversion_steps: of the schedule, and where the fusion takes place. batch_size: middle frames per U-Net call
+    (None: all); it changes memory, not frames. seed: of the LoRA fit; the rest draws nothing. endpoints: "input" puts
+    the images themselves at both ends, "reconstructed" what the model makes of them. feature_step: None is the paper's
+    14 of 50.
     on_step: called with the start and with the state after every step (see `denoise_frames`).
-    U-Net calls: inversion_steps + 1 + until * (1 + ceil(frames/batch_size)), plus feature_step - until where the features lie beyond
-    T, plus ceil(frames/batch_size) for "released"; without the diffusion flow the features' calls (1 and these) fall away.
+    U-Net calls, T = inversion_steps: T + 1 + T * (1 + ceil(frames/batch_size)), plus feature_step - T where the
+    features lie beyond T, plus ceil(frames/batch_size) for "released"; without the diffusion flow the features' calls
+    (1 and these) fall away.
     Raises ValueError, before anything slow, for arguments and images that do not fit.
     """
     schedule = timesteps(model, steps)

@@ -55,8 +55,8 @@ def denoise_frames(
     inversion: of both images, in this order; its own clean and noise are used by "released" only. flow01, flow10:
     [1,2,h,w] in latent pixels. high, low: how `fuse_two_level` fuses its two levels; not for direct fusion.
     batch_size: middle frames per U-Net call, None for all.
-    U-Net calls: per step one of the endpoints and ceil(n/batch_size) of middle frames, once more the latter in `released`'s
-    first step. "paper" takes eps(z_T, T) from the first endpoints call.
+    U-Net calls: per step one of the endpoints and ceil(n/batch_size) of middle frames, once more the latter in
+    `released`'s first step. "paper" takes eps(z_T, T) from the first endpoints call.
     """
     check_levels(two_level, high, low)
     fusion_by = {"high": high, "low": low} if two_level else None

@@ -104,7 +104,7 @@ def test_batch_does_not_matter(tiny, small):
     "options, word",
     [
         ({"inversion_steps": 51}, "inversion_steps=51"),
-        ({"steps": 20}, "inversion_steps=30 is beyond steps=20: give until as well"),
+        ({"steps": 20}, "inversion_steps=30 is beyond steps=20: give inversion_steps as well"),
         ({"inversion_steps": 0}, "inversion_steps=0"),
         ({"preset": "fast"}, "preset='fast'"),
         ({"prompt": None}, "prompt=None"),

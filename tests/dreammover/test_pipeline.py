@@ -292,7 +292,10 @@ def test_pil_images_and_odd_latents(tiny, pair):
         ({"preset": "fast"}, "preset='fast'"),
         ({"flow": "farneback"}, "flow='farneback'"),
         ({"flow": "raft"}, "RAFT"),
-        ({"inversion_steps": 11}, r"inversion_steps=11 .* give until as well \(the paper's share is 30 of 50\)"),
+        (
+            {"inversion_steps": 11},
+            r"inversion_steps=11 .* give inversion_steps as well \(the paper's share is 30 of 50",
+        ),
         ({"steps": 0}, "steps=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"seed": -1}, "seed=-1"),
