@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +183,46 @@ def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple
     aspect = math.sqrt(height / width)
     h, w = (max(1, round(n / multiple)) * multiple for n in (side * aspect, side / aspect))
     return h, w
+
+
+def prepare_pair(
+    images: Sequence[Tensor | Image.Image],
+    *,
+    size: int | tuple[int, int] | None = None,
+    native_size: int,
+    multiple: int,
+    names: Sequence[str] = ("image0", "image1"),
+) -> tuple[list[Tensor], list[str]]:
+    """Bring the keyframes of one run to one size that the model takes: the one rule of every entry point.
+
+    images: one image each, tensors or PIL images; a later one of another size is fitted to the first.
+    size: int = square, or (h, w), px. None is the first image's own size, or about native_size*native_size pixels of
+    its aspect where it is larger than that; sides that are no multiples of `multiple` are resized to the nearest ones.
+    Returns the images [1,3,H,W] on the first one's device, and what was done to them.
+    Raises ValueError for batches, identical images, and a size below one multiple.
+    """
+    notes: list[str] = []
+    listed = [as_images(x, name=name, notes=notes) for name, x in zip(names, images, strict=True)]
+    for name, x in zip(names, listed, strict=True):
+        if len(x) != 1:
+            raise ValueError(f"{name} is a batch of {len(x)}: give one image.")
+    height, width = listed[0].shape[-2:]
+    side = min(round((height * width) ** 0.5), native_size)
+    if size is None and (height % multiple or width % multiple or height * width > native_size**2):
+        size = area_size(height, width, side=side, multiple=multiple)
+    prepared = []
+    for name, x in zip(names, listed, strict=True):
+        if x.shape != listed[0].shape:
+            notes.append(f"{name} is {_wxh(x.shape[-2:])} pixels and {names[0]} {_wxh((height, width))}: fitted to it")
+        same, fitted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)
+        prepared.append(same.to(listed[0].device))
+        notes += [note for note in fitted if note not in notes]
+    for name, x in zip(names[1:], prepared[1:], strict=True):
+        if torch.equal(prepared[0], x):
+            raise ValueError(
+                f"{names[0]} and {name} are identical: there is nothing between them, give two different images."
+            )
+    return prepared, notes
 
 
 def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
 from interp_lib.inbetweening import sampling
+from interp_lib.inbetweening.pipeline import denoise_together
 from interp_lib.inbetweening.prepare import condition_keyframe
 from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
@@ -84,7 +85,7 @@ def load_with_deltas(source: str, device: str, **options: Any) -> VideoModel:
 
 
 def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int, recurrence: int) -> Task:
-    """Return the arguments of `sweep` for two random keyframes of size (height, width) in pixels."""
+    """Return the arguments of `denoise_together` for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
     keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
@@ -105,7 +106,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
-    *_, last = sampling.sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    *_, last = denoise_together(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
     return last.latents
 
 

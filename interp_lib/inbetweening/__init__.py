@@ -1,1 +1,1 @@
-"""Generative Inbetweening: temporal attention turned by 180 degrees, a backward-motion fine-tune, two fused paths."""
+"""Generative Inbetweening: rotated temporal attention, a backward-motion fine-tune, two fused directions."""

@@ -1,10 +1,11 @@
-"""The backward-motion fine-tune: V and O of the temporal self-attention learn to live with rotated maps (Alg. 1)."""
+"""The backward-motion fine-tune: to_v and to_out of temporal self-attention adapt to rotated maps (Alg. 1)."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from interp_lib.checks import check_int, check_number, check_switch
 from interp_lib.files import atomic_write, check_target
 from interp_lib.inbetweening.clips import check_clips, digest
-from interp_lib.inbetweening.prepare import check_numbers
+from interp_lib.inbetweening.prepare import check_conditioning
 from interp_lib.inbetweening.sampling import v_target
 from interp_lib.inbetweening.temporal import (
     PROJECTIONS,
@@ -35,13 +36,13 @@ SEEDS = 10**11  # largest seed: with the step and the process it makes the 64 bi
 
 @dataclass
 class BackwardMotion:
-    """What the fine-tune learned. deltas: U-Net parameter name -> what is added to it, float32. losses: one a step."""
+    """The result of the fine-tune. deltas: U-Net parameter name -> what is added to it, float32. losses: one a step."""
 
     deltas: dict[str, Tensor]
     losses: list[float] = field(default_factory=list)
 
     def save(self, path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Path:
-        """Write the deltas, and nothing else, as safetensors, whole or not at all."""
+        """Write the deltas, and nothing else, as safetensors; the file is complete or absent."""
         from safetensors.torch import save_file
 
         with atomic_write(Path(path)) as partial:
@@ -69,26 +70,29 @@ def fit_backward_motion(
 ) -> BackwardMotion:
     """Teach the model to animate an image backwards in time.
 
-    Source: section 4.2, Alg. 1. Each step takes a clip z, a noise level and noise: the frozen model sees the noisy clip
-    and its first frame, and its temporal attention maps A are kept; then the model with trainable to_v and to_out.0
-    sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
-    rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
-    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket_id:
-    one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay
-    0.01, gradients clipped at 1. batch: clips a step.
-    checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
-    of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
-    Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.
+    Source: section 4.2, Alg. 1. Each step takes a clip z, a noise level and noise. The frozen model sees the noisy clip
+    and its first frame, and its temporal attention maps A are recorded. Then the model with trainable to_v and to_out.0
+    sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is compared with the flipped clip.
+
+    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`).
+    rotate: False uses no maps, and all four projections learn (the paper's "w/o RA").
+    lr: of AdamW with weight decay 0.01; gradients are clipped at 1. batch: clips a step.
+    motion_bucket_id: one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm.
+    checkpoint: a file that is written every `save_every` steps and continued from when it exists. Batches are functions
+        of (seed, step), so a run that was killed ends with the same bits.
+    gradient_checkpointing: less memory, the same values.
+    Under `accelerate launch` every process takes `batch` clips of its own, and gradients are averaged.
+
     The model is left as it was: `model.reverse = fit_backward_motion(...).deltas` puts the result to use.
-    Raises ValueError for clips that do not fit the model or each other, and a checkpoint of another run.
+    Raises ValueError for clips that do not fit the model or each other, and for a checkpoint of another run.
     """
     check_video_model(model)
     steps, batch = check_int("steps", steps, 1), check_int("batch", batch, 1)
-    if model.turns:
+    if model.offload_device is not None:
         raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
     buckets = _buckets(motion_bucket_id, len(frames))
-    check_numbers((1.0, 1.0), noise_aug_strength, fps, 0.0)
+    check_conditioning((1.0, 1.0), noise_aug_strength, fps, 0.0)
     lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
     save_every, log_sigma = check_int("save_every", save_every, 1), _spread(log_sigma)
     check_switch("rotate", rotate)
@@ -96,41 +100,38 @@ def fit_backward_motion(
         check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
     settings |= {"noise": noise_aug_strength, "buckets": buckets.tolist(), "clips": digest(frames)}
+    # float32 masters: half precision would lose updates of 1e-4; a step uses the difference from the frozen weights
     base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
     first, losses = _resume(checkpoint, masters, optimizer, settings)
-    latents = torch.cat([model.encode(clip) for clip in tqdm(frames, desc="encoding clips", disable=not progress)])
     rank, world = _processes(model.device)
-    was = model.unet.is_gradient_checkpointing
-    try:
-        if gradient_checkpointing:
-            model.unet.enable_gradient_checkpointing()
+    with model.lock, _checkpointing(model.unet, gradient_checkpointing):
+        latents = torch.cat([model.encode(clip) for clip in tqdm(frames, desc="encoding clips", disable=not progress)])
         bar = tqdm(range(first, steps), initial=first, total=steps, desc="backward motion", disable=not progress)
         for step in bar:
             generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + rank)
             picks = torch.randint(len(frames), (batch,), generator=generator).tolist()
-            ends = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
+            keyframes = [torch.stack([frames[i][k] for i in picks]) for k in (0, -1)]
             conditioning = (fps, buckets[picks], noise_aug_strength)
             deltas = {name: masters[name] - base[name] for name in masters}
-            loss = backward_loss(model, latents[picks], ends, conditioning, deltas, generator, log_sigma, rotate=rotate)
+            loss = backward_loss(
+                model, latents[picks], keyframes, conditioning, deltas, generator, log_sigma, rotate=rotate
+            )
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
-            bar.set_postfix(loss=f"{fmean(losses[-50:]):.4f}", refresh=False)  # one step's says little
+            bar.set_postfix(loss=f"{fmean(losses[-50:]):.4f}", refresh=False)  # a single step's loss is mostly noise
             _descend(loss, list(masters.values()), optimizer, world)
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
                 _save(checkpoint, step + 1, masters, optimizer, losses, settings)
-    finally:
-        if gradient_checkpointing and not was:
-            model.unet.disable_gradient_checkpointing()
     return BackwardMotion({name: (masters[name] - base[name]).detach() for name in masters}, losses)
 
 
 def backward_loss(
     model: VideoModel,
     clean: Tensor,
-    ends: Sequence[Tensor],
+    keyframes: Sequence[Tensor],
     conditioning: tuple[float, Tensor, float],
     deltas: Mapping[str, Tensor],
     generator: torch.Generator,
@@ -138,16 +139,16 @@ def backward_loss(
     *,
     rotate: bool = True,
 ) -> Tensor:
-    """Alg. 1, lines 3 to 8: the error of the backward prediction, differentiable in the deltas.
+    """Compute the error of the backward prediction, differentiable in the deltas (Alg. 1, lines 3 to 8).
 
-    clean: [B,N,C,h,w] scaled latents of clips. ends: their first and last frames [B,3,H,W] in [0,1]. told: (fps, motion
-    bucket [B], strength of the noise on the keyframe).
+    clean: [B,N,C,h,w] scaled latents of clips. keyframes: their first and last frames [B,3,H,W] in [0,1].
+    conditioning: (fps, motion bucket [B], strength of the noise on the keyframe).
     """
     fps, bucket, strength = conditioning
     draws = {"generator": generator}
     noise = torch.randn(clean.shape, **draws).to(clean)
     sigma = (log_sigma[0] + log_sigma[1] * torch.randn(len(clean), **draws)).exp().to(clean)
-    on_image = torch.randn(ends[0].shape, **draws)
+    on_image = torch.randn(keyframes[0].shape, **draws)
     micro = micro_conditioning(fps, bucket, strength)
     level = sigma.view(-1, 1, 1, 1, 1)
     noisy = clean + level * noise
@@ -160,17 +161,17 @@ def backward_loss(
     flipped = noisy.flip(1)
     if rotate:
         with torch.no_grad(), record_temporal_attention(model.unet) as maps:
-            predict(noisy, ends[0])
+            predict(noisy, keyframes[0])
         with rotate_temporal_attention(model.unet, maps, deltas=deltas):
-            v = predict(flipped, ends[1])
+            v = predict(flipped, keyframes[1])
     else:
         with tune_temporal_attention(model.unet, deltas):
-            v = predict(flipped, ends[1])
+            v = predict(flipped, keyframes[1])
     return F.mse_loss(v, v_target(clean.flip(1), flipped, level))
 
 
 def _trained(unet: Any, rotate: bool) -> dict[str, Tensor]:
-    """The weights that learn, by parameter name: to_v and to_out.0, without rotation to_q and to_k as well."""
+    """Return the weights that learn, by parameter name: to_v and to_out.0, without rotation to_q and to_k as well."""
     chosen = PROJECTIONS[2:] if rotate else PROJECTIONS
     layers = temporal_attentions(unet).items()
     return {f"{name}.{p}.weight": attn.get_submodule(p).weight for name, attn in layers for p in chosen}
@@ -189,6 +190,19 @@ def _spread(log_sigma: Any) -> tuple[float, float]:
     return check_number("log_sigma[0]", log_sigma[0]), check_number("log_sigma[1]", log_sigma[1], 0)
 
 
+@contextmanager
+def _checkpointing(unet: Any, on: bool) -> Iterator[None]:
+    """Switch gradient checkpointing on within the block, if asked to, and back to what it was."""
+    change = on and not unet.is_gradient_checkpointing
+    if change:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if change:
+            unet.disable_gradient_checkpointing()
+
+
 def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -201,7 +215,7 @@ def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) ->
 
 
 def _processes(device: torch.device) -> tuple[int, int]:
-    """(rank, number of processes) of a run under `accelerate launch`, (0, 1) otherwise."""
+    """Return (rank, number of processes) of a run under `accelerate launch`, (0, 1) otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     from accelerate import PartialState
@@ -211,7 +225,7 @@ def _processes(device: torch.device) -> tuple[int, int]:
 
 
 def _resume(path: Any, masters: dict[str, Tensor], optimizer: Any, settings: dict[str, Any]) -> tuple[int, list[float]]:
-    """Step and losses to go on from, the weights and the optimiser put back."""
+    """Restore the weights and the optimiser from a checkpoint; return the step and the losses to continue from."""
     if path is None or not Path(path).exists():
         return 0, []
     try:

@@ -1,4 +1,4 @@
-"""The clips that backward motion is learnt from: checked, known by their content, or drawn from the model itself."""
+"""Training clips for backward motion: draw them from the model, check them, and identify them by their content."""
 
 from __future__ import annotations
 
@@ -15,15 +15,29 @@ from interp_lib.inbetweening.animate import animate
 from interp_lib.models.video_model import VideoModel
 
 
-def draw_clips(model: VideoModel, images: Tensor, *, frames: int | None = None, seed: int = 0, **how: Any) -> Tensor:
-    """Training clips [K,N,3,H,W] that the model itself makes of K images [K,3,H,W], as the paper does (section 5)."""
+def draw_clips(
+    model: VideoModel,
+    images: Tensor,
+    *,
+    frames: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Tensor:
+    """Make training clips [K,N,3,H,W] from K images [K,3,H,W] with the model itself, as the paper does (section 5).
+
+    Image k is animated with seed + k; frames and steps are those of `animate`.
+    """
     images = as_images(images, name="images")
-    videos = (animate(model, image, frames=frames, seed=seed + k, **how).frames for k, image in enumerate(images))
-    return torch.stack(list(videos))
+    videos = [
+        animate(model, image, frames=frames, steps=steps, seed=seed + k, progress=progress)
+        for k, image in enumerate(images)
+    ]
+    return torch.stack([video.frames for video in videos])
 
 
 def check_clips(model: VideoModel, clips: Any) -> list[Tensor]:
-    """Clips [N,3,H,W] of one shape that the model takes; ValueError for others."""
+    """Return clips [N,3,H,W] of one shape that the model takes; ValueError for others."""
     if not isinstance(clips, (Tensor, Sequence)) or isinstance(clips, str) or len(clips) == 0:
         raise ValueError("clips: give tensors [N,3,H,W] in [0,1], as load_clips returns from a folder of videos.")
     listed = [as_images(clip, name=f"clips[{k}]") for k, clip in enumerate(clips)]
@@ -38,15 +52,15 @@ def check_clips(model: VideoModel, clips: Any) -> list[Tensor]:
 
 
 def check_format(frames: int, height: int, width: int, *, max_frames: int, multiple: int) -> None:
-    """ValueError for clips that a model of these limits does not take."""
+    """Raise ValueError for clips that a model of these limits does not take."""
     check_int("the number of frames of a clip", frames, 2, max_frames, "the most this model takes")
     if height % multiple or width % multiple:
         raise ValueError(f"clips are {width}x{height} pixels: both sides must be multiples of {multiple}.")
 
 
-def digest(frames: list[Tensor]) -> str:
-    """Of the clips' content, so that no run goes on from the checkpoint of another one."""
-    digest = hashlib.sha256()
-    for clip in frames:
-        digest.update((clip * 255).round().byte().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def digest(clips: list[Tensor]) -> str:
+    """Hash the clips' content, so that no run continues from the checkpoint of another one."""
+    hasher = hashlib.sha256()
+    for clip in clips:
+        hasher.update((clip * 255).round().byte().cpu().numpy().tobytes())
+    return hasher.hexdigest()[:16]

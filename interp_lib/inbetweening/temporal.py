@@ -1,4 +1,4 @@
-"""Temporal self-attention: its maps recorded, rotated, and two directions of time in one batch (paper section 4.1)."""
+"""Temporal self-attention: record its maps, rotate them, run two directions of time in one batch (section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.checks import check_int, check_tensors
+from interp_lib.models.processors import split_heads, swap_processors
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 TILE = 4096  # pixels whose maps are in memory at a time, in `two_directions`
 
 
 def rotate_map(a: Tensor) -> Tensor:
-    """A'[j,k] = A[N-1-j, N-1-k]: attention maps [..., N, N] turned by 180 degrees.
+    """Rotate attention maps [..., N, N] by 180 degrees: A'[j,k] = A[N-1-j, N-1-k].
 
     Source: section 4.1. Rotating twice is the identity and rows still sum to one; with the same V and O, the rotated
     map on time-flipped values gives the time-flipped output.
@@ -30,7 +31,7 @@ def rotate_map(a: Tensor) -> Tensor:
 
 
 def temporal_attentions(unet: Any) -> dict[str, Any]:
-    """Name -> layer of every temporal self-attention, in execution order: down-blocks, middle, up-blocks.
+    """Return name -> layer of every temporal self-attention in execution order: down-blocks, middle, up-blocks.
 
     Tokens are the frames, the batch is space: `temporal_transformer_blocks[*].attn1`. Raises ValueError where a network
     has none (an image model, say).
@@ -51,7 +52,7 @@ def temporal_attentions(unet: Any) -> dict[str, Any]:
 
 @dataclass
 class TemporalMaps:
-    """What `record_temporal_attention` yields: the attention map of each layer in the last call of the U-Net.
+    """The attention map of each layer in the last call of the U-Net, as `record_temporal_attention` yields them.
 
     names, count: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
     [b*h*w + y*w + x] is what pixel (x, y) of the layer's grid attends to over the N frames.
@@ -67,7 +68,7 @@ class TemporalMaps:
 
 @contextmanager
 def record_temporal_attention(unet: Any) -> Iterator[TemporalMaps]:
-    """While it lasts, every temporal self-attention keeps its map; what it puts out is not changed by a bit."""
+    """Record the map of every temporal self-attention within the block; no output changes by a bit."""
     layers = temporal_attentions(unet)
     control = TemporalMaps(list(layers))
 
@@ -78,7 +79,7 @@ def record_temporal_attention(unet: Any) -> Iterator[TemporalMaps]:
 
         return record
 
-    with _processors(layers, processor):
+    with swap_processors(layers, processor):
         yield control
 
 
@@ -90,39 +91,41 @@ def rotate_temporal_attention(
     blocks: Sequence[str] | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> Iterator[list[str]]:
-    """While it lasts, temporal self-attention uses the recorded maps turned by 180 degrees. Yields the layers' names.
+    """Use recorded maps, rotated by 180 degrees, in temporal self-attention within the block; yield the layers.
 
     Source: section 4.1 and Alg. 1. Q and K are never computed. maps: of a call with the same batch, frames and size.
     blocks: stages that rotate, of "down_blocks", "mid_block", "up_blocks" or as fine as "up_blocks.1"; None is all.
-    deltas: U-Net parameter name -> what is added to that weight while it lasts (Alg. 1's to_v and to_out).
+    deltas: U-Net parameter name -> what is added to that weight within the block (Alg. 1's to_v and to_out).
     Raises ValueError for a layer without a map, a map of another shape (when the layer runs), and unknown blocks.
     """
     layers = choose_layers(unet, blocks)
-    kept = maps.maps if isinstance(maps, TemporalMaps) else maps
-    if not isinstance(kept, Mapping):
+    recorded = maps.maps if isinstance(maps, TemporalMaps) else maps
+    if not isinstance(recorded, Mapping):
         raise ValueError(f"maps is a {type(maps).__name__}: record them with record_temporal_attention first.")
-    if absent := [name for name in layers if name not in kept]:
+    if absent := [name for name in layers if name not in recorded]:
         raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
 
     def processor(name: str, plain: Any) -> Any:
         def rotate(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            a, x, own = kept[name], hidden_states, tuned_weights(attn, name, deltas)
+            a, x, weights = recorded[name], hidden_states, tuned_weights(attn, name, deltas)
             if tuple(a.shape) != (len(x), attn.heads, x.shape[1], x.shape[1]):
                 raise ValueError(
                     f"the map of {name} has shape {list(a.shape)} and the layer runs on [{len(x)},{attn.heads},"
                     f"{x.shape[1]},{x.shape[1]}]: record the maps at the same size, batch and number of frames."
                 )
-            return _out(attn, rotate_map(a.to(x)) @ _heads(F.linear(x, own["to_v"]), attn.heads), own["to_out.0"])
+            return _out(
+                attn, rotate_map(a.to(x)) @ split_heads(F.linear(x, weights["to_v"]), attn.heads), weights["to_out.0"]
+            )
 
         return rotate
 
-    with _processors(layers, processor):
+    with swap_processors(layers, processor):
         yield list(layers)
 
 
 @contextmanager
 def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """While it lasts, temporal self-attention works by itself with `deltas` added to its weights (no rotation)."""
+    """Add `deltas` to the weights of temporal self-attention within the block, without rotation; yield the layers."""
     layers = temporal_attentions(unet)
 
     def processor(name: str, plain: Any) -> Any:
@@ -131,7 +134,7 @@ def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator
 
         return tune
 
-    with _processors(layers, processor):
+    with swap_processors(layers, processor):
         yield list(layers)
 
 
@@ -139,11 +142,11 @@ def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator
 def two_directions(
     unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None, tile: int = TILE
 ) -> Iterator[list[str]]:
-    """While it lasts, a batch is read as [forward half, backward half]. Yields the names of the layers that rotate.
+    """Treat a batch as [forward half, backward half] within the block; yield the names of the layers that rotate.
 
     Source: section 4.3, Alg. 2, in one call: the forward half computes its maps A, the backward half, in flipped time,
-    uses rot(A) with its own to_v and to_out (`deltas` added); the maps never leave the layer and no weight is held
-    twice. rotate: blocks that rotate (None all, () none); elsewhere the backward half attends by itself, with deltas of
+    uses rot(A) with its own to_v and to_out (`deltas` added); the maps never leave the layer and no weight is stored
+    twice. rotate: blocks that rotate (None all, () none); elsewhere the backward half attends to itself, with deltas of
     to_q and to_k too where there are any. tile: pixels at a time; it changes memory, not the numbers.
     """
     layers, tile = temporal_attentions(unet), check_int("tile", tile, 1)
@@ -153,35 +156,35 @@ def two_directions(
         def both(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             (forward, backward), own = hidden_states.chunk(2), tuned_weights(attn, name, deltas)
             parts = [
-                _two_ways(attn, f, b, own, name in rotating)
+                _both_directions(attn, f, b, own, name in rotating)
                 for f, b in zip(forward.split(tile), backward.split(tile), strict=True)
             ]
             return torch.cat([f for f, _ in parts] + [b for _, b in parts])
 
         return both
 
-    with _processors(layers, processor):
+    with swap_processors(layers, processor):
         yield sorted(rotating)
 
 
-def _two_ways(attn: Any, f: Tensor, b: Tensor, own: dict[str, Tensor], rotate: bool) -> tuple[Tensor, Tensor]:
-    """The outputs of both halves, [pixels, N, C] each, for the same pixels."""
+def _both_directions(attn: Any, f: Tensor, b: Tensor, own: dict[str, Tensor], rotate: bool) -> tuple[Tensor, Tensor]:
+    """Compute the outputs of both halves, [pixels, N, C] each, for the same pixels."""
     plain = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
     if not rotate:
         return _alone(attn, f, plain), _alone(attn, b, own)
     a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
-    v_f, v_b = (_heads(F.linear(x, w["to_v"]), attn.heads) for x, w in ((f, plain), (b, own)))
+    v_f, v_b = (split_heads(F.linear(x, w["to_v"]), attn.heads) for x, w in ((f, plain), (b, own)))
     return _out(attn, a @ v_f, plain["to_out.0"]), _out(attn, rotate_map(a) @ v_b, own["to_out.0"])
 
 
 def _alone(attn: Any, x: Tensor, own: dict[str, Tensor]) -> Tensor:
-    """Ordinary self-attention over the frames with these weights."""
-    q, k, v = (_heads(F.linear(x, own[p]), attn.heads) for p in PROJECTIONS[:3])
+    """Compute ordinary self-attention over the frames with these weights."""
+    q, k, v = (split_heads(F.linear(x, own[p]), attn.heads) for p in PROJECTIONS[:3])
     return _out(attn, F.scaled_dot_product_attention(q, k, v), own["to_out.0"])
 
 
 def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
-    """The temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
+    """Return the temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
     layers = temporal_attentions(unet)
     if blocks is None:
         return layers
@@ -196,35 +199,18 @@ def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
 
 
 def tuned_weights(attn: Any, name: str, deltas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Projection -> weight with its delta added, of one layer, made when it runs; differentiable in the deltas."""
+    """Return projection -> weight with its delta added, of one layer as it runs; differentiable in the deltas."""
     weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
     found = {p: (deltas or {}).get(f"{name}.{p}.weight") for p in PROJECTIONS}
     return {p: w if (delta := found[p]) is None else w + delta.to(w) for p, w in weights.items()}
 
 
-@contextmanager
-def _processors(layers: Mapping[str, Any], make: Any) -> Iterator[None]:
-    before = {name: attn.processor for name, attn in layers.items()}
-    try:
-        for name, attn in layers.items():
-            attn.set_processor(make(name, before[name]))
-        yield
-    finally:
-        for name, attn in layers.items():
-            attn.set_processor(before[name])
-
-
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, heads*d] -> [B, heads, N, d]"""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
 def _weights(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """A = softmax(Q K^T / sqrt d) [B, heads, N, N], its statistics in float32."""
-    q, k = _heads(q, heads), _heads(k, heads)
+    """Compute A = softmax(Q K^T / sqrt d), [B, heads, N, N], in float32 whatever the dtype of Q and K."""
+    q, k = split_heads(q, heads), split_heads(k, heads)
     return (q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1).to(q.dtype)
 
 
 def _out(attn: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """Heads joined and projected with `weight` and the layer's own bias."""
+    """Join the heads and project them with `weight` and the layer's own bias."""
     return F.linear(x.transpose(1, 2).flatten(2), weight, attn.to_out[0].bias) / attn.rescale_output_factor

@@ -1,4 +1,4 @@
-"""Work in chunks: frames gathered in one tensor that is made once, feed-forward layers in parts."""
+"""Bound the memory of large inputs: work in chunks, and feed-forward layers in parts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ PARTS = 8
 def in_chunks(
     work: Callable[[Tensor], Tensor], x: Tensor, chunk: int, *, out: Tensor | None = None, progress: str = ""
 ) -> Tensor:
-    """`work` on parts of x along its first axis, no more than `chunk` at a time; the results one after the other.
+    """Apply `work` to at most `chunk` items of x at a time, along its first axis, and gather the results.
 
-    out: where they are put, on any device; None makes it where `work` leaves them. Beside it no more than one chunk's
-    result exists, so a GPU need not hold all of them. progress: the name of a bar over the chunks, "" for none.
+    out: a tensor on any device that receives them; None makes one where `work` leaves its results. Apart from it, only
+    one chunk's result exists at a time, so a GPU need not store all of them. progress: the name of a bar, "" for none.
     """
     for start in tqdm(range(0, len(x), chunk), desc=progress, unit="chunk", disable=not progress):
-        made = work(x[start : start + chunk])
+        part = work(x[start : start + chunk])
         if out is None:
-            out = torch.empty(len(x), *made.shape[1:], dtype=made.dtype, device=made.device)
-        out[start : start + len(made)] = made
+            out = torch.empty(len(x), *part.shape[1:], dtype=part.dtype, device=part.device)
+        out[start : start + len(part)] = part
     return work(x) if out is None else out
 
 
 @contextmanager
 def sliced_feed_forward(*blocks: torch.nn.Module) -> Iterator[None]:
-    """While it lasts, the feed-forward layers of these blocks run on an eighth of their input at a time, and hold an
-    eighth of their eightfold channels. diffusers' own chunks are a frame each, which is slower."""
+    """Run the feed-forward layers of these blocks on an eighth of their input at a time, within the block.
+
+    They widen their input eightfold, so this saves most of their memory. diffusers' own chunks are a frame each, which
+    is slower.
+    """
     from diffusers.models.attention import FeedForward
 
     layers = [layer for block in blocks for layer in block.modules() if isinstance(layer, FeedForward)]

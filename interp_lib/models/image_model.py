@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +13,14 @@ from interp_lib.checks import check_int
 from interp_lib.images import as_images
 from interp_lib.models.chunks import in_chunks
 
-if TYPE_CHECKING:
-    from interp_lib.models.offload import CpuOffload
-
 VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
 
 
 class ImageModel:
-    """The networks of a Stable-Diffusion-like model and what the methods ask of them.
+    """The networks of a Stable-Diffusion-like model and what the methods need of them.
 
-    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
-    that calls of several threads queue.
+    settings: the model's own recommendations, of its settings.json. lock: one run at a time uses the networks.
+
     unet_calls counts the calls of `predict_noise`, one batched call counted once. Latents are float32 outside the
     networks, whatever their dtype: an inversion of many steps must not round each of them to half precision.
     """
@@ -44,7 +41,7 @@ class ImageModel:
         self.settings, self.lock = dict(settings or {}), RLock()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True
+        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
         widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
@@ -56,7 +53,7 @@ class ImageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.turns.device if self.turns else next(self.unet.parameters()).device  # unet.device: slow
+        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,7 +65,7 @@ class ImageModel:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images [N,3,H,W] in [0,1] -> latents [N,C,H/f,W/f] float32, f = `.vae_factor`: the scaled VAE mean.
+        """Encode images [N,3,H,W] in [0,1] to latents [N,C,H/f,W/f] float32, f = `.vae_factor`: the scaled VAE mean.
 
         Raises ValueError for a size that is no multiple of `.multiple`.
         """
@@ -80,7 +77,7 @@ class ImageModel:
                 f"{self.multiple}, so bring them there with fit_images(images, multiple={self.multiple})."
             )
         parts = []
-        for x in (images * 2 - 1).to(self.device, self.dtype).split(VAE_CHUNK):
+        for x in (images * 2 - 1).to(self.device, self.vae.dtype).split(VAE_CHUNK):
             out = self.vae.encode(x)
             parts.append((out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float())
         shift, scale = self._latent_scale
@@ -88,21 +85,21 @@ class ImageModel:
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, out: Tensor | None = None, progress: bool = False) -> Tensor:
-        """Latents [N,C,h,w] -> images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks.
+        """Decode latents [N,C,h,w] to images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks.
 
         out: a tensor of that shape, on any device, that is filled and returned.
         """
         shift, scale = self._latent_scale
 
         def pictures(z: Tensor) -> Tensor:
-            z = (z.to(self.device).float() / scale + shift).to(self.dtype)
+            z = (z.to(self.device).float() / scale + shift).to(self.vae.dtype)
             return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
 
         return in_chunks(pictures, latents, VAE_CHUNK, out=out, progress="decoding" * progress)
 
     @torch.no_grad()
     def embed_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """Prompts -> context [N,L,D], padded to `.prompt_length` tokens; ValueError for no text or too long a one."""
+        """Embed prompts as context [N,L,D], padded to `.prompt_length` tokens; ValueError for no or too long a text."""
         listed = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
@@ -117,7 +114,7 @@ class ImageModel:
         return self.text_encoder(ids.to(self.device)).last_hidden_state
 
     def predict_noise(self, latents: Tensor, timestep: int, context: Tensor) -> Tensor:
-        """eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
+        """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
 
         context: [N,L,D], or [1,L,D] for all. The prediction of a v model is turned into eps.
         """
@@ -129,13 +126,13 @@ class ImageModel:
         return out
 
     def run_unet(self, latents: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
-        """What the U-Net says, eps or v, in its own dtype and not counted (training, features)."""
+        """Run the U-Net uncounted; return its output, eps or v, in its own dtype (training, features)."""
         timestep = torch.as_tensor(timestep, device=self.device)
         context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
         return self.unet(latents.to(self.device, self.dtype), timestep, encoder_hidden_states=context).sample
 
     def alpha_bar(self, timestep: int) -> float:
-        """Cumulative product of alphas at a timestep; that of t=0 for all below, the clean latents included."""
+        """Return the cumulative product of alphas at a timestep; that of t=0 for all below, clean latents included."""
         return float(self.scheduler.alphas_cumprod[max(int(timestep), 0)])
 
     @property
@@ -145,7 +142,7 @@ class ImageModel:
 
 
 def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
-    """The same U-Net with its initial, random weights, and everything else shared: the control of what was learnt."""
+    """Return the same model with a U-Net of random weights: the control that shows what training contributed."""
     check_model(model)
     seed = check_int("seed", seed, 0, 2**63 - 1)
     with torch.random.fork_rng():
@@ -158,13 +155,13 @@ def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
 
 
 def check_model(model: object) -> None:
-    """ValueError unless it is an ImageModel (a name, say)."""
+    """Raise ValueError unless it is an ImageModel (a name, say)."""
     if not isinstance(model, ImageModel):
         raise ValueError(f"model is a {type(model).__name__}: give load_image_model(...), 'embedded' or another.")
 
 
 def up_block_self_attentions(unet: Any, block: int) -> list[tuple[str, Any]]:
-    """(name, attention) of every self-attention in `unet.up_blocks[block]`, in execution order."""
+    """List (name, attention) of every self-attention in `unet.up_blocks[block]`, in execution order."""
     from diffusers.models.attention import BasicTransformerBlock
 
     return [

@@ -11,12 +11,11 @@ import torch
 from interp_lib.models.folder import (
     find_folder,
     first_line,
-    load_part,
+    load_parts,
     pick_device,
     pick_dtype,
     read_json,
     read_settings,
-    weight_variant,
 )
 from interp_lib.models.image_model import ImageModel
 
@@ -38,7 +37,8 @@ def load_image_model(
     """Load an image diffusion model: U-Net, VAE, text encoder with its tokenizer, and a DDIM scheduler.
 
     source: "embedded" (data/models/image of this repository), a local folder in diffusers' format, or a hub name.
-    device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the same.
+    device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the
+    same, but a VAE that overflows in float16 by its own configuration (force_upcast) stays in float32, and noted.
     offload: the networks wait in the computer's memory and take turns on the device, which changes memory alone.
     Everything that can be checked without reading weights is checked first. What was adapted is in `.notes`.
     Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, one with
@@ -48,33 +48,22 @@ def load_image_model(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="image", check=_check_image_folder, parts=PARTS)
-    variants = [weight_variant(folder, part) for part in PARTS]
+    index = read_json(folder / "model_index.json", "diffusers model folder")
+    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
+    scheduler, tokenizer, settings = _scheduler(folder, config), _tokenizer(folder), read_settings(folder)
 
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    index = read_json(folder / "model_index.json", "diffusers model folder")
-    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
-    notes = [f"{part}: only fp16 weights there" for part, v in zip(PARTS, variants, strict=True) if v is not None]
+    vae = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
+    classes = {"unet": UNet2DConditionModel, "vae": vae, "text_encoder": CLIPTextModel}
+    networks, notes = load_parts(folder, classes, dtype, device, offload=offload)
     if config.get("_class_name") != "DDIMScheduler":
         notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
-    scheduler, tokenizer = _scheduler(folder, config), _tokenizer(folder)  # before any weight is read
-    vae_class = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
-    place = torch.device("cpu") if offload else device
     model = ImageModel(
-        unet=load_part(UNet2DConditionModel, folder, "unet", dtype, place),
-        vae=load_part(vae_class, folder, "vae", dtype, place),
-        text_encoder=load_part(CLIPTextModel, folder, "text_encoder", dtype, place),
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        name=str(source),
-        notes=notes,
-        settings=read_settings(folder),
+        **networks, tokenizer=tokenizer, scheduler=scheduler, name=str(source), notes=notes, settings=settings
     )
-    if offload:
-        from interp_lib.models.offload import CpuOffload
-
-        model.turns = CpuOffload((model.unet, model.vae, model.text_encoder), device)
+    model.offload_device = device if offload else None
     return model
 
 
@@ -109,7 +98,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _check_image_folder(folder: Path) -> None:
-    """Every rule that needs the configuration files only."""
+    """Check every rule that needs the configuration files only."""
     index = read_json(folder / "model_index.json", "diffusers model folder")
     classes = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     unet = classes.get("unet")

@@ -12,12 +12,11 @@ from torch import Tensor
 from interp_lib.models.folder import (
     find_folder,
     first_line,
-    load_part,
+    load_parts,
     pick_device,
     pick_dtype,
     read_json,
     read_settings,
-    weight_variant,
 )
 from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
 
@@ -52,46 +51,31 @@ def load_video_model(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
-    variants = [weight_variant(folder, part) for part in PARTS]
-    notes = [f"{part}: only fp16 weights there" for part, v in zip(PARTS, variants, strict=True) if v is not None]
-    scheduler, normalise = _scheduler(folder), _normalisation(folder)
+    scheduler, normalise, settings = _scheduler(folder), _normalisation(folder), read_settings(folder)
     if not isinstance(reverse, (str, os.PathLike, type(None))):
         raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
     if reverse not in (None, "auto") and not os.path.isfile(reverse):
         raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
-    vae_dtype = dtype
-    if dtype == torch.float16 and read_json(folder / "vae" / "config.json", "model folder").get("force_upcast"):
-        vae_dtype = torch.float32
-        notes.append("vae: kept in float32, because it overflows in float16 (force_upcast)")
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
     from transformers import CLIPVisionModelWithProjection
 
-    place = torch.device("cpu") if offload else device
+    found = (UNetSpatioTemporalConditionModel, AutoencoderKLTemporalDecoder, CLIPVisionModelWithProjection)
+    networks, notes = load_parts(folder, dict(zip(PARTS, found, strict=True)), dtype, device, offload=offload)
     model = VideoModel(
-        unet=load_part(UNetSpatioTemporalConditionModel, folder, "unet", dtype, place),
-        vae=load_part(AutoencoderKLTemporalDecoder, folder, "vae", vae_dtype, place),
-        image_encoder=load_part(CLIPVisionModelWithProjection, folder, "image_encoder", dtype, place),
-        scheduler=scheduler,
-        normalise=normalise,
-        name=str(source),
-        notes=notes,
-        settings=read_settings(folder),
+        **networks, scheduler=scheduler, normalise=normalise, name=str(source), notes=notes, settings=settings
     )
+    model.offload_device = device if offload else None
     if reverse == "auto":
         found = [path if (path := folder / name).is_file() else None for name in (REVERSE, NO_ROTATION)]
         model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in found)
     elif reverse is not None:
         deltas = load_deltas(reverse, model.unet)
         setattr(model, "no_rotation" if any(".to_q." in name for name in deltas) else "reverse", deltas)
-    if offload:
-        from interp_lib.models.offload import CpuOffload
-
-        model.turns = CpuOffload((model.unet, model.vae, model.image_encoder), device)
     return model
 
 
 def video_format(source: str | os.PathLike) -> Format:
-    """The videos that a model was made for, from its configuration alone; raises as `load_video_model` does."""
+    """Return what videos a model makes, from its configuration alone; raises as `load_video_model` does."""
     folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
     try:
         return Format.of(*(read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS[:2]))
@@ -100,7 +84,7 @@ def video_format(source: str | os.PathLike) -> Format:
 
 
 def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
-    """Deltas of a safetensors file, U-Net parameter name -> [out,in] float32 on the U-Net's device.
+    """Load deltas from a safetensors file, U-Net parameter name -> [out,in] float32 on the U-Net's device.
 
     They fit every model of one architecture, so those tuned on 14 frames carry to the 25-frame model (the released code
     does this). Raises ValueError for a damaged file, names that the U-Net lacks, other shapes, and non-finite values.
@@ -138,7 +122,7 @@ def _scheduler(folder: Path) -> Any:
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the vision tower's input; CLIP's own where the folder does not say."""
+    """Return mean and standard deviation of the vision tower's input; CLIP's own where the folder does not say."""
     path = folder / "feature_extractor" / "preprocessor_config.json"
     config = read_json(path, "feature extractor") if path.is_file() else {}
     values = [config.get("image_mean", list(CLIP_MEAN)), config.get("image_std", list(CLIP_STD))]
@@ -149,7 +133,7 @@ def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def _check_video_folder(folder: Path) -> None:
-    """Every rule that needs the configuration files only."""
+    """Check every rule that needs the configuration files only."""
     index = read_json(folder / "model_index.json", "diffusers model folder")
     classes = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     if classes.get("unet") == "UNet2DConditionModel":

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import CpuOffload, add_hook_to_module
 
 
-class CpuOffload(ModelHook):
-    """Before a network of these runs, the others are moved off `device` and it is moved there.
+def take_turns(networks: Sequence[torch.nn.Module], device: torch.device) -> None:
+    """Move the networks to the CPU, and each to `device` when it is called, after the others have left it.
 
-    diffusers' VAEs call the hook in `encode` and `decode` as well.
+    accelerate chains networks in one order, and ours alternate; so every network gets a hook for each of the others.
+    diffusers' autoencoders call their hooks in `encode` and `decode` as well.
     """
-
-    def __init__(self, networks: Sequence[torch.nn.Module], device: torch.device):
-        self.networks, self.device, self.there = list(networks), device, None
-        for network in networks:
-            add_hook_to_module(network, self)
-
-    def bring(self, network: torch.nn.Module) -> None:
-        if self.there is not network:
-            for other in self.networks:
-                if other is not network:
-                    other.to("cpu")
-            network.to(self.device)
-            self.there = network
-
-    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        self.bring(module)
-        return args, kwargs
+    handles = [cpu_offload_with_hook(network, device)[1] for network in networks]
+    for network in networks:
+        for handle in handles:
+            if handle.model is not network:
+                add_hook_to_module(network, CpuOffload(device, prev_module_hook=handle), append=True)

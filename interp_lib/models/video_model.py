@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from interp_lib.images import as_images
-from interp_lib.models.chunks import in_chunks, sliced_feed_forward
+from interp_lib.models.chunks import sliced_feed_forward
 from interp_lib.models.folder import quiet
 
-if TYPE_CHECKING:
-    from interp_lib.models.offload import CpuOffload
-
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
-VAE_CHUNK = 8  # frames per VAE call; bounds the memory
+VAE_CHUNK = 8  # frames per call of the encoder, which sees each frame by itself; bounds the memory
+# At its widest the decoder holds four tensors as wide as its second stage at the size of the image (counted), and the
+# kernels need some room of their own
+DECODER_TENSORS = 4 * 1.25
 LARGE = 2**30  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
 CLIP_SIZE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class Format(NamedTuple):
-    """The videos of a model. size: pixels a side it was made for, multiple: what image sides must be multiples of."""
+    """The videos that a model makes. size: pixels a side it was made for; multiple: image sides are multiples of it."""
 
     frames: int
     max_frames: int
@@ -34,23 +36,22 @@ class Format(NamedTuple):
 
     @classmethod
     def of(cls, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Format:
-        """From two configurations. The U-Net halves the latents once a level and cannot pad."""
+        """Derive it from two configurations. The U-Net halves the latents once a level and cannot pad."""
         factor, frames = 2 ** (len(vae["block_out_channels"]) - 1), unet["num_frames"]
         multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
         return cls(frames, max(MAX_FRAMES, frames), unet["sample_size"] * factor, multiple)
 
 
 class VideoModel:
-    """The networks of a Stable-Video-Diffusion-like model and what the methods ask of them.
+    """The networks of a Stable-Video-Diffusion-like model and what the methods need of them.
 
-    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
-    that calls of several threads queue.
     unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
-    `[1,T,C,h,w]` are float32 outside the networks. reverse: backward-motion deltas, U-Net parameter name -> what is
-    added to it, or None. frames: how many the model was made for, max_frames: how many it takes. lean: whether calls
-    save memory: the branches of guidance, with and without the image, one by one, and the feed-forward layers of the
-    widest grid in parts. It changes the latents by rounding alone. None decides by the work in a call: True
-    above LARGE, below which half a call takes more than half the time (SVD: 7 frames of 128x128 pixels are below).
+    `[1,T,C,h,w]` are float32 outside the networks. reverse, no_rotation: backward-motion deltas, U-Net parameter name
+    -> what is added to it, or None. frames: how many the model was made for; max_frames: how many it takes.
+    settings: the model's own recommendations, of its settings.json. lock: one run at a time uses the networks.
+    low_memory: run the branches of guidance, with and without the image, one by one, and the feed-forward layers of
+    the widest grid in parts. It changes the latents by rounding alone. None decides by the work in a call: True above
+    LARGE, below which half a call takes more than half the time (SVD: 7 frames of 128x128 pixels are below).
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class VideoModel:
         notes: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
     ):
-        self.settings, self.lock = dict(settings or {}), RLock()
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.no_rotation, self.normalise = reverse, no_rotation, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
         self.low_memory: bool | None = None
-        self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True
+        self.settings, self.lock = dict(settings or {}), RLock()
+        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         own = Format.of(unet.config, vae.config)
@@ -80,7 +81,7 @@ class VideoModel:
 
     @property
     def device(self) -> torch.device:
-        return self.turns.device if self.turns else next(self.unet.parameters()).device  # unet.device: slow
+        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
 
     @property
     def dtype(self) -> torch.dtype:
@@ -92,30 +93,64 @@ class VideoModel:
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames [T,3,H,W] in [0,1] -> latents [1,T,C,H/f,W/f] float32, f = `.vae_factor`: the scaled VAE mode."""
+        """Encode frames [T,3,H,W] in [0,1] to latents [1,T,C,H/f,W/f] float32, f = `.vae_factor`: the scaled mode."""
         frames = as_images(frames, name="frames")
         return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, *, device: torch.device | None = None, progress: bool = False) -> Tensor:
-        """Latents [1,T,C,h,w] -> frames [T,3,f*h,f*w] float32 in [0,1], in chunks of consecutive frames.
+    def decode(
+        self,
+        latents: Tensor,
+        *,
+        device: torch.device | None = None,
+        whole: bool = False,
+        notes: list[str] | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Decode latents [1,T,C,h,w] to frames [T,3,f*h,f*w] float32 in [0,1].
 
-        device: where the frames are gathered; None is the model's.
+        The decoder has temporal layers, so a video cut into chunks is another video: it is decoded in one call where
+        that fits into memory (an estimate, and a second try after running out of it), as always with `whole`, else in
+        overlapping chunks that are blended, which is said in `notes`. device: where the frames are gathered; None is
+        the model's.
         """
-        scale, out = self.vae.config.scaling_factor, None
-        if device is not None:
-            sides = (side * self.vae_factor for side in latents.shape[3:])
-            out = torch.empty(latents.shape[1], 3, *sides, device=device)
+        count = latents.shape[1]
+        chunk = count if whole else min(count, max(2, self._frames_that_fit(latents)))
+        while True:
+            try:
+                frames = self._decode_chunks(latents[0], chunk, device or self.device, progress)
+                break
+            except torch.OutOfMemoryError:
+                if whole or chunk <= 2:
+                    raise
+                chunk //= 2
+        if chunk < count and notes is not None:
+            notes.append(f"decoded {chunk} frames at a time, overlapping and blended: all {count} do not fit in memory")
+        return frames
 
-        def pictures(z: Tensor) -> Tensor:
-            z = (z.to(self.device).float() / scale).to(self.vae.dtype)
-            return (self.vae.decode(z, num_frames=len(z)).sample.float() / 2 + 0.5).clamp(0, 1)
+    def _frames_that_fit(self, latents: Tensor) -> int:
+        height, width = (side * self.vae_factor for side in latents.shape[3:])
+        channels = self.vae.config.block_out_channels[:2][-1]
+        frame = DECODER_TENSORS * height * width * channels * next(self.vae.parameters()).element_size()
+        return int(free_memory(self.device) // frame)
 
-        return in_chunks(pictures, latents[0], VAE_CHUNK, out=out, progress="decoding" * progress)
+    def _decode_chunks(self, z: Tensor, chunk: int, device: torch.device, progress: bool) -> Tensor:
+        """Decode z [T,C,h,w]. Neighbouring chunks share a quarter of their frames, where one fades into the other."""
+        count, overlap, scale = len(z), max(1, chunk // 4) if chunk < len(z) else 0, self.vae.config.scaling_factor
+        frames = torch.empty(count, 3, *(side * self.vae_factor for side in z.shape[2:]), device=device)
+        starts = range(0, count - overlap, chunk - overlap)
+        for start in tqdm(starts, desc="decoding", unit="chunk", disable=not progress):
+            part = (z[start : start + chunk].to(self.device).float() / scale).to(self.vae.dtype)
+            part = (self.vae.decode(part, num_frames=len(part)).sample.float() / 2 + 0.5).clamp(0, 1).to(device)
+            if start and overlap:
+                ramp = torch.linspace(0, 1, overlap + 2, device=device)[1:-1].view(-1, 1, 1, 1)
+                part[:overlap] = frames[start : start + overlap].lerp(part[:overlap], ramp)
+            frames[start : start + len(part)] = part
+        return frames
 
     @torch.no_grad()
     def condition(self, image: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        """What the U-Net is told of a keyframe: (image latent [1,C,h,w], image embedding [1,1,D]), both float32.
+        """Encode a keyframe for the U-Net: (image latent [1,C,h,w], image embedding [1,1,D]), both float32.
 
         Source: METHODS as of SVD: noise of `strength` is added in [-1,1] before the VAE, whose mode is taken unscaled;
         the embedding sees the image without noise. image: [1,3,H,W] in [0,1]; noise: [1,3,H,W], unit variance.
@@ -128,7 +163,7 @@ class VideoModel:
     def predict_v(
         self, scaled: Tensor, timestep: Tensor, context: Tensor, micro: Tensor, *, branches: int = 1
     ) -> Tensor:
-        """v [B,T,C,h,w] float32: one counted call of the U-Net, in so many parts as there are branches if it is lean.
+        """Predict v [B,T,C,h,w] float32: one counted call of the U-Net, or one a branch to save memory.
 
         scaled: [B,T,2C,h,w], scaled noisy latents and image latents. context: [B,1,D]. micro: [B,3] as of
         `micro_conditioning`. branches: of guidance in the batch, which follow each other: 2 for without, with the
@@ -159,8 +194,18 @@ class VideoModel:
         return torch.cat([self.vae.encode(x).latent_dist.mode().float() for x in parts])
 
 
+def free_memory(device: torch.device) -> int:
+    """Estimate the bytes that a call may use: what is free on a CUDA device, half of all memory elsewhere."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
+
+
 def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
-    """Images [N,3,H,W] in [-1,1] -> CLIP's input [N,3,224,224], resized as diffusers' SVD pipeline does."""
+    """Convert images [N,3,H,W] in [-1,1] to CLIP's input [N,3,224,224], resized as diffusers' SVD pipeline does."""
     with quiet():  # it says that torchvision is absent, which nothing here needs
         from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 
@@ -170,13 +215,13 @@ def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[
 
 
 def micro_conditioning(fps: Tensor | float, bucket: Tensor | float, noise: Tensor | float) -> Tensor:
-    """SVD's three numbers [B,3] (fps - 1, motion bucket, strength of the noise on the keyframe) from numbers or [B]."""
+    """Stack SVD's three numbers [B,3] (fps - 1, motion bucket, noise on the keyframe) from numbers or tensors [B]."""
     columns = [torch.as_tensor(x, dtype=torch.float32).cpu().reshape(-1) for x in (fps, bucket, noise)]
     fps, bucket, noise = torch.broadcast_tensors(*columns)
     return torch.stack([fps - 1, bucket, noise], 1)
 
 
 def check_video_model(model: object) -> None:
-    """ValueError unless it is a VideoModel (a name, say)."""
+    """Raise ValueError unless it is a VideoModel (a name, say)."""
     if not isinstance(model, VideoModel):
         raise ValueError(f"model is a {type(model).__name__}: give load_video_model(...), 'embedded' or another.")

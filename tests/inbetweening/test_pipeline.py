@@ -1,5 +1,6 @@
 """`inbetween` and `animate` whole: seeds, switches, sizes, the order of time, and what they refuse."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 
 import pytest
@@ -248,6 +249,49 @@ def test_reversed_animation_of_every_method(tiny, variant, no_rotation, keyframe
     assert far(made["dual"].latents, made["no-rotation"].latents) > 1e-3
 
 
+# what was chosen, and who waits
+
+
+def test_defaults_follow_the_model_and_are_noted(tiny, keyframes):
+    options = {"frames": 2, "progress": False, "noise_aug_strength": 0.0, "latents": unit_noise(2)}
+    model = copy(tiny)
+    model.settings = {"steps": 2, "recurrence": 1}
+    chosen = inbetween(model, *keyframes, **options)
+    assert chosen.unet_calls == 2 + 1
+    assert chosen.notes == [f"{n}, as the model's settings.json recommends" for n in ("steps=2", "recurrence=1")]
+    given = inbetween(model, *keyframes, steps=2, recurrence=1, **options)
+    assert torch.equal(chosen.latents, given.latents) and given.notes == []
+    assert animate(model, keyframes[0], **options).notes == chosen.notes[:1]
+    papers = inbetween(tiny, *keyframes, steps=1, **options)
+    assert papers.unet_calls == 1 and papers.notes == ["recurrence=5, as in the paper"]
+
+
+def test_two_threads_on_one_model_queue(tiny, keyframes):
+    """Each result is that of a run by itself, and so is the count of its calls."""
+    videos = (keyframes, keyframes.flip(0), keyframes.flip(-1))
+    alone = [run(tiny, images) for images in videos]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda images: run(tiny, images), videos))
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.frames, other.frames) and one.unet_calls == other.unet_calls
+
+
+def test_a_second_image_of_another_size_is_fitted_to_the_first(tiny, keyframes):
+    wide = torch.cat([keyframes[1], keyframes[1]], -1)
+    result = run(tiny, (keyframes[0], wide), steps=1)
+    assert result.frames.shape[-2:] == (64, 64)
+    assert result.notes[0] == "frame1 is 128x64 pixels and frame0 64x64: fitted to it"
+    cropped = run(tiny, (keyframes[0], wide[..., 32:96]), steps=1)
+    assert torch.equal(result.frames, cropped.frames) and cropped.notes == []
+
+
+def test_images_above_the_models_own_area_are_reduced_to_it(tiny, keyframes):
+    large = torch.nn.functional.interpolate(keyframes, (256, 512))
+    result = run(tiny, large, steps=1, frames=2)
+    assert result.frames.shape[-2:] == (64, 192) and any("resized from 512x256" in note for note in result.notes)
+    assert run(tiny, large, steps=1, frames=2, size=(64, 128)).frames.shape[-2:] == (64, 128)
+
+
 # what is refused
 
 
@@ -260,90 +304,56 @@ def refused(model, word, work):
 
 
 SHARED = [
-    ({"frames": 1}, "frames=1 is out of range"),
     ({"frames": 26}, "frames=26 .* at most the most this model makes = 25"),
-    ({"frames": 3.0}, "frames=3.0"),
     ({"method": "rife"}, "method='rife' is unknown: .*'dual'"),
     ({"steps": 0}, "steps=0"),
-    ({"guidance_scale": 3}, "guidance_scale=3: give two numbers"),
-    ({"guidance_scale": (1, 2, 3)}, "guidance_scale=.*two numbers"),
     ({"guidance_scale": (1, NAN)}, "guidance_scale=.*two numbers"),
     ({"fps": NAN}, "fps=nan"),
-    ({"motion_bucket_id": NAN}, "motion_bucket_id=nan"),
     ({"motion_bucket_id": "fast"}, "motion_bucket_id='fast'"),
-    ({"noise_aug_strength": NAN}, "noise_aug_strength=nan"),
     ({"noise_aug_strength": -0.1}, "noise_aug_strength=-0.1"),
-    ({"seed": -1}, "seed=-1"),
     ({"seed": "x"}, "seed='x'"),
     ({"latents": torch.zeros(1, 3, 4, 8, 9)}, r"latents: \[1, 3, 4, 8, 9\] given, .* \[1, 3, 4, 8, 8\]"),
     ({"latents": torch.full((1, 3, 4, 8, 8), NAN)}, "latents: .* finite"),
-    ({"latents": 3}, "latents: int given"),
     ({"rotate": "up_blocks.0"}, "'up_blocks.0' has no temporal self-attention: the blocks are"),
     ({"size": 0}, "size=0"),
 ]
+OWN = [
+    ({"preset": "fast"}, "preset='fast'"),
+    ({"recurrence": -1}, "recurrence=-1"),
+    ({"fuse": "mean"}, "fuse='mean' is unknown: give 'average', 'linear'"),
+    ({"fuse": NAN}, "fuse has weights outside 0 to 1"),
+    ({"fuse": torch.ones(4)}, "does not fit 3 frames"),
+    ({"method": "trf", "rotate": "up_blocks"}, "rotate='up_blocks': method='trf' rotates no maps"),
+    ({"method": "no-rotation"}, "'no-rotation' needs backward-motion deltas.*model.no_rotation.*rotate=False"),
+]
+IMAGES = [
+    (lambda a, b: (a, a.clone()), "frame0 and frame1 are identical"),
+    (lambda a, b: (torch.stack([a, b]), b), "frame0 is a batch of 2: give one image"),
+    (lambda a, b: (a, b * NAN), "frame1 contains NaN"),
+    (lambda a, b: ("a.png", b), "frame0 is of type str"),
+]
 
 
-@pytest.mark.parametrize(
-    "options, word",
-    [
-        *SHARED,
-        ({"preset": "fast"}, "preset='fast'"),
-        ({"recurrence": -1}, "recurrence=-1"),
-        ({"fuse": "mean"}, "fuse='mean' is unknown: give 'average', 'linear'"),
-        ({"fuse": 1.5}, "fuse has weights outside 0 to 1"),
-        ({"fuse": NAN}, "fuse has weights outside 0 to 1"),
-        ({"fuse": torch.ones(4)}, "does not fit 3 frames"),
-        ({"fuse": None}, "does not fit 3 frames"),
-        ({"method": "trf", "rotate": "up_blocks"}, "rotate='up_blocks': method='trf' rotates no maps"),
-        ({"method": "forward", "rotate": ["mid_block"]}, "rotates no maps"),
-        ({"method": "no-rotation"}, "'no-rotation' needs backward-motion deltas.*model.no_rotation.*rotate=False"),
-    ],
-)
-def test_wrong_arguments_before_any_call(tiny, keyframes, options, word):
-    refused(tiny, word, lambda: run(tiny, keyframes, **options))
-
-
-@pytest.mark.parametrize(
-    "options, word",
-    [
-        *SHARED,
-        ({"method": "trf"}, "method='trf' is unknown"),
-        ({"reverse": True, "method": "no-rotation"}, "needs backward-motion deltas.*rotate=False"),
-        ({"method": "no-rotation", "rotate": "up_blocks"}, "rotates no maps"),
-    ],
-)
-def test_wrong_arguments_of_an_animation(tiny, keyframes, options, word):
-    options = {"frames": 3, "steps": 1, "progress": False, **options}
-    refused(tiny, word, lambda: animate(tiny, keyframes[0], **options))
-
-
-def test_wrong_images_before_any_call(tiny, keyframes):
+def test_wrong_arguments_and_images_before_any_call(tiny, keyframes):
     a, b = keyframes
-    for images, word in [
-        ((a, a.clone()), "identical"),
-        ((keyframes, b), "frame0 is a batch of 2: give one image"),
-        ((a, keyframes), "frame1 is a batch of 2"),
-        ((a, b[..., :32]), "frame0 is 64x64 and frame1 32x64 pixels: bring both to one size"),
-        ((a, b * NAN), "frame1 contains NaN"),
-        ((a, b[:1]), "frame1 has shape"),
-        (("a.png", b), "frame0 is of type str"),
-    ]:
-        refused(tiny, word, lambda images=images: run(tiny, images))
+    for options, word in SHARED + OWN:
+        refused(tiny, word, lambda options=options: run(tiny, keyframes, **options))
+    for options, word in [*SHARED, ({"reverse": True, "method": "no-rotation"}, "needs backward-motion deltas")]:
+        options = {"frames": 3, "steps": 1, "progress": False, **options}
+        refused(tiny, word, lambda options=options: animate(tiny, a, **options))
+    for images, word in IMAGES:
+        refused(tiny, word, lambda images=images: run(tiny, images(a, b)))
     refused(tiny, "image is a batch of 2", lambda: animate(tiny, keyframes, progress=False))
 
 
 def test_dual_without_deltas_names_the_fit(variant, keyframes):
     model = variant()
-    for work in (
-        lambda: run(model, keyframes),
-        lambda: animate(model, keyframes[0], reverse=True, frames=3, steps=1, progress=False),
-    ):
+    for work in (lambda: run(model, keyframes), lambda: animate(model, keyframes[0], reverse=True, progress=False)):
         refused(model, "method='dual' needs .*model.reverse = fit_backward_motion", work)
     assert animate(model, keyframes[0], frames=2, steps=1, progress=False).unet_calls == 1  # forward needs none
 
 
 def test_what_is_no_video_model(image_model, keyframes):
-    for model in ("embedded", None, image_model):
-        name = type(model).__name__
-        refused(model, f"model is a {name}: give load_video_model", lambda model=model: run(model, keyframes))
+    for model in ("embedded", image_model):
+        refused(model, "give load_video_model", lambda model=model: run(model, keyframes))
         refused(model, "give load_video_model", lambda model=model: animate(model, keyframes[0]))

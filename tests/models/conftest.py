@@ -11,6 +11,7 @@ from interp_lib.models.load import load_image_model
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 TINY = CONFORMANCE / "tiny_sd"
+SVD = CONFORMANCE.parent / "inbetween" / "tiny_svd"
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,18 @@ def images():
     return torch.cat([pair, pair.flip(-1), pair.flip(-2), 1 - pair])[..., :64, :96]
 
 
+def writable(source, target):
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for path in target.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return target
+
+
 @pytest.fixture
 def copy(tmp_path):
-    shutil.copytree(TINY, tmp_path / "model", copy_function=shutil.copyfile)
-    for path in (tmp_path / "model").rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return tmp_path / "model"
+    return writable(TINY, tmp_path / "model")
+
+
+@pytest.fixture
+def video_copy(tmp_path):
+    return writable(SVD, tmp_path / "video")

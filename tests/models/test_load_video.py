@@ -1,6 +1,5 @@
-"""Loading a video model: what the networks are told, and one clear sentence for every folder that will not do."""
+"""Loading a video model: what the networks are conditioned on, how a video is decoded, and which deltas fit."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,27 +10,19 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from interp_lib.images import open_image, to_pil
-from interp_lib.models import folder as folder_module
+from interp_lib.models import video_model
 from interp_lib.models.load_video import load_deltas, load_video_model
 from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
+from tests.models.conftest import SVD
+from tests.models.spoil import UNET_FILE, edit
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-SVD = CONFORMANCE / "inbetween" / "tiny_svd"
 DELTAS = CONFORMANCE / "inbetween" / "deltas.safetensors"
-UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def video():
     return load_video_model(SVD, device="cpu", reverse=DELTAS)
-
-
-@pytest.fixture
-def video_copy(tmp_path):
-    shutil.copytree(SVD, tmp_path / "video", copy_function=shutil.copyfile)
-    for path in (tmp_path / "video").rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return tmp_path / "video"
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +68,52 @@ def test_encode_and_decode(video, keyframe):
     assert float(back.min()) >= 0 and float(back.max()) <= 1
 
 
-def test_decode_is_diffusers_own_in_chunks(video, pipeline):
-    z = torch.randn(1, 9, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        theirs = pipeline.decode_latents(z, 9, decode_chunk_size=8)[0].transpose(0, 1)
-    assert torch.allclose(video.decode(z), (theirs / 2 + 0.5).clamp(0, 1), atol=1e-5)
+def latents_of(frames):
+    return torch.randn(1, frames, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_a_video_is_decoded_whole(video, pipeline):
+    z, notes = latents_of(14), []
+    whole, parts = (pipeline.decode_latents(z, 14, decode_chunk_size=n)[0].transpose(0, 1) / 2 + 0.5 for n in (14, 8))
+    assert torch.allclose(video.decode(z, notes=notes), whole.clamp(0, 1), atol=1e-5) and notes == []
+    assert not torch.allclose(parts, whole, atol=1e-2)  # the decoder looks at neighbouring frames
+
+
+@torch.no_grad()
+def test_a_video_that_does_not_fit_is_decoded_in_blended_chunks(video, monkeypatch):
+    z, notes = latents_of(9), []
+    frame = video_model.DECODER_TENSORS * 64 * 64 * video.vae.config.block_out_channels[1] * 4
+    monkeypatch.setattr(video_model, "free_memory", lambda device: 4.5 * frame)
+    blended = video.decode(z, notes=notes)
+    assert notes == ["decoded 4 frames at a time, overlapping and blended: all 9 do not fit in memory"]
+    parts = {start: video.decode(z[:, start : start + 4], whole=True) for start in (0, 3, 6)}
+    assert torch.allclose(blended[[0, 1, 2, 4, 5, 7, 8]], torch.cat([parts[0][:3], parts[3][1:3], parts[6][1:]]))
+    for k in (3, 6):  # the shared frame is half of each
+        assert torch.allclose(blended[k], (parts[k - 3][3] + parts[k][0]) / 2, atol=1e-6)
+    assert torch.equal(video.decode(z, whole=True, notes=notes), video.decode(z[:, :], whole=True)) and len(notes) == 1
+
+
+def test_a_second_try_after_running_out_of_memory(video, monkeypatch):
+    plain, sizes, notes = video.vae.decode, [], []
+
+    def decode(z, num_frames):
+        sizes.append(num_frames)
+        if num_frames > 5:
+            raise torch.OutOfMemoryError
+        return plain(z, num_frames=num_frames)
+
+    monkeypatch.setattr(video.vae, "decode", decode)
+    frames = video.decode(latents_of(9), notes=notes)
+    assert frames.shape == (9, 3, 64, 64) and sizes == [9, 4, 4, 3] and "4 frames at a time" in notes[0]
+    with pytest.raises(torch.OutOfMemoryError):
+        video.decode(latents_of(9), whole=True)
+
+
+def test_chunks_of_the_encoder_are_rounding(video, keyframe):
+    frames = torch.cat([keyframe, 1 - keyframe, keyframe.flip(-1)] * 3)
+    one_by_one = torch.cat([video.encode(frame[None]) for frame in frames], 1)
+    assert torch.allclose(video.encode(frames), one_by_one, atol=1e-5)
 
 
 @torch.no_grad()
@@ -202,113 +234,3 @@ def test_half_precision_keeps_the_vae_that_overflows(video_copy, keyframe):
     edit(video_copy / "vae" / "config.json", force_upcast=False)
     other = load_video_model(video_copy, device="cpu", dtype=torch.float16)
     assert {p.dtype for p in other.vae.parameters()} == {torch.float16} and other.notes == []
-
-
-def test_fp16_variant_alone_is_taken(video, video_copy):
-    for path in list(video_copy.rglob("*.safetensors")):
-        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
-    other = load_video_model(video_copy, device="cpu")
-    assert other.dtype == torch.float32 and len(other.notes) == 3
-    assert all(torch.equal(a, b) for a, b in zip(other.unet.parameters(), video.unet.parameters(), strict=True))
-
-
-# folders that will not do
-
-
-def edit(path, **changes):
-    config = json.loads(path.read_text())
-    config.update(changes)
-    path.write_text(json.dumps(config))
-
-
-def index(**changes):
-    return lambda folder: edit(folder / "model_index.json", **changes)
-
-
-NAMES = {"scheduler": "scheduler_config.json", "feature_extractor": "preprocessor_config.json"}
-
-
-def config(part, **changes):
-    return lambda folder: edit(folder / part / NAMES.get(part, "config.json"), **changes)
-
-
-def text(path, content):
-    return lambda folder: (folder / path).write_text(content)
-
-
-def pickled(folder):
-    for path in list(folder.rglob("*.safetensors")):
-        path.rename(path.with_suffix(".bin"))
-
-
-def cut_short(folder):
-    data = (folder / UNET_FILE).read_bytes()
-    (folder / UNET_FILE).write_bytes(data[: len(data) // 2])
-
-
-def nan_weights(folder):
-    state = load_file(folder / UNET_FILE)
-    save_file({**state, "conv_in.bias": state["conv_in.bias"] * float("nan")}, folder / UNET_FILE)
-
-
-@pytest.mark.parametrize(
-    "spoil, word",
-    [
-        (lambda f: (f / "model_index.json").unlink(), "model_index.json is missing"),
-        (text("model_index.json", "{"), "cannot be read as JSON"),
-        (text("model_index.json", "[]"), "holds a JSON list"),
-        (text("unet/config.json", "[]"), "config.json holds a JSON list"),
-        (index(unet=["diffusers", "UNet2DConditionModel"]), "image model .*load_image_model"),
-        (index(unet=["diffusers", "UNet3DConditionModel"]), "unet is a UNetSpatioTemporalConditionModel"),
-        (index(vae=["diffusers", "AutoencoderKL"]), "vae is a AutoencoderKLTemporalDecoder"),
-        (index(image_encoder=[None, None]), "image_encoder is a CLIPVisionModelWithProjection"),
-        (lambda f: shutil.rmtree(f / "vae"), "no folder vae"),
-        (lambda f: shutil.rmtree(f / "image_encoder"), "no folder image_encoder"),
-        (lambda f: shutil.rmtree(f / "scheduler"), "no folder scheduler"),
-        (lambda f: (f / UNET_FILE).unlink(), "no weights"),
-        (pickled, "only pickled weights"),
-        (cut_short, "damaged"),
-        (nan_weights, "NaN or infinite weights in conv_in.bias"),
-        (config("unet", in_channels=4), "takes 4 channels, not twice the VAE's 4"),
-        (config("vae", latent_channels=8), "takes 8 channels, not twice the VAE's 8"),
-        (config("unet", cross_attention_dim=64), "does not fit its image encoder"),
-        (config("scheduler", prediction_type="epsilon"), "predicts 'epsilon': a video model that predicts v"),
-        (config("scheduler", beta_schedule="cubic"), "scheduler_config.json gives no noise schedule"),
-        (text("feature_extractor/preprocessor_config.json", "{"), "cannot be read as JSON"),
-        (text("feature_extractor/preprocessor_config.json", "[]"), "holds a JSON list"),
-        (config("feature_extractor", image_mean=[0.5]), "no three numbers in image_mean and image_std"),
-        (config("feature_extractor", image_std="a"), "no three numbers"),
-    ],
-)
-def test_one_sentence_for_a_wrong_folder(video_copy, spoil, word):
-    spoil(video_copy)
-    with pytest.raises(ValueError, match=word) as caught:
-        load_video_model(video_copy, device="cpu")
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-    assert str(video_copy) in str(caught.value)
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # no second traceback above it
-
-
-def test_an_image_models_folder():
-    with pytest.raises(ValueError, match="holds an image model .*: load it with load_image_model"):
-        load_video_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu")
-
-
-def test_missing_folders(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_video_model(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="is a file"):
-        load_video_model(DELTAS)
-    with pytest.raises(ValueError, match="give 'embedded'"):
-        load_video_model(None)
-    monkeypatch.setattr(folder_module, "EMBEDDED", tmp_path)
-    with pytest.raises(FileNotFoundError, match="data/models/video: make it with `make models`"):
-        load_video_model()
-
-
-@pytest.mark.parametrize(
-    "options, word", [({"device": "gpu"}, "device="), ({"dtype": torch.int8}, "dtype="), ({"dtype": "half"}, "dtype=")]
-)
-def test_wrong_device_or_dtype(options, word):
-    with pytest.raises(ValueError, match=word):
-        load_video_model(SVD, **options)

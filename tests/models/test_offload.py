@@ -1,54 +1,56 @@
 """Networks that take turns: which of them is on the device when, and that nothing else changes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from interp_lib import fit_backward_motion, inbetween, interpolate, load_image_model, load_video_model
+from interp_lib.models.offload import take_turns
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 IMAGE, VIDEO = CONFORMANCE / "dreammover" / "tiny_sd", CONFORMANCE / "inbetween" / "tiny_svd"
+GPU = torch.device("cuda:0")
 
 
-def watch(model, monkeypatch):
-    """Who is moved where, in order, as (name, device asked for)."""
-    moves = []
-    names = {id(model.unet): "unet", id(model.vae): "vae"}
-    for network in model.turns.networks:
-        plain, name = network.to, names.get(id(network), "encoder")
+class Network(torch.nn.Module):
+    """Knows on which device it is said to be."""
 
-        def to(place, plain=plain, name=name):
-            moves.append((name, "away" if place == "cpu" else "here"))
-            return plain(place)
+    place = torch.device("cpu")
 
-        monkeypatch.setattr(network, "to", to)
-    return moves
+    def parameters(self, recurse=True):
+        yield SimpleNamespace(device=self.place)
 
+    def to(self, place):
+        self.place = torch.device(place)
+        return self
 
-def pictures(size):
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).split(1)
+    def forward(self):
+        return self.place
 
 
-def test_an_image_models_networks_take_turns(monkeypatch):
-    plain, model = load_image_model(IMAGE, device="cpu"), load_image_model(IMAGE, device="cpu", offload=True)
-    assert plain.turns is None and model.device == plain.device
-    how = {"frames": 2, "steps": 4, "inversion_steps": 2, "lora": False, "progress": False}
-    moves = watch(model, monkeypatch)
-    frames = interpolate(model, *pictures(32), **how).frames
-    assert [name for name, where in moves if where == "here"] == ["encoder", "vae", "unet", "encoder", "unet", "vae"]
-    assert moves[-3:] == [("unet", "away"), ("encoder", "away"), ("vae", "here")]
-    assert torch.equal(frames, interpolate(plain, *pictures(32), **how).frames)
+def test_the_network_that_is_called_is_alone_on_the_device():
+    networks = [Network() for _ in range(3)]
+    take_turns(networks, GPU)
+    assert all(network.place.type == "cpu" for network in networks)
+    for k in (0, 1, 2, 0, 2, 2, 1):  # not in one order: features, LoRA and decoding alternate
+        assert networks[k]() == GPU
+        assert [network.place == GPU for network in networks] == [i == k for i in range(3)]
 
 
-def test_a_video_models_networks_take_turns(monkeypatch):
-    plain, model = load_video_model(VIDEO, device="cpu"), load_video_model(VIDEO, device="cpu", offload=True)
-    how = {"frames": 3, "steps": 2, "recurrence": 0, "method": "no-finetune", "progress": False}
-    moves = watch(model, monkeypatch)
-    frames = inbetween(model, *pictures(64), **how).frames
-    here = [name for name, where in moves if where == "here"]
-    assert here[-2:] == ["unet", "vae"] and here.count("unet") == 1
-    assert torch.equal(frames, inbetween(plain, *pictures(64), **how).frames)
+@pytest.mark.parametrize("source", [IMAGE, VIDEO])
+def test_nothing_else_changes(source):
+    load, size, work = (
+        (load_image_model, 32, lambda m, *x: interpolate(m, *x, **quick, inversion_steps=2, lora=False))
+        if source == IMAGE
+        else (load_video_model, 64, lambda m, *x: inbetween(m, *x, **quick, recurrence=0, method="no-finetune"))
+    )
+    quick = {"frames": 2, "steps": 4, "progress": False}
+    plain, model = load(source, device="cpu"), load(source, device="cpu", offload=True)
+    assert plain.offload_device is None and model.offload_device == model.device == plain.device
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)).split(1)
+    assert torch.equal(work(model, *images).frames, work(plain, *images).frames)
 
 
 def test_networks_that_move_are_not_tuned():
@@ -59,9 +61,10 @@ def test_networks_that_move_are_not_tuned():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(("load", "folder"), [(load_image_model, IMAGE), (load_video_model, VIDEO)])
-def test_only_one_is_on_the_gpu(load, folder):
-    model = load(folder, device="cuda", offload=True)
-    for network in model.turns.networks:
-        model.turns.bring(network)
-        assert [next(n.parameters()).is_cuda for n in model.turns.networks].count(True) == 1
+def test_only_one_is_on_the_gpu():
+    model = load_image_model(IMAGE, device="cuda", offload=True)
+    model.decode(model.encode(torch.rand(1, 3, 32, 32)))
+    networks = (model.unet, model.vae, model.text_encoder)
+    assert [next(network.parameters()).is_cuda for network in networks] == [False, True, False]
+    model.embed_text("")
+    assert [next(network.parameters()).is_cuda for network in networks] == [False, False, True]

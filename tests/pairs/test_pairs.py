@@ -121,10 +121,27 @@ def test_a_clip_without_its_wheel_names_the_command(monkeypatch):
 
 def test_two_files_and_a_folder_of_two_are_the_same_pair(tmp_path):
     a, b = save(tmp_path / "x/0.png", 0), save(tmp_path / "x/1.png", 1)
-    (tmp_path / "x/notes.txt").write_text("not an image")
     folder, files = load_pair(tmp_path / "x"), load_pair((a, str(b)))
     assert torch.equal(folder.image0, files.image0) and torch.equal(folder.image1, files.image1)
     assert folder.name == "x" and files.name == "0-1" and folder.frames is None and folder.notes == files.notes == []
+
+
+def test_every_image_that_pillow_reads_counts_and_what_is_skipped_is_named(tmp_path):
+    names = ["1.png", "2.avif", "3.jp2", "4.ppm"]
+    for k, name in enumerate(names):
+        save(tmp_path / name, k)
+    for name in ("5.heic", "licence.txt", ".hidden"):
+        (tmp_path / name).write_bytes(b"no image")
+    pair = load_pair(tmp_path)
+    assert len(pair.frames) == 4 and torch.equal(
+        pair.frames[3:], load_pair((tmp_path / names[0], tmp_path / names[3])).image1
+    )
+    (skipped,) = [note for note in pair.notes if "skipped" in note]
+    assert "skipped 5.heic, licence.txt, no image" in skipped and "pillow-heif" in skipped and "hidden" not in skipped
+    for name in names[1:]:
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"holds 1 image\(s\) .*skipped 5.heic, licence.txt.*a pair needs two"):
+        load_pair(tmp_path)
 
 
 def test_a_folder_of_more_is_a_clip_in_natural_order(tmp_path):

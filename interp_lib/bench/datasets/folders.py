@@ -20,7 +20,8 @@ import torch
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import MULTIPLE, Size, clip_case, round_down, spacing
 from interp_lib.images import MIN_SIDE, fit_images
-from interp_lib.pairs.load import IMAGE_SUFFIXES, load_pair
+from interp_lib.pairs.folders import image_suffixes
+from interp_lib.pairs.load import load_pair
 from interp_lib.pairs.videos import VIDEO_SUFFIXES, natural_order, read_pictures
 
 LAYOUTS = {
@@ -137,7 +138,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in image_suffixes()]
 
 
 def _wrong(kind: str, path: Path, what: str) -> ValueError:
