@@ -29,6 +29,8 @@ def photographs_hash() -> str:
 def _inputs_hash(root: Path, folders: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     found = (path for folder in folders for path in (root / folder).rglob("*"))
-    for path in sorted(path for path in found if path.is_file() and path.suffix != ".md"):
+    for path in sorted(
+        path for path in found if path.is_file() and path.suffix != ".md" and path.name != "settings.json"
+    ):
         digest.update(path.relative_to(root).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

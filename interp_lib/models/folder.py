@@ -15,7 +15,7 @@ import torch
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "models"  # beside the package, in the repository
 STEMS = {"text_encoder": "model", "image_encoder": "model"}  # transformers' file name; diffusers has another
 _STEM = "diffusion_pytorch_model"
-_CONFIGS = ["model_index.json", "*/*.json", "*/*.txt"]
+_CONFIGS = ["model_index.json", "settings.json", "*/*.json", "*/*.txt"]
 _PICKLED = "pickled ones can run code when they are opened"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WAY_OUT = "give 'embedded', a diffusers model folder, or a hub name such as 'owner/name'"
@@ -57,6 +57,12 @@ def read_json(path: Path, what: str) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a JSON {type(content).__name__} in place of an object: copy the folder again.")
     return content
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what a model folder recommends for arguments that are None (settings.json); {} where it says nothing."""
+    path = folder / "settings.json"
+    return read_json(path, "file of settings") if path.is_file() else {}
 
 
 def first_line(error: Exception) -> str:

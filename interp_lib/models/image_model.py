@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,8 @@ VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bo
 class ImageModel:
     """The networks of a Stable-Diffusion-like model and what the methods ask of them.
 
+    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
+    that calls of several threads queue.
     unet_calls counts the calls of `predict_noise`, one batched call counted once. Latents are float32 outside the
     networks, whatever their dtype: an inversion of many steps must not round each of them to half precision.
     """
@@ -35,8 +38,10 @@ class ImageModel:
         scheduler: Any,
         name: str = "",
         notes: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ):
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
+        self.settings, self.lock = dict(settings or {}), RLock()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self.name, self.notes, self.unet_calls = name, list(notes), 0
         self.turns: CpuOffload | None = None  # of the networks on the device, with offload=True

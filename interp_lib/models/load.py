@@ -15,6 +15,7 @@ from interp_lib.models.folder import (
     pick_device,
     pick_dtype,
     read_json,
+    read_settings,
     weight_variant,
 )
 from interp_lib.models.image_model import ImageModel
@@ -68,6 +69,7 @@ def load_image_model(
         scheduler=scheduler,
         name=str(source),
         notes=notes,
+        settings=read_settings(folder),
     )
     if offload:
         from interp_lib.models.offload import CpuOffload

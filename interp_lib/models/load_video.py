@@ -16,6 +16,7 @@ from interp_lib.models.folder import (
     pick_device,
     pick_dtype,
     read_json,
+    read_settings,
     weight_variant,
 )
 from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
@@ -74,6 +75,7 @@ def load_video_model(
         normalise=normalise,
         name=str(source),
         notes=notes,
+        settings=read_settings(folder),
     )
     if reverse == "auto":
         found = [path if (path := folder / name).is_file() else None for name in (REVERSE, NO_ROTATION)]

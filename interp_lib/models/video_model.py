@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -42,6 +43,8 @@ class Format(NamedTuple):
 class VideoModel:
     """The networks of a Stable-Video-Diffusion-like model and what the methods ask of them.
 
+    settings: what the model's folder recommends where an argument is None. lock: held by every method while it runs, so
+    that calls of several threads queue.
     unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
     `[1,T,C,h,w]` are float32 outside the networks. reverse: backward-motion deltas, U-Net parameter name -> what is
     added to it, or None. frames: how many the model was made for, max_frames: how many it takes. lean: whether calls
@@ -62,7 +65,9 @@ class VideoModel:
         normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD),
         name: str = "",
         notes: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ):
+        self.settings, self.lock = dict(settings or {}), RLock()
         self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
         self.reverse, self.no_rotation, self.normalise = reverse, no_rotation, normalise
         self.name, self.notes, self.unet_calls = name, list(notes), 0
