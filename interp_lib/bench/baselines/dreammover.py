@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from interp_lib.bench.baselines._keyframes import at_size
-from interp_lib.dreammover.features import feature_block
+from interp_lib.dreammover.inputs import LORA
 from interp_lib.dreammover.lora import fit_lora
-from interp_lib.dreammover.pipeline import LORA, interpolate
+from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.images import fit_images
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation, Pair
@@ -34,15 +34,14 @@ def make(
     scratch: str | None = None,
     **switches: Any,
 ) -> Interpolation:
-    """`interpolate`, with features from the block that is fine enough for the size (see `feature_block`).
+    """Run `interpolate` on the pair.
 
     scratch: a folder for the pair's LoRA, in which the next row of the ablation finds it; the numbers are the same.
     """
     how = {"steps": steps, "inversion_steps": inversion_steps, "seed": seed, "progress": False}
     how |= {"preset": preset, "batch_size": batch_size, "prompt": pair.caption, **switches}
     how["lora"] = _shared_lora(model, pair, seed, preset, Path(scratch)) if lora and scratch else lora
-    block = feature_block(model, min(pair.image0.shape[-2:]))
-    return at_size(interpolate(model, pair.image0, pair.image1, frames=frames, feature_block=block, **how), pair)
+    return at_size(interpolate(model, pair.image0, pair.image1, frames=frames, **how), pair)
 
 
 def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: Path) -> Path:
@@ -50,7 +49,8 @@ def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: 
     images, _ = fit_images(torch.cat([pair.image0, pair.image1]), multiple=model.multiple)
     path = folder / f"{_mark(images, pair.caption, seed, preset)}.safetensors"
     if not path.is_file():
-        fitted = fit_lora(model, images, prompt=pair.caption, seed=seed, progress=False, **LORA[preset][0])
+        steps, lr, _ = LORA[preset]
+        fitted = fit_lora(model, images, prompt=pair.caption, steps=steps, lr=lr, seed=seed, progress=False)
         try:
             fitted.save(path)
         finally:

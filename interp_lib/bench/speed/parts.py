@@ -14,7 +14,8 @@ from interp_lib.bench.speed.probe import finish, unet_batches
 from interp_lib.dreammover.ddim import run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.lora import fit_lora
-from interp_lib.dreammover.sampler import denoise_frames
+from interp_lib.dreammover.pipeline import denoise_frames
+from interp_lib.dreammover.sampler import Network
 
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel
@@ -52,7 +53,7 @@ def measure_parts(
         clean = timed("encode", lambda: model.encode(images))
         inversion = timed("inversion", lambda: run_inversion(model, clean, context, schedule, steps=steps))
         flows = timed("flow", lambda: estimate_flow(model, inversion))
-        states = denoise_frames(model, inversion, *flows, deltas, context, batch_size=batch_size)
+        states = denoise_frames(Network(model, context, batch_size or frames), inversion, *flows, deltas)
         latents = timed("denoise", lambda: list(states)[-1].latents)
         timed("decode", lambda: model.decode(latents[1:-1]))
     return {"seconds": seconds, "unet_calls": dict(sorted(Counter(batches).items()))}
