@@ -15,7 +15,7 @@ _HOME = {
     "ImageModel": "models",
     "load_video_model": "models",
     "VideoModel": "models",
-    "untrained": "models",
+    "randomly_initialised": "models",
     "load_pair": "pairs",
     "available_pairs": "pairs",
     "load_clips": "pairs.videos",

@@ -62,9 +62,9 @@ def make_parser() -> Parser:
         help="make the frames between two images",
         description="Make the frames between two images (DreamMover) and save them, with both images, as a video.",
         examples={
-            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --inversion-steps 14": "your own images; 14 suits the embedded model",
+            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --inversion-steps 14": "your images; 14 suits the embedded model",
             "motorcycle -o out.gif --size 96x64 --no-lora": "a quick try",
-            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4": "a folder, real weights",
+            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4": "real weights",
         },
     )
     command.set_defaults(run=_run_interpolate)
@@ -164,7 +164,8 @@ def _run_interpolate(args: argparse.Namespace) -> int:
     _check_output(args.output)
     if args.inversion_steps > args.steps:
         raise ValueError(
-            f"--inversion-steps {args.until} is more than --steps {args.steps}: invert at most the whole schedule."
+            f"--inversion-steps {args.inversion_steps} is more than --steps {args.steps}: "
+            "invert at most the whole schedule."
         )
     pair = cli_pairs.read_pair(args)
 

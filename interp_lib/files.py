@@ -52,7 +52,7 @@ def _reason(error: Exception) -> str:
 
 
 def remove_stale_temporaries(folder: str | Path, of: Path | None = None) -> None:
-    """Remove what killed processes of this machine have left in a folder: temporaries of `atomic_write` that nobody writes.
+    """Remove what killed processes of this machine left in a folder: temporaries of `atomic_write` nobody writes.
 
     of: only those of this file.
     """

@@ -67,7 +67,7 @@ WRONG = {
     "batch_size=0": (["a.png", "b.png"], {"extra": ["--batch-size", "0"]}, "--batch-size"),
     "fps=0": (["a.png", "b.png"], {"extra": ["--fps", "0"]}, "--fps"),
     "size": (["a.png", "b.png"], {"extra": ["--size", "4"]}, "--size"),
-    "until > steps": (
+    "inversion_steps > steps": (
         ["a.png", "b.png"],
         {"extra": ["--steps", "10", "--inversion-steps", "20"]},
         "--inversion-steps 20",

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from interp_lib.files import remove_stale_temporaries, atomic_write
+from interp_lib.files import atomic_write, remove_stale_temporaries
 
 
 def test_a_body_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
@@ -22,7 +22,7 @@ def test_a_body_that_fails_leaves_what_was_there(tmp_path):
 
 
 def left_by(name: str, process: int | str) -> str:
-    """What `whole` would have called the temporary of this process."""
+    """What `atomic_write` would have called the temporary of this process."""
     with atomic_write(name) as temporary:
         temporary.touch()
         return temporary.name.replace(f".{os.getpid()}.", f".{process}.")

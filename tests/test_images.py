@@ -69,12 +69,12 @@ def test_16_bit_rgb_is_read_and_the_loss_is_said(tmp_path):
 
     values = RNG.integers(0, 65536, (12, 20, 3), dtype=np.uint16)
 
-    def batch_size(kind, data):
+    def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", 20, 12, 16, 2, 0, 0, 0)
-    body = batch_size(b"IHDR", header) + batch_size(b"IDAT", zlib.compress(rows)) + batch_size(b"IEND", b"")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     image, notes = open_image(tmp_path / "a.png")
     expected = torch.from_numpy(values.astype(np.float32) / 65535).permute(2, 0, 1)[None]

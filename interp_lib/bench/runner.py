@@ -21,7 +21,7 @@ from interp_lib.bench.methods import Method, find_method
 from interp_lib.bench.results import Results
 from interp_lib.bench.work import Item, Settings, run_items
 from interp_lib.checks import check_int, check_size
-from interp_lib.files import remove_stale_temporaries, atomic_write
+from interp_lib.files import atomic_write, remove_stale_temporaries
 from interp_lib.models.folder import find_folder, pick_device
 from interp_lib.types import Pair
 
@@ -53,9 +53,10 @@ def benchmark(
     methods: names of `interp_lib.bench.methods.METHODS`, or external:FOLDER. pairs: names of cases or of data sets
     ("world-bench:50", "calm-bench", "clip-bench", "pairs:FOLDER"; see `interp_lib.bench.datasets`), or pairs you have
     loaded. frames: between the ends. size: in px, None is the data set's own. settings: options for all methods that
-    take them, such as {"steps": 20, "inversion_steps": 14}. metrics: as in `evaluate`. save_frames: keep the frames of every
-    item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that asks
-    for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a GPU.
+    take them, such as {"steps": 20, "inversion_steps": 14}. metrics: as in `evaluate`. save_frames: keep the frames of
+    every item, side by side, in `out`/frames. workers: processes on this machine, None is this one alone; a script that
+    asks for more needs `if __name__ == "__main__":`. ray: address of a Ray cluster, "auto" or "local"; one worker a
+    GPU.
     An item's result lies in `out`/items under a name that depends on what it is made from: method, case, seed,
     settings, weights and VERSION. An item that is there is not made again, whoever made it; a failed one keeps its
     reason

@@ -13,13 +13,13 @@ from interp_lib.inbetweening.prepare import (
     OnStep,
     check_deltas,
     check_numbers,
+    condition_keyframe,
     frame_count,
     make_generator,
     prepare_keyframes,
     rotating_blocks,
     run,
     starting_noise,
-    condition_keyframe,
     to_interpolation,
 )
 from interp_lib.inbetweening.sampling import (

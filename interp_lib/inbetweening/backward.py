@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_number, check_switch
-from interp_lib.files import check_target, atomic_write
+from interp_lib.files import atomic_write, check_target
 from interp_lib.inbetweening.clips import check_clips, digest
 from interp_lib.inbetweening.prepare import check_numbers
 from interp_lib.inbetweening.sampling import v_target
@@ -73,9 +73,9 @@ def fit_backward_motion(
     and its first frame, and its temporal attention maps A are kept; then the model with trainable to_v and to_out.0
     sees the flipped noisy clip, its last frame and rot(A), and its v-prediction is held to the flipped clip.
     rotate=False: no maps, and all four projections learn (the paper's "w/o RA").
-    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket_id: one,
-    or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay 0.01,
-    gradients clipped at 1. batch: clips a step.
+    clips: [K,N,3,H,W] in [0,1], or K tensors [N,3,H,W] of one shape (`load_clips`, `draw_clips`). motion_bucket_id:
+    one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm. lr: AdamW, weight decay
+    0.01, gradients clipped at 1. batch: clips a step.
     checkpoint: a file that is written every `save_every` steps and gone on from when it is there; batches are functions
     of (seed, step), so a run that was killed ends with the same bits. gradient_checkpointing: less memory, same values.
     Under `accelerate launch` every process takes `batch` clips of its own and gradients are averaged.

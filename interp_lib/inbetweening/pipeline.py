@@ -14,13 +14,13 @@ from interp_lib.inbetweening.prepare import (
     check_deltas,
     check_numbers,
     check_weights,
+    condition_keyframe,
     frame_count,
     make_generator,
     prepare_keyframes,
     rotating_blocks,
     run,
     starting_noise,
-    condition_keyframe,
     to_interpolation,
 )
 from interp_lib.inbetweening.sampling import METHODS, noise_like, ramps, schedule, sweep, unet_calls, vibid
@@ -66,8 +66,8 @@ def inbetween(
     its flip, unless fuse is "linear". fuse: "average", "linear" (forward's weight falls from 1 to 0; always so for
     "trf"), or forward's weight, a number or [frames]. rotate: blocks whose maps rotate, such as "up_blocks" or
     ["mid_block", "up_blocks.1"]; None is by method. recurrence: how often each step of the first half is repeated.
-    latents: unit noise [1,frames,C,h,w] in place of a draw from `seed`. fps, motion_bucket_id, noise_aug_strength: SVD's
-    micro-conditioning. on_step: called with every `Step`.
+    latents: unit noise [1,frames,C,h,w] in place of a draw from `seed`. fps, motion_bucket_id, noise_aug_strength:
+    SVD's micro-conditioning. on_step: called with every `Step`.
     Returns frames and latents [1,frames,C,h,w] as the model makes them, keyframes included.
     U-Net calls: steps + recurrence * int(steps/2), two directions in one call; "forward" steps, "vibid" 2 * steps.
     Raises ValueError, before anything slow, for arguments and images that do not fit.

@@ -16,12 +16,12 @@ PARTS = 8
 def in_chunks(
     work: Callable[[Tensor], Tensor], x: Tensor, chunk: int, *, out: Tensor | None = None, progress: str = ""
 ) -> Tensor:
-    """`work` on parts of x along its first axis, no more than `batch_size` at a time; the results one after the other.
+    """`work` on parts of x along its first axis, no more than `chunk` at a time; the results one after the other.
 
     out: where they are put, on any device; None makes it where `work` leaves them. Beside it no more than one chunk's
     result exists, so a GPU need not hold all of them. progress: the name of a bar over the chunks, "" for none.
     """
-    for start in tqdm(range(0, len(x), chunk), desc=progress, unit="batch_size", disable=not progress):
+    for start in tqdm(range(0, len(x), chunk), desc=progress, unit="chunk", disable=not progress):
         made = work(x[start : start + chunk])
         if out is None:
             out = torch.empty(len(x), *made.shape[1:], dtype=made.dtype, device=made.device)

@@ -28,9 +28,9 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """frames: in all, both images among them. until, lora, prompt: DreamMover's. recurrence: Generative Inbetweening's.
+    """frames: in all, both images among them. inversion_steps, lora, prompt: DreamMover's.
 
-    steps: of the noise schedule. fps: of the video file.
+    recurrence: Generative Inbetweening's. steps: of the noise schedule. fps: of the video file.
     """
 
     method: str = METHODS[0]
@@ -52,7 +52,7 @@ class Settings:
         check_int("seed", self.seed, 0)
         if self.method == METHODS[0] and check_int("noise step", self.inversion_steps, 1) > self.steps:
             raise ValueError(
-                f"the noise step {self.until} is beyond the {self.steps} steps: give at most {self.steps}."
+                f"the noise step {self.inversion_steps} is beyond the {self.steps} steps: give at most {self.steps}."
             )
 
 

@@ -79,7 +79,8 @@ def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, 
     """Fuse the two images' latents at any time between them, in several ways, and see what the network makes of it.
 
     Source: DreamMover, section 3.3, Eq. 6 to 8. Shown is the clean image predicted from the fused z_T in one step, with
-    its high-frequency energy over the mean of the inputs'. inversion_steps: noise step T. Controls: time, way, flow (off: none).
+    its high-frequency energy over the mean of the inputs'. inversion_steps: noise step T.
+    Controls: time, way, flow (off: none).
     """
     from interp_lib import fuse_direct, fuse_two_level, high_frequency_energy
     from interp_lib.dreammover.ddim import predict_clean
@@ -114,7 +115,8 @@ def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, 
 def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, prompt: str = "") -> VBox:
     """Choose a point of the middle frame: where each replaced self-attention layer looks for it in the two images.
 
-    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps`; mean over the heads.
+    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps`; the mean over
+    the heads.
     Controls: across, down (shares of the side), layer.
     """
     from interp_lib import fuse_two_level, replace_self_attention

@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessor
 
 from interp_lib.inbetweening.backward import fit_backward_motion
 from interp_lib.models import load_image_model, load_video_model
-from interp_lib.models.load_video import REVERSE, NO_ROTATION
+from interp_lib.models.load_video import NO_ROTATION, REVERSE
 from interp_lib.train.autoencoder import encode_frames
 from interp_lib.train.clips import facings, render_clips
 from interp_lib.train.data import world_hash

@@ -84,7 +84,7 @@ def test_two_workers_write_the_same_table(pairs, tmp_path):
         ({"frames": 0}, "frames=0 is out of range"),
         ({"seeds": 0}, "seeds=0 is out of range"),
         ({"seeds": [-1]}, "seeds=-1 is out of range"),
-        ({"settings": {"inversion_steps": 3}}, "settings has 'until', which none of these methods takes"),
+        ({"settings": {"inversion_steps": 3}}, "settings has 'inversion_steps', which none of these methods takes"),
         ({"settings": {"steps": [3]}, "methods": ["latent slerp"]}, "give numbers, texts and switches only"),
         ({"metrics": ["psnr", "sharpness"]}, "metrics='sharpness' is unknown"),
         ({"size": 2}, "size=2 is out of range"),

@@ -74,7 +74,7 @@ def lab(checkout):
     options += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
     with serving([sys.executable, "-m", "jupyter", "lab", *options], checkout) as log:
         address = f"http://127.0.0.1:{port}"
-        inversion_steps(lambda: _answers(f"{address}/api"), 120, "JupyterLab", log)
+        until(lambda: _answers(f"{address}/api"), 120, "JupyterLab", log)
         yield address
 
 
@@ -83,9 +83,7 @@ def app(checkout):
     """The address of the app, its token in it."""
     command = [sys.executable, "-m", "interp_lib.show.serve", "--no-browser", "--port", str(free_port())]
     with serving(command, checkout) as log:
-        found = inversion_steps(
-            lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text()), 120, "the app", log
-        )
+        found = until(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text()), 120, "the app", log)
         yield found[0]
 
 
@@ -118,7 +116,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-def inversion_steps(condition, seconds, what, log):
+def until(condition, seconds, what, log):
     """The condition's first true value; what the server has said where it does not come."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

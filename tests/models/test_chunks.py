@@ -6,7 +6,7 @@ import torch
 from interp_lib.models.chunks import in_chunks
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 50])
 def test_chunks_change_nothing(chunk):
     x, sizes = torch.rand(7, 2, 3), []
 

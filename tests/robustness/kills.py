@@ -147,9 +147,9 @@ def said(folder: Path) -> str:
 
 def _wait(program: Program, folder: Path, running: Process) -> None:
     """Until the program has written something new, or has ended."""
-    inversion_steps, before = time.monotonic() + PATIENCE, program.trace(folder)
+    until, before = time.monotonic() + PATIENCE, program.trace(folder)
     while running.is_alive() and program.trace(folder) == before:
-        assert time.monotonic() < inversion_steps, "it has not begun: " + said(folder)
+        assert time.monotonic() < until, "it has not begun: " + said(folder)
         time.sleep(0.005)
 
 
@@ -169,9 +169,9 @@ def _kill(running: Process, target: str, chance: random.Random) -> bool:
 
 def _end_group(group: int) -> None:
     """No process of the group may outlive its leader by more than it takes to finish what is begun."""
-    inversion_steps = time.monotonic() + PATIENCE / 10
+    until = time.monotonic() + PATIENCE / 10
     while subprocess.run(["pgrep", "-g", str(group)], capture_output=True).stdout:
-        assert time.monotonic() < inversion_steps, "a process of a program that was killed is still there"
+        assert time.monotonic() < until, "a process of a program that was killed is still there"
         time.sleep(0.02)
 
 

@@ -89,9 +89,9 @@ def begin(place: Path, arguments: list[str]) -> subprocess.Popen:
 
 
 def at_work(place: Path, process: subprocess.Popen, trace: str) -> None:
-    inversion_steps = time.monotonic() + 1800
+    until = time.monotonic() + 1800
     while process.poll() is None and not (any(place.glob(trace)) if trace else "%|" in (place / "said").read_text()):
-        assert time.monotonic() < inversion_steps
+        assert time.monotonic() < until
         time.sleep(0.02)
 
 

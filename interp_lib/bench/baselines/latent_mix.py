@@ -24,7 +24,7 @@ def make(
     steps: int = 50,
     inversion_steps: int = 30,
 ) -> Interpolation:
-    """way: "lerp" mixes the autoencoder's latents, "slerp" those that DDIM inversion reaches at `inversion_steps` of `steps`."""
+    """way: "lerp" mixes the autoencoder's latents, "slerp" those of DDIM inversion at `inversion_steps` of `steps`."""
     calls, mix = model.unet_calls, times(frames)
     if way == "lerp":
         first, last = model.encode(ends(pair)).split(1)

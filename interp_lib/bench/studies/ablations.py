@@ -1,11 +1,11 @@
 """What the middle frame loses without each part of DreamMover: Table 3's ablations, layers, LoRA, and two controls.
 
-The first eight held-out world pairs, the frame half-way, fusion at T = inversion_steps, at the model's own size; features from
-`feature_block`. seed: the pair a LoRA of `steps` steps and `rank` was fitted to (steps = 0: none); pair: the one that
-was interpolated. variant: "full" or what was changed; "up-block k" replaces attention in that block alone, "other K/V"
-takes keys and values from the next pair's endpoints, "other LoRA" is the next pair under this pair's LoRA, "flow
-without LoRA" fuses with the LoRA by the flow that the network had found without it. inversion_steps = 0 marks the references,
-once a pair: the cross-dissolve, the true frame, and the true frame through the autoencoder.
+The first eight held-out world pairs, the frame half-way, fusion at T = inversion_steps, at the model's own size;
+features from `feature_block`. seed: the pair a LoRA of `steps` steps and `rank` was fitted to (steps = 0: none); pair:
+the one that was interpolated. variant: "full" or what was changed; "up-block k" replaces attention in that block alone,
+"other K/V" takes keys and values from the next pair's endpoints, "other LoRA" is the next pair under this pair's LoRA,
+"flow without LoRA" fuses with the LoRA by the flow that the network had found without it. inversion_steps = 0 marks the
+references, once a pair: the cross-dissolve, the true frame, and the true frame through the autoencoder.
 psnr, psnr_actor: against the true frame in dB, on moving pixels and on the true frame's actor pixels. lost: root mean
 square colour distance, in [0,1], from the 8 px patches of the endpoints' actors to the nearest patch of the frame.
 Rows of variant "map", one a layer with `tokens` a side, say where an actor pixel of the starting frame looks: `near` is
