@@ -113,7 +113,7 @@ bench-tables: $(READY) ## both papers' tables on data with ground truth (hours o
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 models: $(READY) ## train the embedded models from scratch (resumes)
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.train
 
 lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb

@@ -30,7 +30,7 @@ COMMANDS += [
     "interp_lib.show.run",
     "interp_lib.show.fresh",
 ]
-COMMANDS += ["interp_lib.train.__main__", "interp_lib.bench.speed.expect", "interp_lib.show.reference"]
+COMMANDS += ["experiments.train.__main__", "interp_lib.bench.speed.expect", "interp_lib.show.reference"]
 
 
 def blocks(path, *languages):

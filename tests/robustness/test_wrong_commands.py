@@ -2,11 +2,11 @@
 
 import pytest
 
+from experiments.train import __main__ as train
 from interp_lib.bench import __main__ as speed
 from interp_lib.bench import results, tables
 from interp_lib.cli import main
 from interp_lib.show import fresh, run
-from interp_lib.train import __main__ as train
 from tests.robustness.ground import SD, SVD
 from tests.robustness.harness import Refused, Row, refuse, shell
 

@@ -14,9 +14,9 @@ import diffusers
 import torch
 import transformers
 
+from experiments.train.export import IMAGE, VIDEO, write_model
+from experiments.train.text import build_tokenizer
 from interp_lib.cli_help import Parser
-from interp_lib.train.export import IMAGE, VIDEO, write_model
-from interp_lib.train.text import build_tokenizer
 
 WIDTHS = (320, 640, 1280, 1280)  # of the four levels of every U-Net here
 VAE_WIDTHS = (128, 256, 512, 512)

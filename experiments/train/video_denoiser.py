@@ -20,12 +20,12 @@ from diffusers.models.resnet import TemporalResnetBlock
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from experiments.train.autoencoder import VIDEO_CHANNELS as LATENT_CHANNELS
+from experiments.train.loop import fit
 from interp_lib.models.video_model import clip_input, micro_conditioning
-from interp_lib.train.loop import fit
-from interp_lib.train.video_autoencoder import LATENT_CHANNELS
 
 WIDTH = 96
-MEAN_SPEED = 0.275 / 13  # sides a frame, of the training clips of 14 frames
+MEAN_SPEED = 0.25 / 13  # sides a frame, of the training clips of 14 frames
 BUCKET, FPS = 127, 7  # SVD's defaults; here they mean MEAN_SPEED
 # Of log sigma. SVD has 0.7 and 1.6; in 14 small pictures of one thing so little noise hides nothing, and which way it
 # will go is only asked, and learnt, above that.

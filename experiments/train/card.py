@@ -23,7 +23,7 @@ class Card:
     @property
     def marks(self) -> tuple[str, str]:
         return (
-            f"<!-- {self.name} model, measured by interp_lib.train.card -->",
+            f"<!-- {self.name} model, measured by experiments.train.card -->",
             f"<!-- end of the {self.name} model -->",
         )
 

@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPImageProcessor
 
-from interp_lib.inbetweening.backward import fit_backward_motion
-from interp_lib.models import load_image_model, load_video_model
-from interp_lib.models.load_video import NO_ROTATION, REVERSE
-from interp_lib.train.autoencoder import encode_frames
-from interp_lib.train.clips import facings, render_clips
-from interp_lib.train.data import world_hash
-from interp_lib.train.export import VIDEO, write_model
-from interp_lib.train.loop import save
-from interp_lib.train.video_autoencoder import train_video_autoencoder
-from interp_lib.train.video_denoiser import (
+from experiments.train.autoencoder import build_video_autoencoder, encode_frames, train_autoencoder
+from experiments.train.clips import facings, render_clips
+from experiments.train.data import WORLD
+from experiments.train.export import VIDEO, write_model
+from experiments.train.loop import save
+from experiments.train.video_denoiser import (
     SIGMA_MEAN,
     SIGMA_STD,
     TrainingClips,
@@ -25,6 +21,9 @@ from interp_lib.train.video_denoiser import (
     motion_bucket_id,
     train_video_denoiser,
 )
+from interp_lib.inbetweening.backward import fit_backward_motion
+from interp_lib.models import load_video_model
+from interp_lib.models.load_video import NO_ROTATION, REVERSE
 
 REVERSE_CLIPS = 512  # the last clips of 14 frames teach the backward motion
 FPS = 7
@@ -32,24 +31,26 @@ REVERSE_LR = 1e-3  # a network of a tenth of SVD's width takes larger steps than
 
 
 def make_video_model(
-    work: Path, image_model: Path, out: Path, recipe: dict[str, int], *, device: str, minutes: float | None
+    work: Path, out: Path, recipe: dict[str, int], stage: str, *, device: str, minutes: float | None
 ) -> None:
-    """Every stage that is not finished, from the recipe's `clips`, `vae_steps` and so on; each resumes."""
+    """Run every stage up to `stage` that is not finished, with the recipe's numbers; each resumes."""
     clips = {14: render_clips(work / "clips", recipe["clips"], 14)}
     clips[25] = render_clips(work / "clips", -(-recipe["clips"] // 384) * 64, 25)
+    if stage == "frames":
+        return
     frames = torch.cat([pixels.flatten(0, 1) for pixels, _ in clips.values()])
-    how = {"device": device, "minutes": minutes}
-    start = load_image_model(image_model, device="cpu").vae
-    vae = train_video_autoencoder(
-        frames, start, work, steps=recipe["video_vae_steps"], batch=recipe["video_vae_batch"], **how
-    )
+    run = {"device": device, "minutes": minutes}
+    torch.manual_seed(0)
+    steps, batch = recipe["video_vae_steps"], recipe["video_vae_batch"]
+    vae = train_autoencoder("video_vae", build_video_autoencoder(), frames, work, steps=steps, batch=batch, **run)
+    if stage == "vae":
+        return
     data = {}
     for length, (pixels, speed) in clips.items():
         latents, mirrored = (_latents(vae, pixels, work, device, mirror=mirror) for mirror in (False, True))
         data[length] = TrainingClips(pixels, latents, mirrored, speed, facings(len(pixels), length))
-    networks = train_video_denoiser(
-        data, vae, work, steps=recipe["video_unet_steps"], batch=recipe["video_unet_batch"], **how
-    )
+    steps, batch = recipe["video_unet_steps"], recipe["video_unet_batch"]
+    networks = train_video_denoiser(data, vae, work, steps=steps, batch=batch, **run)
     tune = {"steps": recipe["reverse_steps"], "batch": recipe["reverse_batch"], "device": device}
     write_model(
         out,
@@ -85,12 +86,12 @@ def fit_deltas(folder: Path, pixels: Tensor, speed: Tensor, work: Path, *, steps
 
 
 def _latents(vae: torch.nn.Module, pixels: Tensor, work: Path, device: str, *, mirror: bool) -> Tensor:
-    """`[N,T,16,8,8]` half precision, kept under a name that changes with the world, the autoencoder and the clips."""
+    """Encode to `[N,T,16,8,8]` half precision; kept on disk until world, autoencoder or number of clips change."""
     count, length = pixels.shape[:2]
-    name = f"video-latents-{world_hash()}-{vae.config.scaling_factor}-{count}-{length}"
+    name = f"video-latents-world-{WORLD}-{vae.config.scaling_factor}-{count}-{length}"
     path = work / f"{name}{'-mirrored' if mirror else ''}.pt"
     if not path.exists():
         frames = pixels.flatten(0, 1).flip(-1) if mirror else pixels.flatten(0, 1)
-        latents = encode_frames(vae, frames, size=pixels.shape[-1], device=device)
+        latents = encode_frames(vae, frames, device=device)
         save(latents.unflatten(0, (-1, length)), path)
     return torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""The training clips: calm scenes with one large actor that moves the way it faces, or a ball that rolls either way."""
+"""The training clips: a large object that moves the way it faces on a path of its own, or a ball that rolls."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.train.data import FIRST_SEED, WORLD
+from experiments.train.loop import save
 from interp_lib import world
-from interp_lib.train.data import FIRST_SEED, world_hash
-from interp_lib.train.loop import save
-from interp_lib.world.clips import calm_scene
+from interp_lib.world.picture_book import sample_clip
 from interp_lib.world.scene import Scene
 
 SIZE = 64
 CHUNK = 64  # clips a file
 BALLS = 0.1  # share of clips in which nothing tells the direction beforehand
-LONG = {14: (0.15, 0.4), 25: (0.15, 0.55)}  # frames -> travelled distance, in sides
+LONG = {14: (0.15, 0.35), 25: (0.15, 0.5)}  # frames -> travelled distance, in sides
 
 
 def render_clips(folder: Path, clips: int, frames: int) -> tuple[Tensor, Tensor]:
-    """`[clips,frames,3,64,64]` uint8 and the distance travelled a frame `[clips]`, in sides; rendered once and kept.
+    """Render `[clips,frames,3,64,64]` uint8 and the distance travelled a frame `[clips]`, in sides; kept on disk.
 
     Raises ValueError unless `clips` is a multiple of 64.
     """
     if clips < CHUNK or clips % CHUNK:
         raise ValueError(f"clips={clips}: give a multiple of {CHUNK}, the number of clips a file holds.")
-    paths = [folder / world_hash() / f"{frames}-{first:06d}.pt" for first in range(0, clips, CHUNK)]
+    paths = [folder / f"world-{WORLD}" / f"{frames}-{first:06d}.pt" for first in range(0, clips, CHUNK)]
     for index, path in enumerate(paths):
         if not path.exists():
             save(_chunk(index * CHUNK, frames), path)
@@ -38,12 +38,12 @@ def render_clips(folder: Path, clips: int, frames: int) -> tuple[Tensor, Tensor]
 
 
 def facings(clips: int, frames: int) -> Tensor:
-    """Which way the actors of these clips face `[clips]`: +1 right, -1 left, 0 for a ball."""
-    found = []
+    """Return which way the objects of these clips face `[clips]`: +1 right, -1 left, 0 for a ball."""
+    signs = []
     for first in range(0, clips, CHUNK):
-        ways = world.stack(_scenes(first, frames)).actors[:, 0, 2].sign()
-        found.append(ways.masked_fill(torch.from_numpy(_balls(first, frames)), 0.0))
-    return torch.cat(found)
+        facing = world.stack(_scenes(first, frames)).actors[:, 0, 2].sign()
+        signs.append(facing.masked_fill(torch.from_numpy(_balls(first, frames)), 0.0))
+    return torch.cat(signs)
 
 
 def _balls(first: int, frames: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def _balls(first: int, frames: int) -> np.ndarray:
 def _scenes(first: int, frames: int) -> list[Scene]:
     seeds = [FIRST_SEED + frames * 1_000_000 + k for k in range(first, first + CHUNK)]
     balls = _balls(first, frames)
-    return [calm_scene(seed, travel=LONG[frames], ball=bool(ball)) for seed, ball in zip(seeds, balls, strict=True)]
+    return [sample_clip(seed, travel=LONG[frames], ball=bool(ball)) for seed, ball in zip(seeds, balls, strict=True)]
 
 
 def _chunk(first: int, frames: int) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Is the embedded image model good enough to mean something? Every figure of its model card is measured here, on held-
 out data.
 
-`python -m interp_lib.train.quality` prints the table; nothing here looks at a training seed (they start at a million).
+`python -m experiments.train.quality` prints the table; nothing here looks at a training seed (they start at a million).
 """
 
 from __future__ import annotations

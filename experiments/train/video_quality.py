@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.train.quality import held_out_photographs
 from interp_lib.bench.metrics import psnr
 from interp_lib.bench.motion import world_clips
 from interp_lib.bench.results import compute, load_results
 from interp_lib.models import VideoModel, load_video_model
 from interp_lib.models.folder import EMBEDDED
-from interp_lib.train.quality import held_out_photographs
 
 LEAST = 2.0  # pixels of 64 that count as having moved; the true clips move by 9 to 26
 
