@@ -1,4 +1,4 @@
-"""Arguments that do not fit are answered with one sentence: what was given, the rule, the way out."""
+"""Checks of arguments: each raises one sentence that names what was given, the rule and the way out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def check_int(name: str, value: int, low: int, high: int | None = None, high_name: str = "") -> int:
-    """`value` as an int (NumPy's integers too, no bool); ValueError unless it lies in [low, high]."""
+    """Return `value` as an int (NumPy's integers too, no bool); ValueError unless it lies in [low, high]."""
     most = "" if high is None else f" and at most {f'{high_name} = ' if high_name else ''}{high}"
     try:
         number = operator.index(value)
@@ -24,7 +24,7 @@ def check_int(name: str, value: int, low: int, high: int | None = None, high_nam
 def check_number(
     name: str, value: float, low: float = -math.inf, high: float = math.inf, *, above: bool = False
 ) -> float:
-    """`value` as a float (no text, no bool); ValueError unless it is finite and lies in [low, high].
+    """Return `value` as a float (no text, no bool); ValueError unless it is finite and lies in [low, high].
 
     above: low itself does not fit either. A tensor or an array of one number is a number.
     """
@@ -40,32 +40,32 @@ def check_number(
 
 
 def check_switch(name: str, value: object) -> None:
-    """ValueError unless value is True or False: the text "no" would pass for True."""
+    """Raise ValueError unless value is True or False: the text "no" would pass for True."""
     if not isinstance(value, bool):
         raise ValueError(f"{name}={_shown(value)} is no switch: give True or False.")
 
 
 def check_callable(name: str, value: object) -> None:
-    """ValueError unless value is a function or None."""
+    """Raise ValueError unless value is a function or None."""
     if value is not None and not callable(value):
         raise ValueError(f"{name} is a {type(value).__name__}: give a function, or leave it out.")
 
 
-def check_tensors(**given: object) -> None:
-    """ValueError for the first of the named arguments that is no tensor."""
-    for name, x in given.items():
+def check_tensors(**arguments: object) -> None:
+    """Raise ValueError for the first of the named arguments that is no tensor."""
+    for name, x in arguments.items():
         if not isinstance(x, Tensor):
             raise ValueError(f"{name} is of type {type(x).__name__}: give a tensor, torch.as_tensor makes one.")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """ValueError unless value is one of the choices."""
+    """Raise ValueError unless value is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={_shown(value)} is unknown: choose one of {', '.join(map(repr, choices))}.")
 
 
 def check_size(name: str, size: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """(height, width) of a size in pixels, given as one number for a square or as (height, width)."""
+    """Return (height, width) of a size in pixels, given as one number for a square or as (height, width)."""
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2:
         raise ValueError(f"{name}={_shown(size)}: give one number of pixels, or (height, width).")
@@ -74,6 +74,6 @@ def check_size(name: str, size: int | tuple[int, int], least: int) -> tuple[int,
 
 
 def _shown(value: object) -> str:
-    """On one line, and not a whole tensor."""
+    """Return the value as text, on one line and not a whole tensor."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,4 +1,4 @@
-"""The two records that cross rooms: a pair of images with what is known about it, and the frames made between them."""
+"""The two records that all packages share: a pair of images with what is known about it, and the frames between."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Pair:
-    """Two images far apart in time and the truth about them, where there is one.
+    """Two images far apart in time, and the ground truth about them where there is one.
 
-    image0, image1: [1,3,H,W] in [0,1]. frames: [T,3,H,W] in [0,1], true frames with both ends, or None.
+    image0, image1: [1,3,H,W] in [0,1]. frames: [T,3,H,W] in [0,1], true frames with both keyframes, or None.
     flow01, flow10: [1,2,H,W] in image pixels (dx right, dy down), or None.
     visible01, visible10: [1,1,H,W] bool, pixels of image 0 (1) that are visible in image 1 (0), or None.
-    actor0, actor1: [1,1,H,W] bool, pixels that belong to an actor, or None.
+    actor0, actor1: [1,1,H,W] bool, pixels of foreground objects, or None.
     caption: a short description usable as a prompt. notes: what was adapted when it was loaded.
     """
 
@@ -36,13 +36,13 @@ class Pair:
 
 @dataclass
 class Interpolation:
-    """What an interpolation returns.
+    """The result of an interpolation.
 
-    frames: [T,3,H,W] in [0,1], both ends included. latents: [T,C,h,w] after the last denoising step,
+    frames: [T,3,H,W] in [0,1], both keyframes included. latents: [T,C,h,w] after the last denoising step,
     of a video model [1,T,C,h,w].
     flow01, flow10: [1,2,h,w] in latent pixels. fused_clean: [n,C,h,w], the high level of Eq. 7 for the n middle frames.
     unet_calls: calls of the U-Net, one batched call counted once, LoRA fitting excluded.
-    notes: what was adapted on the way (sizes, colour modes), one sentence each.
+    notes: what was adapted (sizes, colour modes) or chosen for the model, one sentence each.
     """
 
     frames: Tensor

@@ -32,6 +32,7 @@ def calls() -> Iterator[tuple[str, str]]:
     images = (pair.image0, pair.image1)
     both = torch.cat(images)
     image_model = interp_lib.load_image_model()
+    image_model.settings.clear()  # the paper's defaults: at this size its second up-block
     cheap: dict[str, Any] = {"frames": 2, "steps": 6, "inversion_steps": 3, "lora": False, "progress": False}
     variants = {"paper": {}, "released": {"preset": "released"}, "classical flow": {"flow": "classical"}}
     variants["no two-level"] = {"two_level": False}

@@ -13,8 +13,8 @@ from interp_lib.dreammover.ddim import run_inversion, timesteps
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.flow import match_features, pixel_grid
 from interp_lib.dreammover.lora import fit_lora
-from interp_lib.dreammover.pipeline import interpolate
-from interp_lib.dreammover.sampler import denoise_frames
+from interp_lib.dreammover.pipeline import denoise_frames, interpolate
+from interp_lib.dreammover.sampler import Network
 from interp_lib.models import load_image_model
 
 SAMPLE = 64  # positions of the loop that are timed
@@ -36,7 +36,7 @@ def measure_overhead(
     def method() -> None:
         inversion = run_inversion(model, z, context, schedule, steps=steps)
         flows = estimate_flow(model, inversion)
-        list(denoise_frames(model, inversion, *flows, deltas, context, batch_size=batch_size))
+        list(denoise_frames(Network(model, context, batch_size or frames), inversion, *flows, deltas))
 
     with torch.no_grad():
         with unet_batches(model.unet) as needed:

@@ -134,7 +134,7 @@ def _looks(model: ImageModel, pair: Pair, inversion: Inversion, start: Tensor) -
         with control.storing():
             model.predict_noise(inversion.latents[-1], t, context)
         for number, layer in enumerate(control.names):
-            tokens = control.kept[layer][0].shape[2]
+            tokens = control.stored[layer][0].shape[2]
             side = round(tokens**0.5)
             with control.recording(layer, range(tokens)) as maps, control.reusing():
                 model.predict_noise(start, t, context)

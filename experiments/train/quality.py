@@ -69,7 +69,7 @@ def feature_flow(model: ImageModel, **how: int) -> Flow:
 
     def flow(pair: Pair) -> Tensor:
         images = torch.cat([pair.image0, pair.image1])
-        features = diffusion_features(model, images, progress=False, **how)
+        features = diffusion_features(model, images, progress=False, **{"block": 1} | how)
         height, width = (side // model.vae_factor for side in images.shape[-2:])
         return match_features(features[:1], features[1:], size=(height, width))
 
@@ -96,8 +96,8 @@ def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5)
     more."""
     ratios = []
     for pair in tqdm(pairs, desc="fusion"):
-        inversion = invert(model, torch.cat([pair.image0, pair.image1]), progress=False)
-        features = diffusion_features(model, None, inversion=inversion, progress=False)
+        inversion = invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=30, progress=False)
+        features = diffusion_features(model, None, inversion=inversion, block=1, progress=False)
         size = tuple(inversion.clean.shape[-2:])
         flows = [match_features(features[a : a + 1], features[b : b + 1], size=size) for a, b in ((0, 1), (1, 0))]
         ends = (inversion.clean[:1], inversion.clean[1:], inversion.noise[:1], inversion.noise[1:])

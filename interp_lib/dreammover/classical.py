@@ -6,44 +6,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.checks import check_int, check_number
+from interp_lib.checks import check_int
 from interp_lib.images import as_images
 
-FLAT = 1e-2  # contrast (root mean square per value, images in [0,1]) below which a patch tells nothing
+FLAT = 1e-2  # contrast (root mean square per value, images in [0,1]) below which a patch is called flat
+PATCH, STRIDE = 16, 2  # pixels: side of a patch, and distance of the places it is compared with
+PENALTY = 1e-3  # correlation that a displacement of the whole diagonal costs, so that ties and flat patches stay put
 
 
 @torch.no_grad()
-def block_flow(
-    image0: Tensor, image1: Tensor, *, factor: int = 8, patch: int = 16, stride: int = 2, penalty: float = 1e-3
-) -> Tensor:
-    """Flow image0 -> image1, [1,2,H/factor,W/factor] in pixels of that grid, by matching patches of the images.
+def block_flow(image0: Tensor, image1: Tensor, *, factor: int = 8) -> Tensor:
+    """Match patches of two images; return the flow image0 -> image1, [1,2,H/factor,W/factor] in pixels of that grid.
 
     Source: ours; block matching with zero-mean normalised cross-correlation. The patch around the centre of every
-    cell of `factor` pixels is compared with the patches at every `stride` pixels of the other image, all of them.
-    patch: side in pixels. penalty: what a displacement of the whole diagonal costs in correlation, so that ties and
-    flat patches stay where they are. image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
+    cell of `factor` pixels is compared with the patches at every second pixel of the other image, all of them.
+    image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
     """
-    factor, patch = check_int("factor", factor, 1), check_int("patch", patch, 2)
-    stride, penalty = check_int("stride", stride, 1), check_number("penalty", penalty, 0)
+    factor = check_int("factor", factor, 1)
     image0, image1 = as_images(image0, name="image0"), as_images(image1, name="image1")
     height, width = image0.shape[-2:]
     if image0.shape != image1.shape or len(image0) != 1 or height % factor or width % factor:
         shapes = f"{list(image0.shape)} and {list(image1.shape)}"
         raise ValueError(f"block_flow compares two images [1,3,H,W] with sides multiples of {factor}, not {shapes}.")
     h, w = height // factor, width // factor
-    source = _patches(image0, patch, range(factor // 2, height, factor), range(factor // 2, width, factor))
-    y, x = torch.meshgrid(
-        *(torch.arange(n, device=image0.device) * factor + factor // 2 for n in (h, w)), indexing="ij"
-    )
-    here = torch.stack([x.flatten(), y.flatten()], 1).float()
-    columns = range(0, width, stride)
+    source = _patches(image0, range(factor // 2, height, factor), range(factor // 2, width, factor))
+    centres = (torch.arange(n, device=image0.device) * factor + factor // 2 for n in (h, w))
+    y, x = torch.meshgrid(*centres, indexing="ij")
+    start = torch.stack([x.flatten(), y.flatten()], 1).float()
+    columns = range(0, width, STRIDE)
     best = source.new_full((h * w,), -torch.inf)
     flow = source.new_zeros(h * w, 2)
-    for row in range(0, height, stride):  # one row of targets at a time bounds the memory
-        target = _patches(image1, patch, range(row, row + 1), columns)
-        there = torch.tensor([[c, row] for c in columns], device=here.device).float()
-        move = there[None] - here[:, None]
-        score, index = (source @ target.T - penalty * move.norm(dim=2) / (height**2 + width**2) ** 0.5).max(1)
+    for row in range(0, height, STRIDE):  # one row of targets at a time bounds the memory
+        target = _patches(image1, range(row, row + 1), columns)
+        landing = torch.tensor([[column, row] for column in columns], device=start.device).float()
+        move = landing[None] - start[:, None]
+        score, index = (source @ target.T - PENALTY * move.norm(dim=2) / (height**2 + width**2) ** 0.5).max(1)
         better = score > best
         flow = torch.where(better[:, None], move[torch.arange(h * w), index], flow)
         best = torch.where(better, score, best)
@@ -51,7 +48,7 @@ def block_flow(
 
 
 def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
-    """Raw patches in the place of features: the mean-free patch around every cell of `stride` pixels.
+    """Use raw patches in place of features: the mean-free patch around every cell of `stride` pixels.
 
     Source: ours, the control for `diffusion_features` in `match_features`.
     image: [N,3,H,W] in [0,1], sides multiples of `stride`. Returns [N, 3*patch*patch, H/stride, W/stride].
@@ -65,12 +62,12 @@ def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
     return (columns - columns.mean(1, keepdim=True)).unflatten(2, tuple(side // stride for side in image.shape[-2:]))
 
 
-def _patches(image: Tensor, patch: int, rows: range, columns: range) -> Tensor:
-    """Patches [P, 3*patch*patch] centred just before each (row, column): zero mean, unit length, or 0 where flat."""
+def _patches(image: Tensor, rows: range, columns: range) -> Tensor:
+    """Return patches [P, 3*16*16] centred just before each (row, column): zero mean, unit length, or 0 where flat."""
     top, left = rows.start, columns.start
-    padded = F.pad(image.float(), [patch // 2] * 4, mode="replicate")
-    band = padded[..., top : rows[-1] + patch, left : columns[-1] + patch]
-    x = F.unfold(band, patch, stride=(rows.step, columns.step))[0].T
+    padded = F.pad(image.float(), [PATCH // 2] * 4, mode="replicate")
+    band = padded[..., top : rows[-1] + PATCH, left : columns[-1] + PATCH]
+    x = F.unfold(band, PATCH, stride=(rows.step, columns.step))[0].T
     x = x - x.mean(1, keepdim=True)
     norm = x.norm(dim=1, keepdim=True)
     return torch.where(norm > FLAT * x.shape[1] ** 0.5, x / norm.clamp(min=1e-12), 0.0)

@@ -9,9 +9,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_tensors
-from interp_lib.dreammover.ddim import Inversion, image_batch, inversion_steps, timesteps
+from interp_lib.dreammover.ddim import Inversion, image_batch, invert_along, of_fifty, timesteps
 from interp_lib.dreammover.flow import match_features
 from interp_lib.models.image_model import ImageModel, check_model
+
+STEP, BLOCK, CELLS = 14, 1, 32  # the paper's step of 50 and up-block (the second), and that block's grid at 512 px
 
 
 class _BlockDone(Exception):
@@ -23,42 +25,52 @@ def diffusion_features(
     model: ImageModel,
     images: Tensor | Sequence[Tensor] | None,
     *,
-    step: int = 14,
-    block: int = 1,
+    step: int | None = None,
+    block: int | None = None,
     steps: int = 50,
     prompt: str = "",
     inversion: Inversion | None = None,
     progress: bool = True,
 ) -> Tensor:
-    """Output [N,C,h,w] of `unet.up_blocks[block]` for images [N,3,H,W] in [0,1] after `step` steps of inversion.
+    """Return the output [N,C,h,w] of `unet.up_blocks[block]` for images [N,3,H,W] in [0,1], after `step` of `steps`.
 
     Source: section 3.2 and 4.1 (second up-block, 14th step). Inverts `step` steps, then makes one extra pass on
     (z_step, t_step), which the inversion itself never evaluates, and stops it after the block.
-    inversion: an existing one of these images, whose latents are reused (`images` may then be None); where it is too
-    short it is continued. Raises ValueError for a step or block out of range and a prompt that is no text.
+    step: None is the paper's 14 of 50. block: None is that of `feature_block`. inversion: an existing one of these
+    images, whose latents are reused (`images` may then be None); one that is too short is continued.
+    Raises ValueError for a step or block out of range and a prompt that is no text.
     """
-    schedule = [int(t) for t in timesteps(model, steps)]
-    steps = len(schedule)
-    step = check_int("step", step, 1, steps, "steps")
-    block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
+    schedule = timesteps(model, steps).tolist()
+    step = of_fifty(STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
+    if block is not None:
+        block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
     _check_inversion(inversion)
-    if inversion is not None and inversion.steps != steps:
+    if inversion is not None and inversion.steps != len(schedule):
         raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
-    context = model.embed_text(prompt)
-    path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
-    done = len(path) - 1
-    start = schedule[done - 1] if done else 0
-    rest = inversion_steps(model, path[-1], context, schedule[done:step], start)
-    path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
-    return block_output(model, path[-1], schedule[step - 1], context, block)
+    with model.lock:
+        context = model.embed_text(prompt)
+        path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
+        done = len(path) - 1
+        rest = invert_along(model, path[-1], context, schedule[done:step], schedule[done - 1] if done else 0)
+        path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
+        z = path[-1]
+        if block is None:
+            block = feature_block(model, max(z.shape[-2:]) * model.vae_factor)
+        return _block_output(model, z, schedule[step - 1], context, block)
 
 
+# Eq. 5
 def estimate_flow(
-    model: ImageModel, inversion: Inversion, *, step: int | None = None, block: int = 1, prompt: str = ""
+    model: ImageModel,
+    inversion: Inversion,
+    *,
+    step: int | None = None,
+    block: int | None = None,
+    prompt: str = "",
 ) -> tuple[Tensor, Tensor]:
-    """(flow01, flow10) [1,2,h,w] in latent pixels, both ways between the two images of an inversion.
+    """Return (flow01, flow10) [1,2,h,w] in latent pixels, both ways between the two images of an inversion.
 
-    Source: section 3.2, Eq. 5, on `diffusion_features`. step: None is the paper's share of the schedule, 14 of 50.
+    Source: section 3.2, Eq. 5, on `diffusion_features`, where step and block are explained.
     U-Net calls: one, and one more for every step that the inversion lacks.
     Raises ValueError for an inversion of other than two images and a step or block out of range.
     """
@@ -67,11 +79,28 @@ def estimate_flow(
     size = tuple(inversion.latents[0].shape[-2:])
     if len(inversion.latents[0]) != 2:
         raise ValueError(f"inversion holds {len(inversion.latents[0])} images: invert the two of one pair together.")
-    if step is None:
-        step = max(1, round(14 / 50 * inversion.steps))
-    how = {"step": step, "block": block, "steps": inversion.steps, "prompt": prompt, "progress": False}
-    first, second = diffusion_features(model, None, inversion=inversion, **how).split(1)
+    features = diffusion_features(
+        model, None, step=step, block=block, steps=inversion.steps, prompt=prompt, inversion=inversion, progress=False
+    )
+    first, second = features.split(1)
     return match_features(first, second, size=size), match_features(second, first, size=size)
+
+
+def feature_block(model: ImageModel, size: int, *, cells: int = CELLS) -> int:
+    """Return the up-block to read features from, for images whose longer side has `size` pixels.
+
+    Source: section 4.1 names the second up-block, counted from 0 it is 1; Stable Diffusion's has 32 cells at 512 px.
+    That is the recommendation of the model's settings.json where it carries one, else the first block from the paper's
+    on that outputs at least `cells` a side; the paper's own where all are too coarse.
+    """
+    check_model(model)
+    blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
+    if "feature_block" in model.settings:
+        name = "feature_block in the model's settings.json"
+        return check_int(name, model.settings["feature_block"], 0, blocks - 1)
+    # every up-block but the last two doubles the grid of the one before
+    fine = [k for k in range(BLOCK, blocks) if latent >> max(blocks - 2 - k, 0) >= cells]
+    return fine[0] if fine else BLOCK
 
 
 def _check_inversion(inversion: object, *, needed: bool = False) -> None:
@@ -79,39 +108,26 @@ def _check_inversion(inversion: object, *, needed: bool = False) -> None:
         raise ValueError(f"inversion is a {type(inversion).__name__}: give what invert(model, images) returns.")
 
 
-def feature_block(model: ImageModel, size: int, *, cells: int = 32) -> int:
-    """The up-block to read features of `size` px images from: the paper's second, or where that is too coarse the first
-    after it that puts out at least `cells` a side (Stable Diffusion's second puts out 32 at 512 px).
+def _block_output(model: ImageModel, latents: Tensor, timestep: int, context: Tensor, block: int) -> Tensor:
+    """Return the output of `unet.up_blocks[block]`, float32, from one counted call that stops there."""
+    outputs: list[Tensor] = []
 
-    Source: ours; section 4.1 names the second, counted from 0 it is 1. The last one where all are too coarse.
-    """
-    check_model(model)
-    blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
-    fine = [k for k in range(1, blocks) if latent >> max(blocks - 2 - k, 0) >= cells]
-    return fine[0] if fine else blocks - 1
-
-
-@torch.no_grad()
-def block_output(model: ImageModel, latents: Tensor, timestep: int, context: Tensor, block: int) -> Tensor:
-    """What `unet.up_blocks[block]` puts out, float32: one counted call that stops there."""
-    kept: list[Tensor] = []
-
-    def keep(module, args, output):
-        kept.append(output)
+    def stop(module, args, output):
+        outputs.append(output)
         raise _BlockDone
 
-    hook = model.unet.up_blocks[block].register_forward_hook(keep)
+    hook = model.unet.up_blocks[block].register_forward_hook(stop)
     try:
         model.predict_noise(latents, timestep, context)
     except _BlockDone:
         pass
     finally:
         hook.remove()
-    return kept[0].float()
+    return outputs[0].float()
 
 
 def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
-    """Joint PCA of features [N,C,h,w] over all images and positions -> [N,components,h,w].
+    """Project features [N,C,h,w] on their joint principal components over all images: [N,components,h,w].
 
     Source: Fig. 3. Components are in falling order of variance, centred and not rescaled; the sign is fixed so that
     the loading of largest magnitude is positive. float64 inside, the input's dtype outside.

@@ -1,4 +1,4 @@
-"""Diffusion-aware flow (DreamMover, Sec. 3.2): features in, correspondence out, and what can be asked of a flow.
+"""Diffusion-aware flow (DreamMover, Sec. 3.2): features in, correspondence out, and warping along it.
 
 Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in pixels of its own grid.
 """
@@ -20,26 +20,95 @@ COSINE_TIE = 1e-12
 
 
 def pixel_grid(height: int, width: int, *, like: Tensor) -> Tensor:
-    """Coordinates (x, y) of every pixel, [2,height,width], with the device and dtype of `like`."""
+    """Return the coordinates (x, y) of every pixel, [2,height,width], with the device and dtype of `like`."""
     y = torch.arange(height, device=like.device, dtype=like.dtype)
     x = torch.arange(width, device=like.device, dtype=like.dtype)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` itself, or its float32 copy when it is narrower: half precision holds neither exp(10) sums nor sub-pixels."""
+    """Return `x`, widened to float32 if it is narrower: half precision holds neither exp(10) sums nor sub-pixels."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def check_flow(flow: Tensor, like: Tensor) -> None:
-    """Raise ValueError unless `flow` is a finite [N,2,h,w] on the grid and batch of `like` [N,C,h,w]."""
+    """Raise ValueError unless `flow` is [N,2,h,w] on the grid and batch of `like` [N,C,h,w].
+
+    Values are not looked at, which would stop a GPU: NaN and infinite flow lands outside the image.
+    """
     check_tensors(flow=flow, image=like)
     if like.ndim != 4 or tuple(flow.shape) != (like.shape[0], 2, *like.shape[2:]):
         raise ValueError(
             f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}: a flow for [N,C,h,w] is [N,2,h,w]."
         )
-    if not torch.isfinite(flow).all():
-        raise ValueError("flow holds NaN or infinite values: replace them first, for instance with torch.nan_to_num.")
+
+
+# Eq. 5
+@torch.no_grad()
+def match_features(
+    source: Tensor, target: Tensor, *, size: int | tuple[int, int] | None = None, tile: int = 4096
+) -> Tensor:
+    """Match every source pixel to the target pixel of largest cosine similarity; return the flow source -> target.
+
+    Source: DreamMover, Sec. 3.2, Eq. 5.
+    source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one side of a square; None keeps the
+    features' own. tile: source pixels compared at once; no more than tile x h*w scores exist at any time.
+    Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64 wherever float32 cannot decide,
+    equal ones (within 1e-12, which covers the rounding of any tile size) go to the lowest target index, row by row.
+    Not differentiable. Raises ValueError for features that do not fit together.
+    """
+    tile = check_int("tile", tile, 1)
+    _check_features(source, target, size)
+    # MPS has no float64, and exactness needs it.
+    rows, columns = (
+        _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
+    )
+    height, width = source.shape[2:] if size is None else check_size("size", size, 1)
+    index = torch.stack([_best_columns(a, b, tile) for a, b in zip(rows, columns, strict=True)])
+    landing = torch.stack([index % width, index // width], dim=1).unflatten(2, (height, width))
+    flow = landing - pixel_grid(height, width, like=landing)
+    return flow.to(source.device, torch.promote_types(source.dtype, torch.float32))
+
+
+def _best_columns(a: Tensor, b: Tensor, tile: int) -> Tensor:
+    """For every column of a [C,n], return the column of b [C,m] with the largest product; unit vectors in float64.
+
+    Most rows are settled in float32, whose products are off by at most C+2 roundings of one half `eps` each (|a||b| is
+    1): where a second column is that near to the best, float64 decides.
+    """
+    narrow_a, narrow_b = a.float(), b.float()
+    margin = (len(a) + 2) * torch.finfo(torch.float32).eps  # of two products
+    best = []
+    with _full_float32():
+        for begin in range(0, a.shape[1], tile):
+            scores = narrow_a[:, begin : begin + tile].T @ narrow_b
+            near = scores >= scores.amax(dim=1, keepdim=True) - margin
+            index = near.view(torch.uint8).argmax(dim=1)
+            unsure = (near.sum(dim=1) > 1).nonzero()[:, 0]
+            if len(unsure):
+                exact = a[:, begin + unsure].T @ b
+                equal = exact >= exact.amax(dim=1, keepdim=True) - COSINE_TIE
+                index[unsure] = equal.view(torch.uint8).argmax(dim=1)  # the lowest one among equals
+            best.append(index)
+    return torch.cat(best)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Compute products in float32 proper, whatever (TF32, bfloat16) is allowed elsewhere."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _on_grid(features: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    """Resize bilinearly to `size` and divide every feature vector by its length."""
+    if size is not None:
+        features = F.interpolate(features, size=check_size("size", size, 1), mode="bilinear", align_corners=False)
+    return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
 
 
 def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] | None) -> None:
@@ -52,87 +121,15 @@ def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] 
     if source.shape[:2] != target.shape[:2] or (size is None and source.shape != target.shape):
         raise ValueError(
             f"source {tuple(source.shape)} and target {tuple(target.shape)} must agree in batch, channels and grid:"
-            " take both from one block of one model, or give size=(h, w) to bring both to one grid."
+            " take both from one block of one model, or give size=(h, w) to resize both to one grid."
         )
 
 
-def _on_grid(features: Tensor, size: int | tuple[int, int] | None) -> Tensor:
-    """Bilinear resize to `size`, every feature vector then divided by its length."""
-    if size is not None:
-        features = F.interpolate(features, size=check_size("size", size, 1), mode="bilinear", align_corners=False)
-    return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
-
-
-def _first_best(scores: Tensor) -> Tensor:
-    """Column of the largest score in each row, the lowest one among equals."""
-    best = scores.amax(dim=1, keepdim=True)
-    return (scores >= best - COSINE_TIE).view(torch.uint8).argmax(dim=1)
-
-
-def _matches(a: Tensor, b: Tensor, tile: int) -> Tensor:
-    """For every column of a [C,n] the column of b [C,m] with the largest product; unit vectors in float64.
-
-    Most rows are settled in float32, whose products are off by at most C+2 roundings of one half `eps` each (|a||b| is
-    1): where a second column is that near to the best, float64 decides.
-    """
-    narrow_a, narrow_b = a.float(), b.float()
-    margin = (len(a) + 2) * torch.finfo(torch.float32).eps  # of two products
-    found = []
-    with _whole_float32():
-        for begin in range(0, a.shape[1], tile):
-            scores = narrow_a[:, begin : begin + tile].T @ narrow_b
-            near = scores >= scores.amax(dim=1, keepdim=True) - margin
-            index = near.view(torch.uint8).argmax(dim=1)
-            unsure = (near.sum(dim=1) > 1).nonzero()[:, 0]
-            if len(unsure):
-                index[unsure] = _first_best(a[:, begin + unsure].T @ b)
-            found.append(index)
-    return torch.cat(found)
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Products in float32 proper, whatever (TF32, bfloat16) is allowed elsewhere."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@torch.no_grad()
-def match_features(
-    source: Tensor, target: Tensor, *, size: int | tuple[int, int] | None = None, tile: int = 4096
-) -> Tensor:
-    """Flow source -> target: for every source pixel the offset to the target pixel of largest cosine similarity.
-
-    Source: DreamMover, Sec. 3.2, Eq. 5.
-    source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one side of a square; None keeps the
-    features' own. tile: source pixels compared at once; no more than tile x h*w scores exist at any time.
-    Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64 wherever float32 cannot decide,
-    equal ones (within 1e-12, which covers the rounding of any tile size) go to the lowest target index, row by row. Not
-    differentiable.
-    Raises ValueError on features that do not fit together.
-    """
-    tile = check_int("tile", tile, 1)
-    _check_features(source, target, size)
-    # MPS has no float64, and exactness needs it.
-    rows, columns = (
-        _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
-    )
-    height, width = source.shape[2:] if size is None else check_size("size", size, 1)
-    index = torch.stack([_matches(a, b, tile) for a, b in zip(rows, columns, strict=True)])
-    landing = torch.stack([index % width, index // width], dim=1).unflatten(2, (height, width))
-    flow = landing - pixel_grid(height, width, like=landing)
-    return flow.to(source.device, torch.promote_types(source.dtype, torch.float32))
-
-
 def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] | None = None) -> Tensor:
-    """Several feature maps of the same images (timesteps, blocks) as one, whose cosine is the mean of their cosines.
+    """Join several feature maps of the same images (timesteps, blocks) so that their cosine is the mean of cosines.
 
     Source: ours (refinement of DreamMover, Sec. 3.2). Unit vectors laid end to end: their product is the sum.
-    features: maps [N,C_k,h,w]; size: bring them to this grid first (needed when their grids differ).
+    features: maps [N,C_k,h,w]; size: resize them to this grid first (needed when their grids differ).
     Returns [N, sum C_k, h, w] of unit vectors, for `match_features`.
     """
     if isinstance(features, Tensor) or not isinstance(features, Sequence) or not features:
@@ -141,7 +138,7 @@ def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] 
     for f in features:
         _check_features(f, f, None)
     if size is None and len({(len(f), *f.shape[2:]) for f in features}) > 1:
-        raise ValueError("the feature maps differ in batch or grid: give size=(h, w) to bring them to one grid.")
+        raise ValueError("the feature maps differ in batch or grid: give size=(h, w) to resize them to one grid.")
     return torch.cat([_on_grid(at_least_float32(f), size) for f in features], dim=1) / math.sqrt(len(features))
 
 
@@ -154,7 +151,7 @@ def refine_subpixel(
     radius: int = 1,
     temperature: float = 0.02,
 ) -> Tensor:
-    """Sub-pixel flow: the soft-argmax of the cosine in a window around the match.
+    """Refine a matched flow to sub-pixels: the soft-argmax of the cosine in a window around the match.
 
     Source: ours (refinement of DreamMover, Eq. 5; off by default).
     source, target, size: as given to `match_features`; flow: what it returned, [N,2,h,w].
@@ -183,7 +180,7 @@ def refine_subpixel(
 
 
 def consistency_mask(flow01: Tensor, flow10: Tensor, *, tolerance: float = 2.0) -> Tensor:
-    """Where the flow there and back returns to within `tolerance` pixels of its start.
+    """Mark where the flow there and back returns to within `tolerance` pixels of its start.
 
     Source: ours (refinement; off by default). Two pixels are one cell of features at half the latent resolution.
     flow01, flow10: [N,2,h,w]. Returns bool [N,1,h,w] on the grid of image 0; False where flow01 leaves the image.
@@ -199,7 +196,7 @@ def consistency_mask(flow01: Tensor, flow10: Tensor, *, tolerance: float = 2.0) 
 
 
 def backwarp(image: Tensor, flow: Tensor) -> Tensor:
-    """The image seen through a flow: out(p) = image(p + flow(p)), bilinear, zero outside the image.
+    """Warp an image backwards along a flow: out(p) = image(p + flow(p)), bilinear, zero outside the image.
 
     Source: the warp inside the brightness metric of softmax splatting (Niklaus and Liu 2020), DreamMover Eq. 4.
     image: [N,C,h,w]; flow: [N,2,h,w] in its pixels. Returns [N,C,h,w]; differentiable in both.
@@ -207,19 +204,19 @@ def backwarp(image: Tensor, flow: Tensor) -> Tensor:
     check_flow(flow, image)
     height, width = image.shape[2:]
     flow = at_least_float32(flow)
-    extent = flow.new_tensor([width, height])
     # In pixels the two align_corners conventions are one map; this one also holds for an image one pixel wide.
-    points = (pixel_grid(height, width, like=flow) + flow).permute(0, 2, 3, 1)
-    points = (2 * points + 1) / extent - 1
+    x, y = (pixel_grid(height, width, like=flow) + flow).unbind(1)
+    points = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
     wide = image.to(torch.promote_types(image.dtype, flow.dtype))
     warped = F.grid_sample(wide, points.to(wide.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
     return warped.to(image.dtype)
 
 
+# Eq. 4: its importance M, which the paper names and does not give
 def brightness_metric(a: Tensor, b: Tensor, flow: Tensor, *, alpha: float = 10.0, ones_channel: bool = False) -> Tensor:
-    """Splatting importance M = clip(-alpha * L1, -10, 10), L1 = mean over channels of |a - backwarp(b, flow)|.
+    """Return the splatting importance M = clip(-alpha * L1, -10, 10), L1 = mean over channels of |a - backwarp(b)|.
 
-    Source: DreamMover, Eq. 4 (M is named, not given there); alpha = 10 and the clip are its released code's.
+    Source: DreamMover, Eq. 4; alpha = 10 and the clip are its released code's.
     a, b: [N,C,h,w] latents of the image to be splatted and of the other one; flow: a -> b, [N,2,h,w].
     ones_channel: append a channel of ones to both first, as the released code does (the mean is then over C+1).
     Returns M, [N,1,h,w], in [-10, 0] for alpha >= 0: 0 where the two agree.

@@ -1,4 +1,4 @@
-"""Latent space fusion (DreamMover, Sec. 3.3): two images' latents, carried to a time between, become one latent.
+"""Latent space fusion (DreamMover, Sec. 3.3): two images' latents, warped to a time between, become one latent.
 
 Shapes: latents [N,C,h,w], flows [N,2,h,w] in latent pixels, metrics [N,1,h,w]. delta is one time in [0,1], or n of
 them (a list or a float64 tensor) for one pair; n latents come back, the same bits as one at a time.
@@ -18,28 +18,78 @@ from interp_lib.dreammover.flow import at_least_float32, backwarp, brightness_me
 from interp_lib.dreammover.splat import landing, splat_with_coverage
 
 Times = float | Sequence[float] | Tensor
-HIGH = ("average", "wta")  # ways to fuse the clean latents, and the noise
+Metric = Tensor | None
+HIGH = ("average", "wta")  # rules to fuse the clean latents, and the noise
 LOW = ("wta", "average", "switch")
 WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
 
 
-def _times(delta: Times, batch: int = 1) -> Tensor:
-    """delta as [n,1,1,1] in float64 on the CPU; several times are for one pair, or one each for `batch` pairs."""
-    try:
-        d = torch.as_tensor(delta, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"delta={delta!r} is no time: give a number within [0, 1], or several.") from None
-    if d.numel() == 0 or not ((d >= 0) & (d <= 1)).all():
-        raise ValueError(f"delta={delta} must lie within [0, 1]: 0 is the time of image 0, 1 that of image 1.")
-    if min(len(d), batch) > 1 and len(d) != batch:
-        raise ValueError(f"{len(d)} times for {batch} pairs: give one time, one per pair, or one pair at a time.")
-    return d
+# Eq. 6
+def fuse_direct(
+    z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times, *, preset: str = "paper", alpha: float = 10.0
+) -> Tensor:
+    """Fuse z_T directly: the time-weighted mean of the splatted noisy latents (which blurs, see Sec. 3.3).
+
+    Source: DreamMover, Eq. 6. z0, z1: z_T of the two images, [1,C,h,w]; M is theirs too. delta: one time or n.
+    Returns [n,C,h,w]. Raises ValueError for an unknown preset, a time outside [0, 1], shapes that do not fit.
+    """
+    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset, alpha=alpha)
+    return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
 
 
+# Eq. 7 and Eq. 8
+def fuse_two_level(
+    clean0: Tensor,
+    clean1: Tensor,
+    noise0: Tensor,
+    noise1: Tensor,
+    flow01: Tensor,
+    flow10: Tensor,
+    delta: Times,
+    alpha_bar: float | Tensor,
+    *,
+    preset: str = "paper",
+    alpha: float = 10.0,
+    high: str = "average",
+    low: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fuse on two levels: (latent, clean, noise) with latent = sqrt(ab) clean + sqrt(1-ab) noise.
+
+    Source: DreamMover, Eq. 7 (clean) and Eq. 8 (latent). clean0, clean1: z_{T->0}; noise0, noise1: eps, [1,C,h,w];
+    alpha_bar: the cumulative alpha at T, in (0, 1); delta: one time or n. Returns three [n,C,h,w].
+    high: "average" (Eq. 7) or "wta". low: "wta" (Eq. 8, `paper`'s), "average", or "switch" (`released`'s: the latent
+    is the hard-switched z_T and noise what Eq. 8 then leaves); None = the preset's. M is the clean latents' always.
+    Raises ValueError for an unknown choice, a number out of range, shapes that do not fit.
+    """
+    check_choice("preset", preset, PRESETS)
+    check_choice("high", high, HIGH)
+    low = {"paper": "wta", "released": "switch"}[preset] if low is None else low
+    check_choice("low", low, LOW)
+    check_tensors(clean0=clean0, clean1=clean1, noise0=noise0, noise1=noise1)
+    alpha_bar = check_number("alpha_bar", alpha_bar)
+    if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
+        raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")
+    if not 0 < alpha_bar < 1:
+        raise ValueError(f"alpha_bar={alpha_bar} must lie within (0, 1): the cumulative alpha at step T.")
+    signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+    fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
+    motion = (flow01, flow10, delta)
+    metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset, alpha=alpha)
+    clean = fusions[high](clean0, clean1, *motion, *metrics)
+    if low == "switch":
+        z0, z1 = signal * clean0 + spread * noise0, signal * clean1 + spread * noise1
+        latent = hard_switch(z0, z1, *motion)
+        return latent, clean, (latent - signal * clean) / spread
+    noise = fusions[low](noise0, noise1, *motion, *metrics)
+    return signal * clean + spread * noise, clean, noise
+
+
+# Eq. 4, for both images
 def fusion_metrics(
     a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper", alpha: float = 10.0
 ) -> tuple[Tensor, Tensor]:
-    """Splatting importance (M0, M1) of both images; `released` counts a channel of ones along.
+    """Return the splatting importance (M0, M1) of both images; `released` counts a channel of ones along.
 
     Source: DreamMover, Eq. 4. a0, a1: the latents to compare, clean ones for two-level fusion, z_T for direct fusion.
     """
@@ -53,15 +103,9 @@ def fusion_metrics(
 
 # Eq. 6 and Eq. 7
 def time_weighted_fusion(
-    z0: Tensor,
-    z1: Tensor,
-    flow01: Tensor,
-    flow10: Tensor,
-    delta: Times,
-    metric0: Tensor | None = None,
-    metric1: Tensor | None = None,
+    z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times, metric0: Metric = None, metric1: Metric = None
 ) -> Tensor:
-    """(1-d) splat(z0, d F01) + d splat(z1, (1-d) F10), with what each image alone covers and the holes filled in.
+    """Average (1-d) splat(z0, d F01) + d splat(z1, (1-d) F10), with what each image alone covers and the holes filled.
 
     Source: DreamMover, Eq. 6 and 7; the filling (coverages m0, m1) as its released code has it. Where both images
     land this is the papers' formula; where one lands, that one; where none does, the mean of the unwarped latents.
@@ -78,15 +122,32 @@ def time_weighted_fusion(
     return fused.to(z0.dtype)
 
 
+# Sec. 3.3, before Eq. 8
+def winner_takes_all(
+    z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times, metric0: Metric = None, metric1: Metric = None
+) -> Tensor:
+    """Take eps^d: at every target pixel, unmixed, the noise (z0 or z1) of the contribution that weighs most.
+
+    Source: DreamMover, Sec. 3.3, before Eq. 8. Holes take the unwarped noise of the image nearer in time (image 0 at
+    d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays unit variance; differentiable in
+    the noise. Ties as in `winning_source`.
+    """
+    winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
+    check_flow(flow01, z0)
+    pixels = winner.shape[1]
+    later = (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
+    unwarped = torch.arange(pixels, device=winner.device) + pixels * later
+    winner = torch.where(winner < 0, unwarped, winner)
+    both = torch.cat([z0.flatten(2), z1.flatten(2)], dim=2).expand(len(winner), -1, -1)
+    chosen = both.gather(2, winner[:, None].expand(-1, both.shape[1], -1))
+    return chosen.unflatten(2, z0.shape[2:])
+
+
 @torch.no_grad()
 def winning_source(
-    flow01: Tensor,
-    flow10: Tensor,
-    delta: Times,
-    metric0: Tensor | None = None,
-    metric1: Tensor | None = None,
+    flow01: Tensor, flow10: Tensor, delta: Times, metric0: Metric = None, metric1: Metric = None
 ) -> Tensor:
-    """For every target pixel the one source pixel whose contribution weighs most.
+    """Find for every target pixel the one source pixel whose contribution weighs most.
 
     Source: DreamMover, Sec. 3.3 ("Winner-Takes-All"); the weight w * exp(M) * (1-d or d) is ours.
     Returns int64 [N,h,w]: 0..h*w-1 is a pixel of image 0 (row by row), h*w..2*h*w-1 one of image 1, -1 a hole. Equal
@@ -107,45 +168,19 @@ def winning_source(
         weights.append(weight)
         score.append(weight * importance)
     index, weights, score = (torch.cat(x, dim=2) for x in (index, weights, score))  # sources: image 0, then image 1
-    source = torch.arange(2 * pixels, device=index.device).expand_as(index)
+    # Sources are numbered in floats (exact up to 2^24 pixels): MPS reduces no int64.
+    source = torch.arange(2 * pixels, device=index.device, dtype=exact).expand_as(index)
     index, score, source = index.flatten(1), score.flatten(1), source.flatten(1)
     best = score.new_zeros(len(index), pixels + 1).scatter_reduce(1, index, score, "amax")
     wins = (score > 0) & (weights.flatten(1) > WEIGHT_TIE) & (score >= (1 - WEIGHT_TIE) * best.gather(1, index))
     nobody = 2 * pixels
     first = source.new_full((len(index), pixels + 1), nobody)
-    first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels]
+    first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels].long()
     return torch.where(first < nobody, first, -1).unflatten(1, (height, width))
 
 
-def winner_takes_all(
-    noise0: Tensor,
-    noise1: Tensor,
-    flow01: Tensor,
-    flow10: Tensor,
-    delta: Times,
-    metric0: Tensor | None = None,
-    metric1: Tensor | None = None,
-) -> Tensor:
-    """eps^d: at every target pixel, unmixed, the noise of the contribution that weighs most.
-
-    Source: DreamMover, Sec. 3.3, before Eq. 8. Holes take the unwarped noise of the image nearer in time (image 0 at
-    d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays unit variance; differentiable in
-    the noise. Ties as in `winning_source`.
-    """
-    check_flow(flow01, noise0)
-    check_flow(flow10, noise1)
-    winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
-    pixels = winner.shape[1]
-    later = (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
-    unwarped = torch.arange(pixels, device=winner.device) + pixels * later
-    winner = torch.where(winner < 0, unwarped, winner)
-    both = torch.cat([noise0.flatten(2), noise1.flatten(2)], dim=2).expand(len(winner), -1, -1)
-    chosen = both.gather(2, winner[:, None].expand(-1, both.shape[1], -1))
-    return chosen.unflatten(2, noise0.shape[2:])
-
-
 def hard_switch(z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times) -> Tensor:
-    """Low level of the released code: at every pixel the *unwarped* latent of the image that agrees better.
+    """Take at every pixel the *unwarped* latent of the image that agrees better: the released code's low level.
 
     Source: DreamMover's released code (not in the paper): w_i = clip(0.3 - L_i, 0.001, 1) * (1-d or d), where
     L_i = mean over channels of |z_i - backwarp(z_other, F)|; image 0 where w0 >= w1.
@@ -158,77 +193,14 @@ def hard_switch(z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: T
     return torch.where(weight0 >= weight1, z0, z1)
 
 
-# Eq. 6
-def fuse_direct(
-    z0: Tensor,
-    z1: Tensor,
-    flow01: Tensor,
-    flow10: Tensor,
-    delta: Times,
-    *,
-    preset: str = "paper",
-    alpha: float = 10.0,
-) -> Tensor:
-    """z_T^d by direct fusion: the time-weighted mean of the splatted noisy latents (blurs, see Sec. 3.3).
-
-    Source: DreamMover, Eq. 6. z0, z1: z_T of the two images, [1,C,h,w]; M is theirs too. delta: one time or n.
-    Returns [n,C,h,w]. Raises ValueError on an unknown preset, a time outside [0, 1], shapes that do not fit.
-    """
-    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset, alpha=alpha)
-    return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
-
-
-def check_levels(two_level: bool, high: str, low: str | None) -> None:
-    """ValueError for an unknown way to fuse a level, and for one that is given although the fusion is direct."""
-    check_choice("high", high, HIGH)
-    if low is not None:
-        check_choice("low", low, LOW)
-    if not two_level and (high, low) != ("average", None):
-        raise ValueError(f"high={high!r}, low={low!r} are for two-level fusion: leave them out with two_level=False.")
-
-
-# Eq. 7 and Eq. 8
-def fuse_two_level(
-    clean0: Tensor,
-    clean1: Tensor,
-    noise0: Tensor,
-    noise1: Tensor,
-    flow01: Tensor,
-    flow10: Tensor,
-    delta: Times,
-    alpha_bar: float | Tensor,
-    *,
-    preset: str = "paper",
-    alpha: float = 10.0,
-    high: str = "average",
-    low: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """z_T^d by two-level fusion: (latent, clean, noise), latent = sqrt(ab) clean + sqrt(1-ab) noise.
-
-    Source: DreamMover, Eq. 7 (clean) and Eq. 8 (latent). clean0, clean1: z_{T->0}; noise0, noise1: eps, [1,C,h,w];
-    alpha_bar: the cumulative alpha at T, in (0, 1); delta: one time or n. Returns three [n,C,h,w].
-    high: "average" (Eq. 7) or "wta". low: "wta" (Eq. 8, `paper`'s), "average", or "switch" (`released`'s: the latent
-    is the hard-switched z_T and noise what Eq. 8 then leaves); None = the preset's. M is the clean latents' always.
-    Raises ValueError on an unknown choice, a number out of range, shapes that do not fit.
-    """
-    check_choice("preset", preset, PRESETS)
-    check_levels(True, high, low)
-    low = low or {"paper": "wta", "released": "switch"}[preset]
-    check_tensors(clean0=clean0, clean1=clean1, noise0=noise0, noise1=noise1)
-    alpha_bar = check_number("alpha_bar", alpha_bar)
-    if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
-        raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")
-    if not 0 < alpha_bar < 1:
-        raise ValueError(f"alpha_bar={alpha_bar} must lie within (0, 1): the cumulative alpha at step T.")
-    signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
-    where = (flow01, flow10, delta)
-    metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset, alpha=alpha)
-    clean = fusions[high](clean0, clean1, *where, *metrics)
-    if low == "switch":
-        z0, z1 = signal * clean0 + spread * noise0, signal * clean1 + spread * noise1
-        latent = hard_switch(z0, z1, *where)
-        return latent, clean, (latent - signal * clean) / spread
-    noise = fusions[low](noise0, noise1, *where, *metrics)
-    return signal * clean + spread * noise, clean, noise
+def _times(delta: Times, batch: int = 1) -> Tensor:
+    """Return delta as [n,1,1,1] in float64 on the CPU; several times are for one pair, or one each for `batch`."""
+    try:
+        d = torch.as_tensor(delta, dtype=torch.float64, device="cpu").reshape(-1, 1, 1, 1)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"delta={delta!r} is no time: give a number within [0, 1], or several.") from None
+    if d.numel() == 0 or not ((d >= 0) & (d <= 1)).all():
+        raise ValueError(f"delta={delta} must lie within [0, 1]: 0 is the time of image 0, 1 that of image 1.")
+    if min(len(d), batch) > 1 and len(d) != batch:
+        raise ValueError(f"{len(d)} times for {batch} pairs: give one time, one per pair, or one pair at a time.")
+    return d

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,26 @@ from torch import Tensor
 
 from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
-from interp_lib.dreammover.lora_training import checkpointed, deterministic_gradients, train_lora
-from interp_lib.files import atomic_write
+from interp_lib.dreammover.lora_files import PREFIX, read_lora, write_lora
+from interp_lib.dreammover.lora_training import deterministic_gradients, gradient_checkpoints, train_factors
 from interp_lib.models.image_model import ImageModel, check_model
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention
-_PREFIX = "unet."  # as diffusers saves them, so that its pipelines read the file too
 
 
 class Lora:
     """A LoRA on a model's U-Net; several can sit there at once and add up. `with lora:` removes it at the end.
 
-    rank; strength: what `scale` set, 1 at first; losses: of the training steps, empty for a loaded one.
+    rank: the largest of its layers. strength: what `scale` set, 1 at first. losses: of the training steps, empty for a
+    loaded one. notes: what was left out of its file.
     """
 
-    def __init__(self, model: ImageModel, name: str, rank: int):
+    def __init__(self, model: ImageModel, name: str, rank: int, notes: Sequence[str] = ()):
         self.model, self.name, self.rank = model, name, rank
-        self.strength, self.losses = 1.0, []
+        self.strength, self.losses, self.notes = 1.0, [], list(notes)
 
     def scale(self, strength: float) -> Lora:
-        """Multiply the adapter's contribution by `strength` (0 switches it off); returns itself."""
+        """Multiply the adapter's contribution by `strength` (0 switches it off); return the LoRA itself."""
         strength = check_number("strength", strength)
         for layer in self.layers():
             layer.set_scale(self.name, strength)
@@ -41,24 +41,16 @@ class Lora:
         return self
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the weights as safetensors, whole or not at all; `load_lora` reads them, diffusers' pipelines too."""
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            save_file({k: v.cpu() for k, v in self.state_dict().items()}, temporary, {"format": "pt"})
-        return path
+        """Write the weights and alpha as safetensors; `load_lora` reads them, diffusers' pipelines too."""
+        return write_lora(path, self.state_dict(), self.model.unet.peft_config[self.name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The two factors of every layer, `unet.<layer>.lora_A.weight` [rank, in] and `lora_B.weight` [out, rank]."""
+        """Return the factors of every layer, `unet.<layer>.lora_A.weight` [rank,in] and `lora_B.weight` [out,rank]."""
         from peft import get_peft_model_state_dict
 
         self.layers()
         state = get_peft_model_state_dict(self.model.unet, adapter_name=self.name)
-        return {_PREFIX + k: v.detach().contiguous() for k, v in state.items()}
+        return {PREFIX + k: v.detach().contiguous() for k, v in state.items()}
 
     def remove(self) -> None:
         """Take the adapter off; the U-Net then computes what it computed before, bit for bit."""
@@ -74,7 +66,7 @@ class Lora:
             layer.set_adapter(names, inference_mode=True)
 
     def layers(self) -> list[Any]:
-        """The peft layers it sits on; ValueError when it has been removed."""
+        """Return the peft layers it sits on; ValueError when it has been removed."""
         layers = [layer for layer in tuner_layers(self.model.unet) if self.name in layer.scaling]
         if not layers:
             raise ValueError("This LoRA has been removed from its model: load or fit it again.")
@@ -109,72 +101,77 @@ def fit_lora(
     Source: section 3.4 and 4.1: rank 16, AdamW, 80 steps at 5e-4. On to_q, to_k, to_v and to_out of self- and
     cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model); the images are
     encoded once. Other LoRAs on the model are off during the fit. seed: a number, or a generator that gives one.
-    gradient_checkpointing: activations are computed twice instead of kept; less memory, the same weights.
-    The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution are told to sum in a
-    fixed order up to 64x64 latent pixels, above that the last bits may differ between two fits.
+    gradient_checkpointing: activations are computed twice instead of stored; less memory, the same weights.
+    The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution sum in a fixed
+    order up to 64x64 latent pixels, above that the last bits may differ between two fits.
     Raises ValueError for numbers out of range, a prompt that is no text, weights that were made in inference mode, and
     when the loss stops being finite (the model is then as before).
     """
     check_model(model)
     rank, steps = check_int("rank", rank, 1), check_int("steps", steps, 1)
-    seed = _seed_number(seed)
+    seed = check_seed(seed)
+    if isinstance(seed, torch.Generator):
+        seed = int(torch.randint(2**63 - 1, (), generator=seed, device=seed.device))
     lr, weight_decay = check_number("lr", lr, 0, above=True), check_number("weight_decay", weight_decay, 0)
     if any(p.is_inference() for p in model.unet.parameters()):
         raise ValueError(
             "The model's weights were made in torch.inference_mode(), which forbids to fit it: load it again."
         )
-    context = model.embed_text(prompt)
-    latents = model.encode(image_batch(images))
-    lora = _attach(model, rank, seed)
-    try:
-        kept = checkpointed(model.unet, gradient_checkpointing)
-        with active_lora(model, lora), torch.enable_grad(), deterministic_gradients(latents), kept:
-            train_lora(lora, latents, context, steps, lr, weight_decay, seed, progress)
-    except BaseException:  # an interrupted fit leaves nothing behind either
-        lora.remove()
-        raise
+    with model.lock:
+        context = model.embed_text(prompt)
+        z = model.encode(image_batch(images))
+        lora = _attach(model, {"r": rank, "lora_alpha": rank, "target_modules": list(TARGETS)}, seed)
+        checkpoints = gradient_checkpoints(model.unet, gradient_checkpointing)
+        factors = lora.parameters()
+        try:
+            with active_lora(model, lora), torch.enable_grad(), deterministic_gradients(z), checkpoints:
+                lora.losses = train_factors(model, factors, z, context, steps, lr, weight_decay, seed, progress)
+        except BaseException:  # an interrupted fit leaves nothing behind either
+            lora.remove()
+            raise
     return lora
 
 
 @torch.inference_mode(False)
 def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
-    """Put a saved LoRA on the model's U-Net, active at strength 1.
+    """Put a LoRA file on the model's U-Net, active at strength 1, which is alpha / rank as diffusers computes it.
 
-    Raises FileNotFoundError for a missing file, ValueError for one that is no safetensors file, that belongs to another
-    model, or that has non-finite weights.
+    Formats, and what is left out of them: as in `read_lora`; the notes are the handle's.
+    Raises FileNotFoundError for a missing file, ValueError for one that is no safetensors file, that holds no LoRA,
+    belongs to another model, or has non-finite weights.
     """
     from peft import set_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     check_model(model)
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"{path!r} is no path of a LoRA: give a file that fit_lora(...).save has written.")
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"The LoRA {path} does not exist: save one with fit_lora(...).save(path).")
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is no safetensors file ({error}): weights load from safetensors only.") from None
-    ranks = {v.shape[0] if v.ndim else 0 for k, v in state.items() if k.endswith("lora_A.weight")}
-    if len(ranks) != 1 or 0 in ranks or not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ValueError(
-            f"{path} holds no LoRA of one rank with finite weights: save one with fit_lora(...).save(path)."
-        )
-    lora = _attach(model, ranks.pop(), seed=0)
-    expected = {k: v.shape for k, v in lora.state_dict().items()}
-    if expected != {k: v.shape for k, v in state.items()}:
-        lora.remove()
-        raise ValueError(f"{path} was fitted to another model: its layers are not those of {model.name or 'this one'}.")
-    set_peft_model_state_dict(
-        model.unet, {k.removeprefix(_PREFIX): v for k, v in state.items()}, adapter_name=lora.name
-    )
+    with model.lock:
+        file = read_lora(path, model.unet)
+        lora = _attach(model, file.config, seed=0, notes=file.notes)
+        set_peft_model_state_dict(model.unet, file.state, adapter_name=lora.name)
     return lora
+
+
+def _attach(model: ImageModel, config: dict[str, Any], seed: int, notes: Sequence[str] = ()) -> Lora:
+    """Add a new LoRA to those already there: A random by the seed, B zero, so that nothing changes yet."""
+    from peft import LoraConfig
+
+    unet = model.unet
+    taken = getattr(unet, "peft_config", {})
+    name = next(f"pair{k}" for k in range(len(taken) + 1) if f"pair{k}" not in taken)
+    active = sorted({n for layer in tuner_layers(unet) for n in layer.active_adapters})
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        torch.manual_seed(seed)  # peft draws A from the global generator
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # more than one is meant
+        unet.add_adapter(LoraConfig(**config), adapter_name=name)
+    for layer in tuner_layers(unet):
+        layer.set_adapter([*active, name], inference_mode=True)
+    unet.eval()
+    return Lora(model, name, max([config["r"], *config.get("rank_pattern", {}).values()]), notes)
 
 
 @contextmanager
 def active_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
-    """While it lasts only this LoRA acts on the model (None: none does); then those that were active before."""
+    """Let only this LoRA act on the model (None: none does); then those that were active before."""
     layers = tuner_layers(model.unet)
     before = [list(layer.active_adapters) for layer in layers]
     try:
@@ -187,10 +184,26 @@ def active_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
 
 
 @contextmanager
-def fused_lora(model: ImageModel) -> Iterator[int]:
-    """While it lasts the LoRAs that act are part of the weights, W + B A, and cost nothing; yields the layers' number.
+def scaled_lora(lora: Lora | None, factor: float) -> Iterator[None]:
+    """Let the LoRA act `factor` times as strongly as its owner set it; on a GPU as a part of the weights."""
+    if lora is None:
+        yield
+        return
+    strength = lora.strength
+    try:
+        lora.scale(strength * factor)
+        with fused_lora(lora.model) if lora.model.device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        lora.scale(strength)
 
-    Afterwards the weights are the very tensors they were. Not for fitting, nor for another strength meanwhile.
+
+@contextmanager
+def fused_lora(model: ImageModel) -> Iterator[int]:
+    """Add the active LoRAs to the weights, W + B A, where they cost nothing; yields the number of layers.
+
+    It changes rounding alone, and pays on a GPU. Afterwards the weights are the very tensors they were. Not for
+    fitting, nor for another strength within the block.
     """
     layers = [layer for layer in tuner_layers(model.unet) if layer.active_adapters]
     bases = [layer.get_base_layer() for layer in layers]
@@ -206,38 +219,12 @@ def fused_lora(model: ImageModel) -> Iterator[int]:
 
 
 def check_seed(seed: int | torch.Generator) -> int | torch.Generator:
-    """A generator as it is, a number as an int; ValueError for another type or a number that torch does not take."""
+    """Return a generator as it is, a number as an int; ValueError for another type or a number that torch refuses."""
     return seed if isinstance(seed, torch.Generator) else check_int("seed", seed, 0, 2**63 - 1)
 
 
 def tuner_layers(unet: Any) -> list[Any]:
-    """Every layer that carries an adapter."""
+    """Return every layer that carries an adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _seed_number(seed: int | torch.Generator) -> int:
-    seed = check_seed(seed)
-    if isinstance(seed, torch.Generator):
-        return int(torch.randint(2**63 - 1, (), generator=seed, device=seed.device))
-    return seed
-
-
-def _attach(model: ImageModel, rank: int, seed: int) -> Lora:
-    """A new LoRA beside those already there: A random by the seed, B zero, so that nothing changes yet."""
-    from peft import LoraConfig
-
-    unet = model.unet
-    taken = getattr(unet, "peft_config", {})
-    name = next(f"pair{k}" for k in range(len(taken) + 1) if f"pair{k}" not in taken)
-    active = sorted({n for layer in tuner_layers(unet) for n in layer.active_adapters})
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
-        torch.manual_seed(seed)  # peft draws A from the global generator
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # more than one is meant
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS)), adapter_name=name)
-    for layer in tuner_layers(unet):
-        layer.set_adapter([*active, name], inference_mode=True)
-    unet.eval()
-    return Lora(model, name, rank)

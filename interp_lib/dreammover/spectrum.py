@@ -12,11 +12,10 @@ from interp_lib.dreammover.flow import at_least_float32
 
 
 def spectrum(x: Tensor) -> Tensor:
-    """Centred amplitude spectrum |FFT| over the last two dimensions, unnormalised.
+    """Return the centred amplitude spectrum |FFT| over the last two dimensions, unnormalised.
 
     Source: DreamMover, Fig. 5(b).
-    x: [...,h,w]. Returns [...,h,w], frequency zero at row h//2, column w//2. Moving the image around (with wrapping)
-    leaves it unchanged.
+    x: [...,h,w]. Returns [...,h,w], frequency zero at row h//2, column w//2. Rolling the image leaves it unchanged.
     """
     check_tensors(x=x)
     if x.ndim < 2 or 0 in x.shape[-2:]:
@@ -25,7 +24,7 @@ def spectrum(x: Tensor) -> Tensor:
 
 
 def high_frequency_energy(x: Tensor, *, centre: float = 0.25) -> Tensor:
-    """Sum of the amplitudes outside the central square of the spectrum, over all channels.
+    """Sum the amplitudes outside the central square of the spectrum, over all channels.
 
     Source: DreamMover, Sec. 3.3: "high" is the part of the spectrogram beyond the centre 1/4.
     x: [N,C,h,w], or one image [C,h,w]. centre: share of the *area* that counts as low, in [0,1]; of n rows (columns)
@@ -37,12 +36,8 @@ def high_frequency_energy(x: Tensor, *, centre: float = 0.25) -> Tensor:
         raise ValueError(f"x has shape {tuple(x.shape)}: give [N,C,h,w], or one image [C,h,w].")
     centre = check_number("centre", centre, 0, 1)
     amplitude = spectrum(x if x.ndim == 4 else x[None])
+    sides = [(n, round(n * math.sqrt(centre))) for n in amplitude.shape[-2:]]
+    rows, columns = (slice(n // 2 - s // 2, n // 2 - s // 2 + s) for n, s in sides)
     high = torch.ones(amplitude.shape[-2:], dtype=torch.bool, device=amplitude.device)
-    rows, columns = (_central(n, centre) for n in amplitude.shape[-2:])
     high[rows, columns] = False
     return (amplitude * high).sum(dim=(1, 2, 3))
-
-
-def _central(n: int, centre: float) -> slice:
-    side = round(n * math.sqrt(centre))
-    return slice(n // 2 - side // 2, n // 2 - side // 2 + side)

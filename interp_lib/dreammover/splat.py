@@ -16,12 +16,12 @@ EPSILON = 1e-7  # keeps a hole at 0/EPSILON = 0
 
 
 def landing(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Every contribution of a forward warp: the target pixel and the bilinear weight of each corner.
+    """List every contribution of a forward warp: the target pixel and the bilinear weight of each corner.
 
     Source: softmax splatting (Niklaus and Liu 2020).
     flow: [N,2,h,w]. Returns (index, weight), both [N,4,h*w]: corners (left/right of the upper, then the lower row) of
-    every source pixel. index counts target pixels row by row; h*w stands for "outside the image". The four weights
-    of a pixel sum to 1; differentiable in the flow through them.
+    every source pixel. index counts target pixels row by row; h*w stands for "outside the image", where NaN lands too.
+    The four weights of a pixel sum to 1; differentiable in the flow through them.
     """
     height, width = flow.shape[2:]
     x, y = (pixel_grid(height, width, like=flow) + flow).flatten(2).unbind(1)  # [N, hw]
@@ -30,16 +30,15 @@ def landing(flow: Tensor) -> tuple[Tensor, Tensor]:
     right, bottom = left + 1, top + 1
     corners = [(left, top), (right, top), (left, bottom), (right, bottom)]
     weight = [(right - x) * (bottom - y), (x - left) * (bottom - y), (right - x) * (y - top), (x - left) * (y - top)]
-    inside = [(cx >= 0) & (cx < width) & (cy >= 0) & (cy < height) for cx, cy in corners]
-    index = [
-        torch.where(ok, cy.long() * width + cx.long(), height * width)
-        for ok, (cx, cy) in zip(inside, corners, strict=True)
-    ]
+    index = []
+    for column, row in corners:
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        index.append(torch.where(inside, row.long() * width + column.long(), height * width))
     return torch.stack(index, dim=1), torch.stack(weight, dim=1)
 
 
 def _sum_at(index: Tensor, values: Tensor, count: int) -> Tensor:
-    """Sums values [N,C,P] at index [N,P] into [N,C,count]; index = count is dropped. The order of sums is fixed."""
+    """Sum values [N,C,P] at index [N,P] into [N,C,count]; index = count is dropped. The order of sums is fixed."""
     batch, channels = values.shape[:2]
     if values.is_cuda:  # scatter_add sums in arrival order there; index_put sorts first, so runs repeat bit for bit
         sums = values.new_zeros(batch, count + 1, channels)
@@ -51,12 +50,13 @@ def _sum_at(index: Tensor, values: Tensor, count: int) -> Tensor:
     return sums[..., :count]
 
 
+# Eq. 4
 def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Forward warp: out = Sum(exp(M) w v) / (Sum(exp(M) w) + 1e-7), w the bilinear weight of each contribution.
+    """Warp forwards: out = Sum(exp(M) w v) / (Sum(exp(M) w) + 1e-7), w the bilinear weight of each contribution.
 
     Source: DreamMover, Eq. 4 (softmax splatting, Niklaus and Liu 2020).
-    values: [N,C,h,w]; flow: [N,2,h,w] in pixels; metric: M [N,1,h,w], None = 0. (exp(M) must be finite:
-    `brightness_metric` keeps M within [-10, 10].)
+    values: [N,C,h,w]; flow: [N,2,h,w] in pixels; metric: M [N,1,h,w], None = 0. exp(M) must be finite, which is not
+    checked (`brightness_metric` keeps M within [-10, 10]).
     Returns (splatted [N,C,h,w], weight [N,1,h,w]); weight is the plain Sum w, unclipped, 0 in a hole.
     Differentiable in values, flow and metric. A constant image stays constant (up to 1e-7 / Sum) outside holes, and
     weight sums to the number of source pixels when nothing leaves the image.
@@ -64,16 +64,12 @@ def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) ->
     check_flow(flow, values)
     if metric is not None:
         check_tensors(metric=metric)
-    if metric is not None and metric.shape != values[:, :1].shape:
-        raise ValueError(f"metric has shape {tuple(metric.shape)}, it must be {tuple(values[:, :1].shape)}: [N,1,h,w].")
+        if metric.shape != values[:, :1].shape:
+            expected = tuple(values[:, :1].shape)
+            raise ValueError(f"metric has shape {tuple(metric.shape)}, it must be {expected}: [N,1,h,w].")
     height, width = values.shape[2:]
     index, weight = landing(at_least_float32(flow))
-    importance = weight
-    if metric is not None:
-        scale = at_least_float32(metric).flatten(2).exp()
-        if not bool(torch.isfinite(scale).all()):
-            raise ValueError("metric holds NaN or values whose exponential is infinite: clamp it, to [-10, 10] say.")
-        importance = weight * scale
+    importance = weight if metric is None else weight * at_least_float32(metric).flatten(2).exp()
     moved = at_least_float32(values).flatten(2)[:, :, None] * importance[:, None]  # [N, C, 4, hw]
     terms = torch.cat([moved, importance[:, None].to(moved), weight[:, None].to(moved)], dim=1)
     sums = _sum_at(index.flatten(1), terms.flatten(2), height * width).unflatten(2, (height, width))
@@ -82,7 +78,7 @@ def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) ->
 
 
 def splat_with_coverage(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Normalised splats (s, m) of the values and of an all-ones channel.
+    """Return the normalised splats (s, m) of the values and of an all-ones channel.
 
     Source: DreamMover, Eq. 6-7 as its released code fills holes.
     m = Sum(exp(M) w) / (Sum(exp(M) w) + 1e-7), [N,1,h,w]: close to 1 where anything landed, 0 in a hole.

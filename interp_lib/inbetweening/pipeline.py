@@ -167,8 +167,8 @@ def denoise_together(
     """Run Alg. 2 and its relatives, one U-Net call a step; yield the state after each.
 
     start: [1,N,C,h,w] at the first sigma. keys: the first keyframe, and the last one unless method is "forward".
-    guidance_scale, weights of the forward direction: [1,N,1,1,1]. The first half of the steps is repeated `recurrence` times from
-    re-injected noise, which lets the two directions agree.
+    guidance_scale, weights of the forward direction: [1,N,1,1,1]. The first half of the steps is repeated
+    `recurrence` times from re-injected noise, which lets the two directions agree.
     """
     z, steps = start, len(plan.timesteps)
     guidance_scale, weights = guidance_scale.to(z), weights.to(z)

@@ -151,7 +151,7 @@ def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
     # Module's own `to`: diffusers' would warn that some modules of SD might be meant to stay in float32.
     unet = torch.nn.Module.to(unet, model.device, model.dtype).eval().requires_grad_(False)
     parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
-    return ImageModel(unet=unet, name="untrained", **parts)
+    return ImageModel(unet=unet, settings=model.settings, name="untrained", **parts)
 
 
 def check_model(model: object) -> None:

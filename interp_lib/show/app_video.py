@@ -149,12 +149,13 @@ def _plan(model: Any, settings: Settings) -> tuple[Callable[[Tensor, tuple[int, 
 
 
 def _dreammover(model: Any, settings: Settings, how: dict[str, Any]) -> Any:
-    from interp_lib.dreammover.pipeline import LORA, interpolate
+    from interp_lib.dreammover.inputs import LORA
+    from interp_lib.dreammover.pipeline import interpolate
 
     steps, inversion_steps = settings.steps, settings.inversion_steps
     features = max(1, round(14 / 50 * steps))  # the paper's step, as `estimate_flow` has it
     total = inversion_steps + 1 + max(0, features - inversion_steps) + 2 * inversion_steps
-    total += LORA["paper"][0]["steps"] if settings.lora else 0
+    total += LORA["paper"].steps if settings.lora else 0
 
     def make(images: Tensor, size: tuple[int, int]) -> Any:
         images, notes = fit_images(images, size=size, multiple=model.multiple)

@@ -130,7 +130,7 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 3
     with torch.no_grad(), replace_self_attention(model.unet) as control, ExitStack() as stack:
         with control.storing():
             model.predict_noise(ends, t, context)
-        grids = {name: _grid(kept[0].shape[2], height / width) for name, kept in control.kept.items()}
+        grids = {name: _grid(kept[0].shape[2], height / width) for name, kept in control.stored.items()}
         found = {name: stack.enter_context(control.recording(name, _queries(*g))) for name, g in grids.items()}
         with control.reusing():
             model.predict_noise(middle, t, context)

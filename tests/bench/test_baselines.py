@@ -194,7 +194,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones():
 
 @pytest.mark.long
 def test_rows_of_the_ablation_share_a_lora_and_no_number_changes(tiny, pair, tmp_path, monkeypatch):
-    monkeypatch.setitem(papers.LORA, "paper", ({"steps": 3, "lr": 5e-4}, 1.0))
+    monkeypatch.setitem(papers.LORA, "paper", papers.LORA["paper"]._replace(steps=3))
     how = {"frames": 2, "seed": 1}
     alone = find_method("DreamMover").run(tiny, pair, settings=FAST, **how)
     first = find_method("DreamMover").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_lib.dreammover.ddim import add_noise, ddim_step, invert, predict_clean, timesteps
+from interp_lib.dreammover.ddim import add_noise, choose_inversion_steps, ddim_step, invert, predict_clean, timesteps
 
 QUIET = {"progress": False}
 
@@ -21,12 +21,6 @@ def test_timesteps_of_fifty(tiny):
 def test_timesteps_are_the_schedulers(tiny, steps):
     tiny.scheduler.set_timesteps(steps)
     assert timesteps(tiny, steps).flip(0).tolist() == tiny.scheduler.timesteps.tolist()
-
-
-@pytest.mark.parametrize("steps", [0, -1, 1000, 2.5, True])
-def test_timesteps_out_of_range(tiny, steps):
-    with pytest.raises(ValueError, match="steps="):
-        timesteps(tiny, steps)
 
 
 def test_alpha_bar_below_the_first_timestep(tiny):
@@ -100,12 +94,28 @@ def test_batch_does_not_matter(tiny, small):
     assert torch.allclose(both.latents[-1][1:], one.latents[-1], atol=1e-5)
 
 
+@pytest.mark.parametrize("settings, steps, expected", [({}, 50, 30), ({}, 10, 6), ({"inversion_steps": 14}, 20, 6)])
+def test_inversion_steps_by_default(tiny, small, monkeypatch, settings, steps, expected):
+    """The model's recommendation, else the paper's, is stated for 50 steps and scales with them."""
+    monkeypatch.setattr(tiny, "settings", settings)
+    assert choose_inversion_steps(tiny, None, steps) == expected
+    assert len(invert(tiny, small, steps=4, **QUIET).timesteps) == choose_inversion_steps(tiny, None, 4)
+
+
+@pytest.mark.parametrize("recommended", [0, 51, "14", True])
+def test_a_recommendation_out_of_range(tiny, monkeypatch, recommended):
+    monkeypatch.setattr(tiny, "settings", {"inversion_steps": recommended})
+    with pytest.raises(ValueError, match="settings.json"):
+        choose_inversion_steps(tiny, None, 50)
+
+
 @pytest.mark.parametrize(
     "options, word",
     [
         ({"inversion_steps": 51}, "inversion_steps=51"),
-        ({"steps": 20}, "inversion_steps=30 is beyond steps=20: give inversion_steps as well"),
+        ({"steps": 20, "inversion_steps": 30}, "at most steps = 20"),
         ({"inversion_steps": 0}, "inversion_steps=0"),
+        ({"steps": 1000}, "steps=1000"),
         ({"preset": "fast"}, "preset='fast'"),
         ({"prompt": None}, "prompt=None"),
         ({"prompt": ["a", 3]}, "prompt="),

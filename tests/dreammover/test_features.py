@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from interp_lib.dreammover.ddim import invert
-from interp_lib.dreammover.features import diffusion_features, estimate_flow, pca_project
+from interp_lib.dreammover.features import diffusion_features, estimate_flow, feature_block, pca_project
 
-SHORT = {"steps": 20, "step": 3}
+SHORT = {"steps": 20, "step": 3, "block": 1}
 
 
 def hooked(model, z, t, block):
@@ -23,7 +23,7 @@ def hooked(model, z, t, block):
 @pytest.mark.parametrize("block", [0, 1, 2, 3])
 def test_extra_pass_at_the_step(tiny, small, block):
     inversion = invert(tiny, small, steps=20, inversion_steps=3, progress=False)
-    features = diffusion_features(tiny, small, block=block, progress=False, **SHORT)
+    features = diffusion_features(tiny, small, **SHORT | {"block": block}, progress=False)
     assert torch.allclose(features, hooked(tiny, inversion.latents[3], 101, block), atol=1e-5)
     assert not torch.allclose(
         features, hooked(tiny, inversion.latents[2], 101, block), atol=1e-3
@@ -42,33 +42,47 @@ def test_calls_and_hooks(tiny, small):
     assert not tiny.unet.up_blocks[1]._forward_hooks
 
 
-@pytest.mark.parametrize("inversion_steps, calls", [(1, 3), (3, 1), (5, 1)])
-def test_an_inversion_is_reused_or_continued(tiny, small, inversion_steps, calls):
+@pytest.mark.parametrize("depth, calls", [(1, 3), (3, 1), (5, 1)])
+def test_an_inversion_is_reused_or_continued(tiny, small, depth, calls):
     fresh = diffusion_features(tiny, small, progress=False, **SHORT)
-    inversion = invert(tiny, small, steps=20, inversion_steps=inversion_steps, preset="released", progress=False)
+    inversion = invert(tiny, small, steps=20, inversion_steps=depth, preset="released", progress=False)
     before = tiny.unet_calls
     reused = diffusion_features(tiny, None, inversion=inversion, progress=False, **SHORT)
     assert tiny.unet_calls - before == calls
     assert torch.allclose(reused, fresh, atol=1e-5)
-    assert len(inversion.latents) == inversion_steps + 1
+    assert len(inversion.latents) == depth + 1
 
 
 @pytest.mark.parametrize(
-    "options, word", [({"step": 0}, "step=0"), ({"step": 51}, "step=51"), ({"block": 4}, "block=4")]
+    "options, word",
+    [
+        ({"step": 0}, "step=0"),
+        ({"step": 51}, "step=51"),
+        ({"block": 4}, "block=4"),
+        ({"prompt": None}, "prompt=None is no text"),
+    ],
 )
 def test_wrong_arguments(tiny, small, options, word):
+    before = tiny.unet_calls
     with pytest.raises(ValueError, match=word):
         diffusion_features(tiny, small, **options)
-
-
-@pytest.mark.parametrize("options", [{}, {"step": None}, {"prompt": None}])
-def test_prompt_and_model_are_checked(tiny, small, options):
-    before = tiny.unet_calls
-    with pytest.raises(
-        ValueError, match="prompt=None is no text" if "prompt" in options else "load_image_model|step=None"
-    ):
-        diffusion_features(tiny if options else "embedded", small, **options)
+    with pytest.raises(ValueError, match="load_image_model"):
+        diffusion_features("embedded", small)
     assert tiny.unet_calls == before
+
+
+def test_default_block_and_step(tiny, small, monkeypatch):
+    """The first block from the paper's on with 32 cells a side, and step 14 of 50; the model's settings go first."""
+    f = tiny.vae_factor
+    assert [feature_block(tiny, f * cells) for cells in (128, 64, 63, 32, 31, 8)] == [1, 1, 2, 2, 1, 1]
+    fresh = diffusion_features(tiny, small, steps=20, progress=False)
+    assert torch.equal(fresh, diffusion_features(tiny, small, steps=20, step=6, block=1, progress=False))
+    monkeypatch.setattr(tiny, "settings", {"feature_block": 2})
+    fresh = diffusion_features(tiny, small, steps=20, progress=False)
+    assert torch.equal(fresh, diffusion_features(tiny, small, steps=20, step=6, block=2, progress=False))
+    monkeypatch.setattr(tiny, "settings", {"feature_block": 9})
+    with pytest.raises(ValueError, match="settings.json"):
+        diffusion_features(tiny, small, progress=False)
 
 
 def best_match(source, target):
@@ -87,7 +101,7 @@ def best_match(source, target):
 def test_estimated_flow_is_the_best_match_both_ways(tiny, small):
     inversion = invert(tiny, small, steps=20, inversion_steps=8, preset="released", progress=False)
     before = tiny.unet_calls
-    flow01, flow10 = estimate_flow(tiny, inversion)
+    flow01, flow10 = estimate_flow(tiny, inversion, block=1)
     assert tiny.unet_calls - before == 1
     size = inversion.latents[0].shape[-2:]
     features = hooked(tiny, inversion.latents[6], 251, 1)  # 14 of 50 is 6 of 20

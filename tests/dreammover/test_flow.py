@@ -240,8 +240,6 @@ def test_backwarp_whole_pixels_edges_and_gradient():
     assert backwarp(noise(1, 1, 3, 1), torch.full((1, 2, 3, 1), 4.0)).abs().max() == 0, "one pixel wide, all outside"
     with pytest.raises(ValueError, match=r"\[N,2,h,w\]"):
         backwarp(image, flow[..., :-1])
-    with pytest.raises(ValueError, match="NaN"):
-        backwarp(image, flow / 0 * 0)
 
 
 @pytest.mark.parametrize("ones", [False, True])

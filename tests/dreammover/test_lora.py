@@ -1,5 +1,6 @@
 """The pair's LoRA: it fits, it is deterministic, it can be saved, scaled and removed without a trace."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,14 @@ def test_gradient_checkpointing_changes_no_bit(tiny, small):
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
+def pipeline_of(model):
+    """diffusers' own pipeline around the same networks."""
+    from diffusers import StableDiffusionPipeline
+
+    parts = {name: getattr(model, name) for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
+    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
 def test_saved_and_loaded(tiny, small, tmp_path):
     with fit_lora(tiny, small, steps=2, lr=1e-2, rank=3, progress=False) as lora:
         path = lora.save(tmp_path / "deep" / "pair.safetensors")
@@ -189,6 +198,103 @@ def test_a_failed_fit_leaves_nothing(tiny, small):
     assert torch.equal(eps(tiny), before)
 
 
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+HEADER = {"unet.r": 4, "unet.lora_alpha": 8, "unet.target_modules": TARGETS}
+ALPHA = {"format": "pt", "lora_adapter_metadata": json.dumps(HEADER)}
+
+
+def kohya(layer):
+    return "lora_unet_" + layer.replace(".", "_")
+
+
+def old_processor(layer):
+    return "unet." + layer.replace(".to_", ".processor.to_").replace("to_out.0", "to_out")
+
+
+def named(pairs, name, down, up):
+    """The factors of every layer under other keys."""
+    keys = {layer: (name(layer) + down, name(layer) + up) for layer in pairs}
+    return {key: v for layer, ab in pairs.items() for key, v in zip(keys[layer], ab, strict=True)}
+
+
+def rewritten(state, kind):
+    """The factors of a file of ours as other programs write them, and the file's header."""
+    layers = sorted({k.removeprefix("unet.").split(".lora_")[0] for k in state})
+    pairs = {layer: [state[f"unet.{layer}.lora_{x}.weight"] for x in "AB"] for layer in layers}
+    if kind == "diffusers, alpha in the header":
+        return state, ALPHA
+    if kind == "two targets":
+        return {k: v for k, v in state.items() if ".to_q." in k or ".to_v." in k}, None
+    if kind == "several ranks":
+        pairs = {k: ab if ".to_k" not in k else [ab[0][:2], ab[1][:, :2]] for k, ab in pairs.items()}
+        return named(pairs, "unet.{}".format, ".lora_A.weight", ".lora_B.weight"), None
+    if kind == "diffusers, old":
+        return named(pairs, "unet.{}".format, ".lora.down.weight", ".lora.up.weight"), None
+    if kind == "attention processors":
+        return named(pairs, old_processor, "_lora.down.weight", "_lora.up.weight"), None
+    text = {"text": [torch.randn(4, 4), torch.randn(4, 4)]}
+    te = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    out = named(pairs, kohya, ".lora_down.weight", ".lora_up.weight")
+    out |= named(text, lambda _: te, ".lora_down.weight", ".lora_up.weight") | {f"{te}.alpha": torch.tensor(4.0)}
+    return out | {f"{kohya(k)}.alpha": torch.tensor(8.0) for k in pairs}, None
+
+
+KINDS = {
+    "diffusers, alpha in the header": 2.0,
+    "diffusers, old": 1.0,
+    "attention processors": 1.0,
+    "two targets": 1.0,
+    "several ranks": 1.0,
+    "kohya": 2.0,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_others_act_as_in_diffusers(tiny, random_lora, tmp_path, kind):
+    state, header = rewritten(load_file(random_lora), kind)
+    path = tmp_path / "other.safetensors"
+    save_file({k: v.contiguous() for k, v in state.items()}, path, header)
+    plain = eps(tiny)
+    pipeline = pipeline_of(tiny)
+    if kind == "kohya":  # its text encoder is not part of ours
+        pipeline.load_lora_into_unet(*pipeline.lora_state_dict(path), unet=tiny.unet)
+    else:
+        pipeline.load_lora_weights(path)
+    theirs = eps(tiny)
+    tiny.unet.unload_lora()
+    with load_lora(tiny, path) as lora:
+        assert torch.equal(eps(tiny), theirs) and (theirs - plain).abs().max() > 1e-2
+        to_q = next(m for n, m in tiny.unet.named_modules() if n.endswith("attn1.to_q"))
+        assert to_q.scaling[lora.name] == KINDS[kind]
+        assert bool(lora.notes) == (kind == "kohya") and "text encoder" in "".join(lora.notes + ["text encoder"])
+        again = lora.save(tmp_path / "again.safetensors")
+    with load_lora(tiny, again):
+        assert torch.equal(eps(tiny), theirs)
+    pipeline.load_lora_weights(again)
+    assert torch.equal(eps(tiny), theirs)
+    tiny.unet.unload_lora()
+    assert torch.equal(eps(tiny), plain)
+
+
+@pytest.mark.parametrize("wrong", [{"unet.lora_alpha": "8"}, {"unet.lora_alpha": None}, {"unet.alpha_pattern": [1]}])
+def test_a_damaged_header(tiny, random_lora, tmp_path, wrong):
+    header = {"format": "pt", "lora_adapter_metadata": json.dumps(HEADER | wrong)}
+    save_file(load_file(random_lora), tmp_path / "header.safetensors", header)
+    with pytest.raises(ValueError, match="holds no LoRA"):
+        load_lora(tiny, tmp_path / "header.safetensors")
+
+
+def test_every_layer_has_its_own_alpha(tiny, random_lora, tmp_path):
+    state, header = rewritten(load_file(random_lora), "kohya")
+    state |= {k: torch.tensor(2.0) for k in state if k.endswith("to_k.alpha")}
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "kohya.safetensors", header)
+    with load_lora(tiny, tmp_path / "kohya.safetensors") as lora:
+        scaling = {
+            n.split(".")[-1]: m.scaling[lora.name] for n, m in tiny.unet.named_modules() if hasattr(m, "scaling")
+        }
+    assert scaling == {"to_q": 2.0, "to_k": 0.5, "to_v": 2.0, "0": 2.0}
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -213,16 +319,29 @@ def test_a_name_is_no_model(small, random_lora):
             work()
 
 
-def test_wrong_files(tiny, random_lora, tmp_path):
-    state = load_file(random_lora)
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda s: {k: v * float("nan") for k, v in s.items()}, "not finite"),
+        (lambda s: {k: v.int() for k, v in s.items()}, "not finite floats"),
+        (lambda s: {k: torch.cat([v, v], 1) if "lora_A" in k else v for k, v in s.items()}, "another model"),
+        (lambda s: {k.replace("up_blocks.1", "up_blocks.7"): v for k, v in s.items()}, "another model"),
+        (lambda s: {k: v for k, v in s.items() if "lora_A" in k}, "holds no LoRA"),
+        (lambda s: dict(list(s.items())[1:]), "pair of LoRA factors|another model"),
+        (lambda s: {"weight": torch.zeros(2, 2)}, "holds no LoRA"),
+        (lambda s: {}, "holds no LoRA"),
+        (lambda s: {f"{kohya('conv_in')}.lora_down.weight": torch.zeros(2, 2)}, "holds no LoRA"),
+        (lambda s: {k.replace("unet.", "text_encoder."): v for k, v in s.items()}, "holds no LoRA"),
+    ],
+)
+def test_wrong_files(tiny, random_lora, tmp_path, change, words):
+    path = tmp_path / "wrong.safetensors"
+    save_file({k: v.contiguous() for k, v in change(load_file(random_lora)).items()}, path)
+    with pytest.raises(ValueError, match=words) as caught:
+        load_lora(tiny, path)
+    assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_lora(tiny, tmp_path / "none.safetensors")
     (tmp_path / "pickled.bin").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(ValueError, match="no safetensors file"):
         load_lora(tiny, tmp_path / "pickled.bin")
-    save_file({k: v for k, v in state.items() if "mid_block" not in k}, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match="another model"):
-        load_lora(tiny, tmp_path / "part.safetensors")
-    save_file({k: v * float("nan") for k, v in state.items()}, tmp_path / "nan.safetensors")
-    with pytest.raises(ValueError, match="finite"):
-        load_lora(tiny, tmp_path / "nan.safetensors")

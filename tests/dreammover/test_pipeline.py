@@ -1,23 +1,35 @@
-"""`interpolate` whole: shapes, counts, the switches, chunking, determinism, and what it refuses."""
+"""`interpolate` whole: shapes, counts, the switches, batches, determinism, threads, and what it refuses."""
+
+import inspect
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from interp_lib.dreammover import pipeline
 from interp_lib.dreammover.classical import block_flow
 from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.features import diffusion_features, estimate_flow
 from interp_lib.dreammover.fusion import fuse_two_level
-from interp_lib.dreammover.lora import load_lora, tuner_layers
-from interp_lib.dreammover.pipeline import interpolate
-from interp_lib.dreammover.sampler import denoise_between, denoise_frames
+from interp_lib.dreammover.inputs import LORA, LoraSettings
+from interp_lib.dreammover.lora import fit_lora, load_lora, tuner_layers
+from interp_lib.dreammover.pipeline import denoise_frames, interpolate
+from interp_lib.dreammover.sampler import Network, denoise_between
+from interp_lib.models.load import load_image_model
 
+CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 SHORT = {"frames": 3, "steps": 10, "inversion_steps": 4, "lora": False, "progress": False}
 
 
 def run(model, images, **options):
     return interpolate(model, images[:1], images[1:], **{**SHORT, **options})
+
+
+@pytest.fixture
+def quick_lora(monkeypatch):
+    monkeypatch.setitem(LORA, "paper", LoraSettings(steps=2, lr=1e-2, strength=1.0))
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
@@ -30,19 +42,18 @@ def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, batch_size):
     assert result.flow01.shape == result.flow10.shape == (1, 2, *sides)
     assert result.fused_clean.shape == (frames, channels, *sides)
     assert float(result.frames.min()) >= 0 and float(result.frames.max()) <= 1
-    chunks = -(-frames // (batch_size or frames))
+    batches = -(-frames // (batch_size or frames))
     # the features are those of step 3 here, one beyond the fusion at step 2
-    assert result.unet_calls == 2 + (1 + 1) + 2 * (1 + chunks) + (chunks if preset == "released" else 0)
+    assert result.unet_calls == 2 + (1 + 1) + 2 * (1 + batches) + (batches if preset == "released" else 0)
 
 
-def test_calls_of_the_defaults_until_thirty(tiny, small):
-    result = run(tiny, small, frames=2, steps=50, inversion_steps=30, batch_size=1)
-    assert result.unet_calls == 30 + 1 + 30 * (1 + 2)
+def test_seventeen_arguments():
+    assert len(inspect.signature(interpolate).parameters) <= 17
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
-def test_chunks_change_nothing(tiny, small, preset):
-    whole, ones, fives = (run(tiny, small, frames=7, preset=preset, batch_size=c) for c in (None, 1, 5))
+def test_batches_change_nothing(tiny, small, preset):
+    whole, ones, fives = (run(tiny, small, frames=7, preset=preset, batch_size=n) for n in (None, 1, 5))
     assert (whole.frames - ones.frames).abs().max() < 1e-4
     assert (whole.frames - fives.frames).abs().max() < 1e-4
 
@@ -52,40 +63,56 @@ def test_number_of_frames_changes_nothing_at_the_same_time(tiny, small):
     assert torch.allclose(one.frames[1], three.frames[2], atol=1e-4)
 
 
-def test_same_seed_same_bits(tiny, small, monkeypatch):
-    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 2, "lr": 1e-2}, 1.0))
+def test_same_seed_same_bits(tiny, small, quick_lora):
+    def generator():
+        return torch.Generator().manual_seed(3)
+
     first, second, other = (run(tiny, small, lora=True, seed=s) for s in (3, 3, 4))
     assert torch.equal(first.frames, second.frames) and torch.equal(first.latents, second.latents)
     assert not torch.equal(first.latents, other.latents)
-
-
-def test_a_generator_is_a_seed(tiny, small, monkeypatch):
-    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-2}, 1.0))
-    generators = [torch.Generator().manual_seed(s) for s in (3, 3)]
-    first, second = (run(tiny, small, frames=1, inversion_steps=1, lora=True, seed=g).latents for g in generators)
-    next_draw = run(tiny, small, frames=1, inversion_steps=1, lora=True, seed=generators[0]).latents
-    assert torch.equal(first, second) and not torch.equal(first, next_draw)
+    drawn = generator()
+    by_generator = [run(tiny, small, lora=True, seed=g).latents for g in (drawn, generator(), drawn)]
+    assert torch.equal(by_generator[0], by_generator[1]) and not torch.equal(by_generator[0], by_generator[2])
+    with torch.inference_mode():
+        assert torch.equal(run(tiny, small, lora=True, seed=3).frames, first.frames)
 
 
 def test_numpy_counts(tiny, small):
-    counts = {
-        name: np.int64(n) for name, n in {"frames": 3, "steps": 10, "inversion_steps": 4, "batch_size": 2}.items()
-    }
-    assert torch.equal(run(tiny, small, **counts).frames, run(tiny, small, batch_size=2).frames)
+    counts = {"frames": 3, "steps": 10, "inversion_steps": 4, "batch_size": 2}
+    as_numpy = {name: np.int64(n) for name, n in counts.items()}
+    assert torch.equal(run(tiny, small, **as_numpy).frames, run(tiny, small, batch_size=2).frames)
 
 
-def test_in_inference_mode(tiny, small, monkeypatch):
-    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-2}, 1.0))
-    plain = run(tiny, small, frames=1, lora=True)
-    with torch.inference_mode():
-        assert torch.equal(run(tiny, small, frames=1, lora=True).frames, plain.frames)
+def test_defaults_follow_the_model(tiny, small, monkeypatch, quick_lora):
+    """The paper's where the model says nothing, else its settings; the notes name what was chosen."""
+    free = {"inversion_steps": None, "lora": None, "frames": 1}
+    paper = run(tiny, small, **free)
+    assert torch.equal(paper.frames, run(tiny, small, frames=1, inversion_steps=6, lora=True).frames)
+    assert paper.notes == ["chosen for this model: inversion_steps=6, lora=True, features of up-block 1"]
+    monkeypatch.setattr(tiny, "settings", {"inversion_steps": 20, "lora": False, "feature_block": 2})
+    own = run(tiny, small, **free)
+    inversion = invert(tiny, small, steps=10, preset="released", progress=False)
+    assert len(inversion.timesteps) == 4
+    flow = estimate_flow(tiny, inversion, block=2)
+    assert torch.equal(own.flow01, flow[0])
+    assert torch.equal(own.frames, run(tiny, small, frames=1, flow=flow).frames)
+    assert own.notes == ["chosen for this model: inversion_steps=4, lora=False, features of up-block 2"]
+    assert run(tiny, small, frames=1, flow="zero").notes == []
+    monkeypatch.setattr(tiny, "settings", {"lora": "no"})
+    with pytest.raises(ValueError, match="lora in the model's settings.json"):
+        run(tiny, small, **free)
 
 
-def test_a_name_is_no_model(small):
-    for model in ("embedded", None):
-        with pytest.raises(ValueError, match=r"give load_image_model\(\.\.\.\)") as caught:
-            run(model, small)
-        assert "\n" not in str(caught.value)
+def test_settings_lie_in_the_model_folder(tmp_path):
+    for path in (CONFORMANCE / "tiny_sd").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    assert load_image_model(tmp_path, device="cpu").settings == {}
+    (tmp_path / "settings.json").write_text('{"inversion_steps": 14}')
+    assert load_image_model(tmp_path, device="cpu").settings == {"inversion_steps": 14}
+    (tmp_path / "settings.json").write_text("[14]")
+    with pytest.raises(ValueError, match="settings.json"):
+        load_image_model(tmp_path, device="cpu")
+    assert load_image_model(device="cpu").settings == {"feature_block": 2, "inversion_steps": 14, "lora": False}
 
 
 def test_every_switch_changes_the_frames(tiny, small, random_lora):
@@ -106,36 +133,18 @@ def test_every_switch_changes_the_frames(tiny, small, random_lora):
             assert (a - b).abs().max() > 1e-3
 
 
-def test_the_ways_to_fuse_reach_the_frames(tiny, small):
-    ways = [("average", "wta"), ("wta", "wta"), ("average", "average"), ("wta", "average"), ("average", "switch")]
-    made = {way: run(tiny, small, frames=2, high=way[0], low=way[1]) for way in ways}
-    frames = [r.frames[1:-1] for r in made.values()]
-    assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(frames) for b in frames[:i])
-    assert torch.equal(made["average", "wta"].frames, run(tiny, small, frames=2).frames)  # the paper's
-    for high in ("average", "wta"):  # the fused clean latents are the high level's alone
-        assert torch.equal(made[high, "wta"].fused_clean, made[high, "average"].fused_clean)
-    assert not torch.equal(made["wta", "wta"].fused_clean, made["average", "wta"].fused_clean)
-    # the switched latents are both levels at once: there the high level only matters to `released`
-    assert torch.equal(made["average", "switch"].frames, run(tiny, small, frames=2, high="wta", low="switch").frames)
-    released = run(tiny, small, frames=2, preset="released")
-    assert torch.equal(released.frames, run(tiny, small, frames=2, preset="released", low="switch").frames)
-    for other in ({"low": "wta"}, {"high": "wta"}):
-        assert not torch.equal(released.frames, run(tiny, small, frames=2, preset="released", **other).frames)
-
-
-def test_the_start_is_that_of_the_fusion(tiny, small):
-    """What `denoise_frames` starts from is `fuse_two_level` on the prediction at T, with the levels asked for."""
-    inversion = invert(tiny, small, steps=10, inversion_steps=4, progress=False)
+@pytest.mark.parametrize("preset, low", [("paper", "wta"), ("released", "switch")])
+def test_the_start_is_that_of_the_fusion(tiny, small, preset, low):
+    inversion = invert(tiny, small, steps=10, inversion_steps=4, preset=preset, progress=False)
     g = torch.Generator().manual_seed(0)
-    flow01, flow10 = torch.randn(2, 1, 2, *inversion.clean.shape[-2:], generator=g).unbind(0)
+    flows = torch.randn(2, 1, 2, *inversion.clean.shape[-2:], generator=g).unbind(0)
     deltas = torch.tensor([0.25, 0.5], dtype=torch.float64)
-    pair = (*inversion.clean.split(1), *inversion.noise.split(1), flow01, flow10, deltas, inversion.alpha_bar)
-    for levels in ({"high": "wta", "low": "average"}, {"low": "switch"}, {}):
-        states = denoise_frames(tiny, inversion, flow01, flow10, deltas, tiny.embed_text(""), **levels)
-        latent, clean, _ = fuse_two_level(*pair, **levels)
-        start = next(states)
-        assert torch.allclose(start.latents[1:-1], latent, atol=1e-4)
-        assert torch.allclose(start.fused_clean, clean, atol=1e-4)
+    pair = (*inversion.clean.split(1), *inversion.noise.split(1), *flows, deltas, inversion.alpha_bar)
+    net = Network(tiny, tiny.embed_text(""), 2, preset=preset)
+    start = next(denoise_frames(net, inversion, *flows, deltas))
+    latent, clean, _ = fuse_two_level(*pair, preset=preset, low=low)
+    assert torch.allclose(start.latents[1:-1], latent, atol=1e-4)
+    assert torch.allclose(start.fused_clean, clean, atol=1e-4)
 
 
 def test_direct_fusion_has_no_high_level(tiny, small):
@@ -143,11 +152,11 @@ def test_direct_fusion_has_no_high_level(tiny, small):
 
 
 def test_endpoints(tiny, small):
-    pasted, made = run(tiny, small), run(tiny, small, endpoints="reconstructed")
+    pasted, decoded = run(tiny, small), run(tiny, small, endpoints="reconstructed")
     assert torch.equal(pasted.frames[[0, -1]], small)
-    assert torch.equal(pasted.frames[1:-1], made.frames[1:-1])
-    assert torch.allclose(made.frames, tiny.decode(made.latents))
-    assert (made.frames[[0, -1]] - small).abs().max() > 1e-2
+    assert torch.equal(pasted.frames[1:-1], decoded.frames[1:-1])
+    assert torch.allclose(decoded.frames, tiny.decode(decoded.latents))
+    assert (decoded.frames[[0, -1]] - small).abs().max() > 1e-2
 
 
 def test_states_and_the_model_between_them(tiny, small):
@@ -168,8 +177,7 @@ def test_endpoints_go_back_where_they_came_from(tiny, small):
     assert torch.allclose(with_frames.latents[[0, -1]], without.latents[[0, -1]], atol=1e-4)
 
 
-def test_the_lora_is_taken_off_again(tiny, small, random_lora, monkeypatch):
-    monkeypatch.setitem(pipeline.LORA, "paper", ({"steps": 1, "lr": 1e-3}, 1.0))
+def test_the_lora_is_taken_off_again(tiny, small, random_lora, quick_lora):
     run(tiny, small, lora=True)
     assert tuner_layers(tiny.unet) == []
 
@@ -192,13 +200,6 @@ def test_a_handle_stays_and_false_means_none(tiny, small, random_lora):
         assert (half.latents - none.latents).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("preset", ["paper", "released"])
-def test_a_fused_lora_changes_rounding_alone(tiny, small, random_lora, preset):
-    beside, fused = (run(tiny, small, preset=preset, lora=random_lora, fuse_lora=x).frames for x in (False, True))
-    without = run(tiny, small, preset=preset).frames
-    assert float((beside - fused).abs().max()) < 1e-5 < 1e-3 < float((beside - without).abs().max())
-
-
 def test_released_generates_at_four_fifths(tiny, small, random_lora):
     seen = []
     with load_lora(tiny, random_lora) as lora:
@@ -207,6 +208,31 @@ def test_released_generates_at_four_fifths(tiny, small, random_lora):
         run(tiny, small, lora=lora, preset="released", inversion_steps=3)
         hook.remove()
     assert seen == [1.0] * 4 + [0.8] * 7
+
+
+def test_two_threads_queue(tiny, small, random_lora):
+    """Calls on one model object wait for each other: each result is that of a serial run."""
+    other = small.flip(0)
+    work = {
+        "interpolate": lambda: run(tiny, small, frames=1).frames,
+        "with a LoRA": lambda: run(tiny, other, frames=1, lora=random_lora).frames,
+        "invert": lambda: invert(tiny, small, steps=10, inversion_steps=3, progress=False).noise,
+        "features": lambda: diffusion_features(tiny, other, steps=10, progress=False),
+    }
+
+    def fitted():
+        with tiny.lock, fit_lora(tiny, small, steps=2, rank=4, progress=False) as lora:
+            return torch.cat([v.flatten() for v in lora.state_dict().values()])
+
+    work["fit"] = fitted
+    alone = {name: f() for name, f in work.items()}
+    together = {}
+    threads = [Thread(target=lambda n=name, f=f: together.update({n: f()})) for name, f in work.items() for _ in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: torch.equal(together[name], alone[name]) for name in work} == dict.fromkeys(work, True)
 
 
 def test_given_flow(tiny, small):
@@ -238,19 +264,14 @@ def test_classical_flow_leaves_flat_patches_alone():
     assert torch.equal(block_flow(a, b), torch.zeros(1, 2, 8, 8))
 
 
-def test_sizes_are_adapted_aloud(tiny, small):
+def test_sizes_are_adapted_and_noted(tiny, small):
     side, cut = small.shape[-1], small.shape[-2] - tiny.multiple
     result = run(tiny, small[..., : cut + 3, :], frames=1)
     assert result.frames.shape[-2:] == (cut, side)
     assert any(f"{side}x{cut}" in note for note in result.notes)
-    assert run(tiny, small, frames=1).notes == []
-
-
-def test_a_flow_of_the_uncropped_size_is_told_of_the_crop(tiny, small):
-    images = small[..., :-3, :]
-    flow = torch.zeros(1, 2, *images.shape[-2:])
+    flow = torch.zeros(1, 2, *small[..., :-3, :].shape[-2:])
     with pytest.raises(ValueError, match="cut as the images were .*centre crop"):
-        run(tiny, images, flow=(flow, flow))
+        run(tiny, small[..., :-3, :], flow=(flow, flow))
     with pytest.raises(ValueError, match=r"in image pixels\."):  # nothing was cut here
         run(tiny, small, flow=(flow, flow))
 
@@ -269,11 +290,6 @@ def test_a_finer_autoencoder(finer, small):
     assert cropped.frames.shape[-2:] == (f * (height - 1), f * width)
 
 
-def test_features_beyond_the_fusion_cost_their_steps(tiny, small):
-    result = run(tiny, small, frames=2, inversion_steps=4, feature_step=7)
-    assert result.unet_calls == 4 + 1 + 4 * 2 + (7 - 4)
-
-
 def test_pil_images_and_odd_latents(tiny, pair):
     height, width = 9 * tiny.multiple, 5 * tiny.multiple
     a, b = (
@@ -290,44 +306,36 @@ def test_pil_images_and_odd_latents(tiny, pair):
         ({"frames": 0}, "frames=0"),
         ({"frames": 2.0}, "frames=2.0"),
         ({"preset": "fast"}, "preset='fast'"),
+        ({"two_level": "no"}, "two_level='no'"),
+        ({"attention": 1}, "attention=1"),
         ({"flow": "farneback"}, "flow='farneback'"),
-        ({"flow": "raft"}, "RAFT"),
-        (
-            {"inversion_steps": 11},
-            r"inversion_steps=11 .* give inversion_steps as well \(the paper's share is 30 of 50",
-        ),
+        ({"inversion_steps": 11}, "inversion_steps=11 .* at most steps = 10"),
         ({"steps": 0}, "steps=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": "x"}, "seed='x'"),
         ({"endpoints": "none"}, "endpoints='none'"),
-        ({"feature_step": 11}, "feature_step=11"),
-        ({"feature_block": 7}, "feature_block=7"),
+        ({"on_step": 3}, "on_step"),
         ({"prompt": None}, "prompt"),
         ({"lora": 0.5}, "lora"),
-        ({"high": "switch"}, "high='switch'"),
-        ({"low": "mean"}, "low='mean'"),
-        ({"two_level": False, "low": "wta"}, "low='wta' are for two-level fusion: leave them out"),
-        ({"two_level": False, "high": "wta"}, "high='wta'"),
+        ({"model": "embedded"}, r"give load_image_model\(\.\.\.\)"),
+        ({"image1": lambda x: x[:1]}, "identical"),
+        ({"image1": lambda x: x[1:, ..., : x.shape[-1] // 2]}, "image0 is .* pixels: bring both to one size"),
+        ({"image0": lambda x: x}, "one image at each end"),
     ],
 )
 def test_wrong_arguments_before_any_call(tiny, small, options, word):
     before = tiny.unet_calls
+    images = {"image0": small[:1], "image1": small[1:]}
+    options = {k: v(small) if k in images else v for k, v in options.items()}
     with pytest.raises(ValueError, match=word) as caught:
-        run(tiny, small, **options)
+        interpolate(**{"model": tiny, **images, **SHORT, **options})
     assert tiny.unet_calls == before
     assert "\n" not in str(caught.value)
 
 
-def test_wrong_images_before_any_call(tiny, small):
+def test_a_missing_lora(tiny, small):
     before = tiny.unet_calls
-    with pytest.raises(ValueError, match="identical"):
-        interpolate(tiny, small[0], small[0].clone(), **SHORT)
-    side = small.shape[-1]
-    with pytest.raises(ValueError, match=f"image0 is {side}x{side} and image1 {side // 2}x{side}"):
-        interpolate(tiny, small[0], small[1, :, :, : side // 2], **SHORT)
-    with pytest.raises(ValueError, match="one image at each end"):
-        interpolate(tiny, small, small[1], **SHORT)
     with pytest.raises(FileNotFoundError, match="LoRA"):
         run(tiny, small, lora="nowhere.safetensors")
     assert tiny.unet_calls == before
@@ -339,8 +347,8 @@ def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks)
     flow = torch.ones(1, 2, *inversion.clean.shape[-2:])
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
     start = fuse_two_level(*ends, flow, -flow, 0.5, inversion.alpha_bar)[0]
-    context, half = tiny.embed_text(""), torch.tensor([0.5], dtype=torch.float64)
-    states = list(denoise_frames(tiny, inversion, flow, -flow, half, context, attention=blocks is None))
+    net = Network(tiny, tiny.embed_text(""), 1, attention=blocks is None)
+    states = list(denoise_frames(net, inversion, flow, -flow, torch.tensor([0.5], dtype=torch.float64)))
     path = list(denoise_between(tiny, inversion, start, blocks=blocks))
     assert len(path) == len(states) == 4
     for latents, state in zip(path, states, strict=True):
@@ -350,5 +358,5 @@ def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks)
 def test_one_block_is_neither_all_nor_none(tiny, small):
     inversion = invert(tiny, small, steps=10, inversion_steps=2, progress=False)
     start = inversion.latents[-1].mean(0, keepdim=True)
-    made = [list(denoise_between(tiny, inversion, start, blocks=blocks))[-1] for blocks in (None, (), [2])]
-    assert all((a - b).abs().max() > 1e-4 for a, b in ((made[0], made[1]), (made[0], made[2]), (made[1], made[2])))
+    ends = [list(denoise_between(tiny, inversion, start, blocks=blocks))[-1] for blocks in (None, (), [2])]
+    assert all((a - b).abs().max() > 1e-4 for a, b in ((ends[0], ends[1]), (ends[0], ends[2]), (ends[1], ends[2])))

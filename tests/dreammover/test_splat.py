@@ -173,5 +173,14 @@ def test_shapes_that_do_not_fit_are_refused():
         softmax_splat(values[0], flow)
     with pytest.raises(ValueError, match="metric"):
         softmax_splat(values, flow, values)
-    with pytest.raises(ValueError, match="NaN"):
-        softmax_splat(values, flow * float("nan"))
+
+
+def test_flow_that_is_not_finite_lands_nowhere():
+    """Values are not looked at (that would stop a GPU): NaN and infinity are outside, the other pixels untouched."""
+    values, flow = noise(1, 3, 4, 5), torch.zeros(1, 2, 4, 5).double()
+    flow[0, 0, 1, 2], flow[0, 1, 2, 3] = float("nan"), float("inf")
+    splatted, weight = softmax_splat(values, flow)
+    seen = weight[0, 0] > 0
+    assert seen.sum() == 18 and not seen[1, 2] and not seen[2, 3]
+    torch.testing.assert_close(splatted[..., seen], values[..., seen])
+    assert (splatted[..., ~seen] == 0).all()

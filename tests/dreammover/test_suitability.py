@@ -115,9 +115,8 @@ def test_wrong_inputs_are_one_sentence_and_cost_nothing(tiny, small, change, wor
     assert "\n" not in str(caught.value) and tiny.unet_calls == before
 
 
-@pytest.mark.parametrize(("flow", "words"), [(torch.zeros(1, 2, 8, 9), "shape"), (STILL * torch.nan, "NaN")])
-def test_wrong_flows(flow, words):
-    with pytest.raises(ValueError, match=words):
-        judge_flow(torch.rand(2, 3, 64, 64), STILL, flow)
+def test_wrong_flows():
+    with pytest.raises(ValueError, match="shape"):
+        judge_flow(torch.rand(2, 3, 64, 64), STILL, torch.zeros(1, 2, 8, 9))
     with pytest.raises(ValueError, match="no smaller"):
         judge_flow(torch.rand(2, 3, 4, 4), STILL, STILL)

@@ -19,11 +19,10 @@ def inversion(tiny, images):
 def test_the_paths_are_those_of_the_pipeline(tiny, images, flow, inversion):
     path = list(denoise_between(tiny, inversion, starts(inversion, *flow, fused_noise(inversion, *flow)["rescaled"])))
     assert len(path) == 4
-    switches = [{"two_level": False}, {}, {"low": "average"}]
-    for k, switch in enumerate(switches):
+    for k, two_level in enumerate((False, True)):
         states = []
         how = {"frames": 1, "steps": 10, "inversion_steps": 3, "lora": False, "progress": False, "flow": flow}
-        interpolate(tiny, images[:1], images[1:], on_step=states.append, **how, **switch)
+        interpolate(tiny, images[:1], images[1:], two_level=two_level, on_step=states.append, **how)
         for state, latents in zip(states, path, strict=True):
             assert torch.allclose(state.latents[1], latents[k], atol=1e-4)
 

@@ -4,6 +4,7 @@ import torch
 
 from experiments.studies.fusion import LEVELS, fused_starts, rings
 from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.fusion import fuse_two_level
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.sampler import denoise_between
 
@@ -13,10 +14,12 @@ def test_all_strategies_in_one_batch_are_those_of_the_pipeline(tiny, images, flo
     starts, noise = fused_starts(inversion, *flow)
     *_, made = denoise_between(tiny, inversion, torch.cat(list(starts.values())))
     how = {"frames": 1, "steps": 10, "inversion_steps": 3, "lora": False, "progress": False, "flow": flow}
-    switches = [{"two_level": False}, *({"high": high, "low": low} for high, low in LEVELS)]
-    for latents, switch in zip(made, switches, strict=True):
-        result = interpolate(tiny, images[:1], images[1:], **how, **switch)
-        assert torch.allclose(result.latents[1], latents, atol=1e-4)
+    for name, two_level in (("direct", False), ("average/wta", True)):
+        result = interpolate(tiny, images[:1], images[1:], two_level=two_level, **how)
+        assert torch.allclose(result.latents[1], made[list(starts).index(name)], atol=1e-4)
+    pair = (*inversion.clean.split(1), *inversion.noise.split(1), *flow, 0.5, inversion.alpha_bar)
+    for high, low in LEVELS:
+        assert torch.allclose(starts[f"{high}/{low}"], fuse_two_level(*pair, high=high, low=low)[0], atol=1e-4)
     assert noise["average/wta"] == noise["wta/wta"] and noise["average/average"] < noise["average/wta"]
 
 

@@ -84,7 +84,9 @@ IN_FOLDERS = [
     spoilt("infinite weights", SD, infinite, "NaN or infinite weights in conv_in.bias: use another copy"),
     spoilt("an empty weights file", SD, text(UNET, ""), "is missing or damaged .*: copy or download it again"),
     spoilt("weights above it", SD, index_points("../outside.safetensors"), "do not lie next to it: copy the folder"),
-    spoilt("weights elsewhere", SD, index_points("{folder}/outside.safetensors"), "do not lie next to it: copy the folder"),
+    spoilt(
+        "weights elsewhere", SD, index_points("{folder}/outside.safetensors"), "do not lie next to it: copy the folder"
+    ),
     spoilt(
         "a config of others", SD, config("unet/config.json", block_out_channels=[32, 64, 64, 64]), "cannot be loaded"
     ),

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from interp_lib import as_images, render_pair
-from interp_lib.dreammover.pipeline import LORA
+from interp_lib.dreammover.inputs import LORA
 from interp_lib.images import to_pil
 from interp_lib.show import app_video
 from interp_lib.show.app import Page, app
@@ -82,7 +82,7 @@ def test_what_was_adapted_is_said_of_the_uploads_own_name():
 @pytest.mark.long
 @pytest.mark.parametrize("method, lora", [(METHODS[0], False), (METHODS[0], True), (METHODS[1], False)])
 def test_a_video_is_made_and_every_call_is_foreseen(models, images, tmp_path, method, lora, monkeypatch):
-    monkeypatch.setitem(LORA["paper"][0], "steps", 3)
+    monkeypatch.setitem(LORA, "paper", LORA["paper"]._replace(steps=3))
     calls = []
     settings = Settings(method=method, lora=lora, **QUICK)
     made = make_video(images, settings, models, tmp_path / "v.mp4", lambda done, total: calls.append((done, total)))

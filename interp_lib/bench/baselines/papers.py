@@ -9,9 +9,9 @@ from typing import Any
 import torch.nn.functional as F
 
 from interp_lib.bench.baselines._frames import keyframes
-from interp_lib.dreammover.features import feature_block
+from interp_lib.dreammover.inputs import LORA
 from interp_lib.dreammover.lora import fit_lora
-from interp_lib.dreammover.pipeline import LORA, interpolate
+from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.images import fit_images
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.image_model import ImageModel
@@ -54,7 +54,6 @@ def dreammover(
         batch_size=batch_size,
         seed=seed,
         prompt=pair.caption,
-        feature_block=feature_block(model, min(pair.image0.shape[-2:])),
         progress=False,
     )
     return _at_pair_size(result, pair)
@@ -67,7 +66,8 @@ def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: 
     digest.update(images.detach().cpu().contiguous().numpy().tobytes())
     path = folder / f"{digest.hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        with fit_lora(model, images, prompt=pair.caption, seed=seed, progress=False, **LORA[preset][0]) as fitted:
+        steps, lr, _ = LORA[preset]
+        with fit_lora(model, images, prompt=pair.caption, steps=steps, lr=lr, seed=seed, progress=False) as fitted:
             fitted.save(path)
     return path
 

@@ -1,0 +1,125 @@
+"""LoRA files: written in diffusers' own format, read in every format that diffusers' converters know."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.checks import check_number
+from interp_lib.files import atomic_write
+from interp_lib.models.folder import first_line, quiet
+
+METADATA = "lora_adapter_metadata"  # diffusers' name for the header that holds rank and alpha
+SCALING = ("lora_alpha", "alpha_pattern", "use_rslora")  # what of that header decides how strongly a LoRA acts
+PREFIX = "unet."
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """The U-Net's part of a file.
+
+    state: "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]. config: arguments of peft's
+    LoraConfig, with the rank and the alpha of every layer. notes: what was left out, one sentence each.
+    """
+
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    notes: list[str]
+
+
+def write_lora(path: str | os.PathLike, state: Mapping[str, Tensor], config: Any) -> Path:
+    """Write factors and peft's config as safetensors, atomically, as `StableDiffusionPipeline` saves them."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
+    names = ("r", "rank_pattern", *SCALING)
+    header = {f"{PREFIX}{name}": getattr(config, name) for name in names}
+    header[f"{PREFIX}target_modules"] = sorted(config.target_modules)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        save_file(
+            {k: v.cpu() for k, v in state.items()},
+            temporary,
+            {"format": "pt", METADATA: json.dumps(header, sort_keys=True)},
+        )
+    return path
+
+
+def read_lora(path: str | os.PathLike, unet: torch.nn.Module) -> LoraFile:
+    """Read the LoRA of a U-Net from a safetensors file: diffusers' formats, old and new, or kohya's.
+
+    Alpha is taken from the header or from kohya's `.alpha`; without either it equals the rank, as in diffusers.
+    Keys of a text encoder are left out, and noted. Raises FileNotFoundError for a missing file, ValueError for one that
+    is no LoRA, was fitted to another U-Net or has non-finite weights.
+    """
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+    from diffusers.utils.peft_utils import get_peft_kwargs
+    from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
+
+    state, header = _load(path)
+    name, notes = Path(path).name, []
+    if dropped := [key for key in state if "dora_scale" in key]:
+        notes.append(f"LoRA {name}: {len(dropped)} DoRA magnitudes left out, which diffusers does not read")
+    try:
+        with quiet():
+            state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(state))
+            if text := [key for key in state if key.startswith("text_encoder")]:
+                notes.append(f"LoRA {name}: {len(text)} weights of the text encoder left out, only the U-Net's act")
+            prefixed = any(key.startswith((PREFIX, "text_encoder")) for key in state)
+            own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX) or not prefixed}
+            own = own if any(".lora_A." in key for key in own) else convert_unet_state_dict_to_peft(own)
+            ranks = {f"^{k}": v.shape[1] for k, v in own.items() if ".lora_B." in k}
+            alphas = {k.removeprefix(PREFIX): v for k, v in (alphas or {}).items() if k.startswith(PREFIX)}
+            alphas = convert_unet_state_dict_to_peft(alphas)  # diffusers forgets to, and then takes one for all layers
+            config = get_peft_kwargs(ranks, alphas, own)
+            config |= {key: header[PREFIX + key] for key in SCALING if PREFIX + key in header}
+            for alpha in (config["lora_alpha"], *config["alpha_pattern"].values()):
+                check_number("alpha", alpha)
+    except Exception as error:  # what a file of another kind sets off is not foreseeable
+        raise ValueError(f"{path} holds no LoRA that diffusers can read ({first_line(error)}).") from None
+    _check_layers(path, own, unet)
+    return LoraFile(own, config, notes)
+
+
+def _load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a safetensors file and diffusers' header, {} where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"{path!r} is no path of a LoRA: give a file that fit_lora(...).save has written.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"The LoRA {path} does not exist: save one with fit_lora(...).save(path).")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+            header = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no safetensors file ({error}): weights load from safetensors only.") from None
+    for key, value in state.items():
+        if value.ndim and not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path} holds values in {key} that are not finite floats: use another copy of the LoRA.")
+    return state, header if isinstance(header, dict) else {}
+
+
+def _check_layers(path: str | os.PathLike, state: Mapping[str, Tensor], unet: torch.nn.Module) -> None:
+    """Raise ValueError unless the factors come in pairs that fit layers of the U-Net."""
+    modules = dict(unet.named_modules())
+    for key in state:
+        layer, _, factor = key.partition(".lora_")
+        pair = [state.get(f"{layer}.lora_{x}.weight") for x in "AB"]
+        if factor not in ("A.weight", "B.weight") or pair[0] is None or pair[1] is None:
+            raise ValueError(f"{path} holds {key}, which is no pair of LoRA factors: save it with diffusers.")
+        module = modules.get(layer)
+        weight = getattr(getattr(module, "base_layer", module), "weight", None)
+        a, b = (tuple(x.shape) for x in pair)
+        if weight is None or (b[0], a[1]) != tuple(weight.shape[:2]) or a[0] != b[1] or a[0] == 0:
+            raise ValueError(f"{path} was fitted to another model: its {layer}, {list(b)} x {list(a)}, does not fit.")
