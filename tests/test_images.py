@@ -128,7 +128,7 @@ def test_fit_keeps_the_aspect_and_the_centre(height, width, new_height, new_widt
         assert float(ramp.mean()) == pytest.approx(0.5, abs=(0.6 / scale + 0.2) / (length - 1))
 
 
-def test_a_size_off_the_multiple_is_brought_down_and_said():
+def test_a_size_off_the_multiple_is_brought_down_and_noted():
     fitted, notes = fit_images(torch.rand(1, 3, 64, 64), size=100)
     assert fitted.shape[-2:] == (96, 96) and "100x100 brought down to 96x96" in notes[0]
     with pytest.raises(ValueError, match="size"):
