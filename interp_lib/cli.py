@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(sys.argv[1:] if arguments is None else arguments, prog_name="interp_lib", standalone_mode=False)
-        return code if code != 130 else _fail("interrupted, no film was written", 130)  # 130: Typer met Ctrl-C
+        return (code or 0) if code != 130 else _fail("interrupted, no film was written", 130)  # Typer met Ctrl-C
     except parts.Interrupted as stop:
         return _fail(f"interrupted, {stop}", 130)
     except typer.TyperException as error:  # wrong usage
