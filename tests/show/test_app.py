@@ -43,7 +43,7 @@ def shared():
 def page(shared):
     page = Page(TINY | {"device": "cpu"})
     page.loaded = shared.loaded
-    for name, value in {"steps": 3, "frames": 4, "size": 64}.items():
+    for name, value in {"steps": 30, "frames": 4, "size": 64}.items():
         page.knobs[name].value = value
     return page
 
@@ -113,7 +113,7 @@ def test_two_uploads_become_the_command_lines_film(page, tmp_path, method):
     assert 'aria-label="4 frames from the first to the last image' in page.result.value
     model = page.loaded[METHODS[method]]
     how = {"frames": 2} if method == "DreamMover" else {"frames": 4, "method": "no-finetune"}
-    make_film(model, *page.images.values(), tmp_path / "v.mp4", size=64, steps=3, progress=False, **how)
+    make_film(model, *page.images.values(), tmp_path / "v.mp4", size=64, steps=30, progress=False, **how)
     assert (tmp_path / "v.mp4").read_bytes() == data
 
 
