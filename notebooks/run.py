@@ -44,12 +44,6 @@ def read_notebook(path: Path) -> NotebookNode:
         raise ValueError(f"{path} cannot be read as a notebook: {error}") from None
 
 
-def write_notebook(notebook: NotebookNode, path: Path) -> None:
-    """Write the whole notebook or nothing."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-
-
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the code cells that are not empty."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
@@ -228,7 +222,8 @@ def publish(name: str) -> bool:
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "interp": {"code": code_hash(notebook)}}
     notebook.metadata = nbformat.from_dict(metadata)
-    write_notebook(notebook, source)
+    with atomic_write(source) as temporary:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return source.read_text(encoding="utf-8") != before
 
 
