@@ -105,7 +105,7 @@ bench-tables: $(READY) ## both papers' tables on data with ground truth (hours o
 	@OMP_NUM_THREADS=1 $(PY) -m interp_lib.bench.tables $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 models: $(READY) ## train the embedded models from scratch (resumes)
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.train
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.train
 
 lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
@@ -114,7 +114,7 @@ app: $(READY) ## one page for the browser: two images in, a film out (on 127.0.0
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib app $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL PAIR DEVICE)
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.speed --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
 	@$(PY) -m ruff check .

@@ -159,7 +159,7 @@ def _item(method: Method, case: str | Pair | Case, mark: str, seed: int, how: Se
     """What to make, and the name of its result, which depends on everything that the result depends on."""
     taken = {name: value for name, value in how.shared.items() if name in method.takes()} | method.options
     weights = weights_hash(method.kind, how.models[method.kind]) if method.kind else ""
-    brought = [file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name, taken)]
+    brought = [file_mark(path) for path in method.brings(case if isinstance(case, str) else _pair(case).name)]
     parts = [VERSION, method.name, mark, seed, how.frames, how.size, how.metrics, taken, weights, brought]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Item(method.name, case, seed, digest)

@@ -32,19 +32,20 @@ def pose(scene: Scene, time: Tensor) -> Tensor:
 
     actor: p = position + R(tilt) scale diag(facing, 1) q; part: q = joint + R(angle) (centre + u).
     """
-    x, y, facing, log_scale, tilt, travel, climb, growth, turn, gait, _ = scene.actors.unbind(-1)
+    x, y, facing, log_scale, tilt, travel, climb, growth, turn, gait, _, arc, pace = scene.actors.unbind(-1)
     t = time[:, None]
     scale = torch.exp(log_scale + growth * t)
+    path = travel * (t + pace * t * (1 - t))  # distance travelled
     heading = torch.stack([facing * torch.cos(tilt), climb + facing * torch.sin(tilt)], -1)
-    position = torch.stack([x, y], -1) + heading * (travel * t)[..., None]
-    position = position + torch.stack([torch.zeros_like(x), 0.5 * scene.fall * t**2], -1)
+    position = torch.stack([x, y], -1) + heading * path[..., None]
+    position = position + torch.stack([torch.zeros_like(x), 0.5 * scene.fall * t**2 - arc * 4 * t * (1 - t)], -1)
     position = position - (scene.camera * t)[:, None]
     mirror = torch.diag_embed(torch.stack([facing, torch.ones_like(facing)], -1))
     actor = _rotation(tilt + turn * t) @ mirror * scale[..., None, None]  # [B,A,2,2]
 
     joint, centre = scene.parts[..., 2:4], scene.parts[..., 4:6]
     angle, swing, phase, rolls = scene.parts[..., 6:10].unbind(-1)
-    distance = (travel * t + 0.5 * scene.fall * t**2) / torch.exp(log_scale)
+    distance = (path + 0.5 * scene.fall * t**2) / torch.exp(log_scale)
     turned = rolls * distance[..., None] / scene.parts[..., 0].clamp_min(0.2)
     local = _rotation(angle + swing * torch.sin(phase + 2 * torch.pi * (gait * t)[..., None]) + turned)
     linear = actor[:, :, None] @ local

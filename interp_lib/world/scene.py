@@ -14,23 +14,10 @@ import torch
 from torch import Tensor
 
 from interp_lib.checks import check_int
+from interp_lib.world.breeds import COLOURS, PATTERNS
 from interp_lib.world.rig import KINDS, MAX_PARTS, SLOTS
 from interp_lib.world.textures import PHOTOGRAPHS
 
-COLOURS = {
-    "red": (0.82, 0.16, 0.14),
-    "orange": (0.92, 0.52, 0.12),
-    "yellow": (0.93, 0.82, 0.2),
-    "green": (0.2, 0.6, 0.24),
-    "blue": (0.16, 0.36, 0.8),
-    "purple": (0.5, 0.24, 0.66),
-    "pink": (0.92, 0.56, 0.68),
-    "brown": (0.46, 0.3, 0.18),
-    "white": (0.93, 0.93, 0.9),
-    "grey": (0.5, 0.5, 0.52),
-    "black": (0.12, 0.12, 0.13),
-}
-PATTERNS = ("plain", "striped", "spotted", "checked")
 GROUND_COLOURS = {
     "a meadow": ((0.55, 0.75, 0.9), (0.35, 0.6, 0.25)),
     "sand": ((0.8, 0.85, 0.9), (0.85, 0.75, 0.52)),
@@ -47,7 +34,7 @@ class Scene:
     """A batch of B scenes. A = 2 actors (the second may be absent), P parts each, S pattern slots; all tensors lead
     with B."""
 
-    actors: Tensor  # [B,A,11] x, y, facing, log scale, tilt, travel, climb, growth, turn, gait, present
+    actors: Tensor  # [B,A,13] x, y, facing, log scale, tilt, travel, climb, growth, turn, gait, present, arc, pace
     fall: Tensor  # [B,A] downward acceleration (only balls)
     parts: Tensor  # [B,A,P,12] half axes, joint, centre (x, y each), angle, swing, phase, rolls, square, present
     patterns: Tensor  # [B,A,P,10] colour 0 (3), colour 1 (3), pattern index, frequency, angle, offset
@@ -139,7 +126,7 @@ def _motion(
     if not start:  # keep the middle of the path in the middle of the frame
         x -= 0.5 * facing * travel * np.cos(tilt)
         y -= 0.5 * travel * (climb + np.sin(tilt) * facing)
-    return [x, y, facing, np.log(scale), tilt, travel, climb, growth, turn, gait, float(present)], fall * hard
+    return [x, y, facing, np.log(scale), tilt, travel, climb, growth, turn, gait, float(present), 0.0, 0.0], fall * hard
 
 
 def _body(rng: np.random.Generator, kind: str, *, present: bool, hard: bool) -> tuple[np.ndarray, np.ndarray, str]:

@@ -107,11 +107,16 @@ def render_pair(
     if shares.dtype.kind not in "fiu" or len(shares) not in (1, 2) or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"displacement={displacement}: give a share of the shorter side, or two, between 0 and 1.")
     scene = sample_scene(seed, hard=hard, displacement=displacement)
+    return pair_of(scene, f"world{'' if hard else '-easy'}:{seed}", size=size, between=between)
+
+
+def pair_of(scene: Scene, name: str, *, size: int | tuple[int, int], between: int = 7) -> Pair:
+    """Render a scene at both ends and at `between` times in the middle, with its truth."""
     frames = torch.cat([render(scene, t, size=size) for t in torch.linspace(0, 1, between + 2).tolist()])
     flow01, visible01, parts0 = true_flow(scene, 0, 1, size=size)
     flow10, visible10, parts1 = true_flow(scene, 1, 0, size=size)
     return Pair(
-        name=f"world{'' if hard else '-easy'}:{seed}",
+        name=name,
         image0=frames[:1],
         image1=frames[-1:],
         frames=frames,

@@ -1,18 +1,16 @@
 """The benchmark's plumbing: resumable, deterministic, honest about what failed."""
 
-import inspect
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from interp_lib.bench.baselines import nearest
+from interp_lib.bench.baselines import pixels
 from interp_lib.bench.cases import Case
-from interp_lib.bench.methods import METHODS
+from interp_lib.bench.methods import METHODS, Method
 from interp_lib.bench.runner import benchmark, plan
 from interp_lib.types import Pair
 
@@ -138,7 +136,7 @@ def test_whatever_a_method_raises_is_a_row(pairs, tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise KeyError("weight")
 
-    monkeypatch.setattr(nearest, "make", broken)
+    monkeypatch.setitem(METHODS, "nearest keyframe", Method(broken))
     table = run(["nearest keyframe", "cross-dissolve"], pairs[0], tmp_path)
     assert table.column("status") == ["failed", "ok"] and "weight" in table.rows[0]["reason"]
 
@@ -158,11 +156,10 @@ def test_ray_writes_the_same_table(pairs, tmp_path):
     assert (tmp_path / "serial" / "table.csv").read_bytes() == (tmp_path / "ray" / "table.csv").read_bytes()
 
 
-def test_a_method_of_your_own_is_a_short_file_and_a_line(pairs, tmp_path):
-    file = Path(inspect.getfile(nearest))
-    assert len(file.read_text().splitlines()) < 30 and METHODS["nearest keyframe"] == (file.stem, {})
-    (row,) = run("nearest keyframe", pairs[2], tmp_path).rows
+def test_a_method_of_your_own_is_a_function_and_a_line(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", Method(pixels.nearest_keyframe))
+    (row,) = run("mine", pairs[2], tmp_path).rows
     assert row["status"] == "ok"
-    frames = nearest.make(None, pairs[2], frames=3, seed=0).frames
+    frames = pixels.nearest_keyframe(None, pairs[2], frames=3, seed=0).frames
     assert torch.equal(frames[:3], pairs[2].image0.expand(3, -1, -1, -1))
     assert torch.equal(frames[3:], pairs[2].image1.expand(2, -1, -1, -1))

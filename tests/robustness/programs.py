@@ -12,14 +12,14 @@ import nbformat
 import torch
 from PIL import Image
 
+from experiments.train import __main__ as training
+from experiments.train import loop
 from interp_lib import fit_backward_motion, fit_lora, load_image_model, load_video_model, save_figure, save_video
 from interp_lib.bench import results
 from interp_lib.bench.runner import benchmark
 from interp_lib.bench.studies import frequency
 from interp_lib.images import open_image
 from interp_lib.inbetweening.backward import BackwardMotion
-from interp_lib.train import __main__ as training
-from interp_lib.train import loop
 
 ROOT = Path(__file__).resolve().parents[2]
 SD = ROOT / "tests" / "conformance" / "dreammover"

