@@ -25,27 +25,20 @@ PARAMETERS := MODEL VIDEO_MODEL PAIR DEVICE PARAMS
 SETTINGS := PY PYTHON JOBS THREADS LAB ONLY SHELL
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(word 1,$(origin $(v)))),$(v)))
 unknown := $(filter-out $(PARAMETERS) $(SETTINGS) -%,$(given))
-ifneq ($(unknown),)
-$(error unknown parameter $(unknown): there are $(PARAMETERS), and the settings $(SETTINGS))
-endif
+$(if $(unknown),$(error unknown parameter $(unknown): there are $(PARAMETERS), and the settings $(SETTINGS)))
 
 quote = '$(subst ','\'',$(1))'
-PASS := $(strip $(foreach v,MODEL VIDEO_MODEL PAIR DEVICE,$(if $($(v)),-p $(call quote,$(shell echo $(v) | tr A-Z a-z)=$($(v))))) \
+lower = $(shell echo $(1) | tr A-Z a-z)
+PASS := $(strip $(foreach v,MODEL VIDEO_MODEL PAIR DEVICE,$(if $($(v)),-p $(call quote,$(call lower,$(v))=$($(v))))) \
 	$(foreach p,$(PARAMS),-p $(call quote,$(p))))
+FLAGS = $(foreach v,$(1),$(if $($(v)),--$(subst _,-,$(call lower,$(v))) $(call quote,$($(v)))))
+$(if $(and $(PASS),$(filter notebooks,$(MAKECMDGOALS))),$(error the committed notebooks are made with their defaults: make notebooks takes no parameter))
 
-ifneq ($(and $(PASS),$(filter notebooks,$(MAKECMDGOALS))),)
-$(error the committed notebooks are made with their defaults: make notebooks takes no parameter)
-endif
-
-SOURCES := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-NAMES := $(SOURCES:notebooks/%.ipynb=%)
-ifneq ($(and $(if $(NAMES),,none),$(filter figures notebooks nbval,$(MAKECMDGOALS))),)
-$(error there is no notebook notebooks/[0-9]*.ipynb here: run make at the root of a whole clone)
-endif
+NAMES := $(patsubst notebooks/%.ipynb,%,$(sort $(wildcard notebooks/[0-9]*.ipynb)))
+$(if $(or $(NAMES),$(filter-out figures notebooks nbval,$(or $(MAKECMDGOALS),help))),,$(error there is no notebook notebooks/[0-9]*.ipynb here: run make at the root of a whole clone))
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 JOBS ?= $(if $(word 2,$(NAMES)),2,1)
 THREADS ?= $(shell n=$$(( $(CORES) / $(JOBS) )); echo $$(( n > 0 ? n : 1 )))
-FLAGS = $(foreach v,$(1),$(if $($(v)),--$(subst _,-,$(shell echo $(v) | tr A-Z a-z)) $(call quote,$($(v)))))
 MAKEFLAGS += --jobs=$(JOBS) --no-print-directory
 export OMP_NUM_THREADS := $(THREADS)
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
@@ -70,16 +63,15 @@ help: ## this list
 	@touch $@
 
 # A stamp says what a notebook's results depend on: its code, the library, weights, tables, lock and parameters. It is
-# rewritten only when that changes (or a figure was altered by hand), so times of checked-out files decide nothing.
-STAMPS := $(NAMES:%=build/%.stamp)
-ifneq ($(STAMPS),)
-$(STAMPS) &: FORCE $(READY)
-	@$(PY) -m interp_lib.show.fresh stamp --into build $(PASS) $(SOURCES)
+# rewritten only when that changes, so times of checked-out files decide nothing.
+ifneq ($(NAMES),)
+$(NAMES:%=build/%.stamp) &: FORCE $(READY)
+	@$(PY) notebooks/run.py stamp $(PASS)
 endif
 
 define notebook
 build/$(1).ipynb $(FIGURES_$(1):%=figures/%) &: build/$(1).stamp
-	@$$(PY) -m interp_lib.show.run notebooks/$(1).ipynb build/$(1).ipynb $$(PASS) --lenient --figures $(FIGURES_$(1))
+	@$$(PY) notebooks/run.py execute $(1) --figures $(FIGURES_$(1))
 endef
 $(foreach name,$(NAMES),$(eval $(call notebook,$(name))))
 
@@ -87,7 +79,7 @@ figures: $(READY) $(NAMES:%=build/%.ipynb) $(foreach name,$(NAMES),$(FIGURES_$(n
 	@:
 
 notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme_*
-	@$(PY) -m interp_lib.show.fresh publish --built build $(SOURCES)
+	@$(PY) notebooks/run.py publish $(NAMES)
 	@cd figures && for f in $(README_FIGURES); do cmp -s $$f readme_$$f || cp $$f readme_$$f; done
 
 test: $(READY) ## all tests, then every notebook under nbval
@@ -118,8 +110,8 @@ models: $(READY) ## train the embedded models from scratch (resumes)
 lab: $(READY) ## open JupyterLab on the first notebook
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB) notebooks/00_quickstart.ipynb
 
-app: $(READY) ## one page for the browser: two images in, a video out (on 127.0.0.1 alone)
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.show.serve $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
+app: $(READY) ## one page for the browser: two images in, a film out (on 127.0.0.1 alone)
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib app $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.speed --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
@@ -138,6 +130,5 @@ clean: ## remove what make has made, except .venv
 	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*' -delete
 	@find interp_lib experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-promises:
-	@$(foreach name,$(NAMES),echo '$(name): $(FIGURES_$(name))';)
-	@$(foreach v,$(filter FIGURES_%,$(.VARIABLES)),echo 'promise $(v:FIGURES_%=%)';)
+promises: # read by the tests
+	@$(foreach v,$(filter FIGURES_%,$(.VARIABLES)),echo '$(v:FIGURES_%=%): $($(v))';)

@@ -93,7 +93,7 @@ _HOME = {
     "save_video": "show.video",
     "save_figure": "show.figure",
     "figure_style": "show.figure",
-    "figure_path": "show.provenance",
+    "figure_path": "show.figure",
     "contact_sheet": "show.figure",
     "flow_to_colour": "show.figure",
     "flow_legend": "show.figure",

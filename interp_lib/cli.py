@@ -1,213 +1,237 @@
-"""The command line: two images in, a video out. Nothing heavy is imported before the arguments are known to be good."""
+"""The command line, `interp_lib` or `python -m interp_lib`: two images in, a film out.
+
+Nothing heavy is imported before the arguments are known to be good.
+"""
 
 from __future__ import annotations
 
-import argparse
-import os
-import re
 import sys
-import time
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Annotated, Literal
 
-from interp_lib import cli_pairs, cli_video
-from interp_lib.cli_help import Parser, add_dtype
+import typer
 
-VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
+from interp_lib import cli_parts as parts
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for a wrong input (one sentence on stderr), 130 for Ctrl-C."""
-    args = None
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a path that the terminal's encoding lacks must not end a run
+            stream.reconfigure(errors="backslashreplace")
     try:
-        args = make_parser().parse_args(argv)
-        return args.run(args)
-    except SystemExit as stop:  # argparse: --help or an error it has already printed
-        return int(stop.code or 0)
-    except KeyboardInterrupt as stop:
-        print(f"interp_lib: interrupted, {str(stop) or 'no file was written'}", file=sys.stderr)
-        return 130
+        code = app(sys.argv[1:] if arguments is None else arguments, prog_name="interp_lib", standalone_mode=False)
+        return (code or 0) if code != 130 else _fail("interrupted, no film was written", 130)  # Typer met Ctrl-C
+    except parts.Interrupted as stop:
+        return _fail(f"interrupted, {stop}", 130)
+    except typer.TyperException as error:  # wrong usage
+        message = error.format_message()
+        return _fail(message if message.startswith("Usage") else f"error: {message} (--help shows all options)")
     except (ValueError, OSError) as error:
-        return _fail(str(error))
+        return _fail(f"error: {error}")
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        from interp_lib.show.film import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        return _fail("the device ran out of memory: try --batch-size 1 or a smaller --size.")
+        return _fail("error: the device ran out of memory: try --batch-size 1, fewer --frames or a smaller --size.")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """By name and words, so that torch need not be imported: on the CPU it raises a plain RuntimeError."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
+def _fail(sentence: str, code: int = 2) -> int:
+    if not sentence.startswith("Usage"):
+        sentence = f"interp_lib: {' '.join(sentence.split())}"
+    print(sentence, file=sys.stderr)
+    return code
 
 
-def _fail(sentence: str) -> int:
-    print(f"interp_lib: error: {' '.join(sentence.split())}", file=sys.stderr)
-    return 2
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"interp_lib {version('interp_lib')}")
+        raise typer.Exit
 
 
-def make_parser() -> Parser:
-    parser = Parser(
-        prog="python -m interp_lib",
-        description="Frames between two images, by a diffusion model. Each command has a --help of its own.",
-        examples={
-            "interpolate motorcycle -o out.gif --inversion-steps 14": "a bundled pair, the embedded model",
-            "inbetween first.png last.png -o out.mp4": "the video model",
-        },
+@app.callback()
+def commands(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Make the frames between two images with a diffusion model. Each command has a --help of its own.
+
+    \b
+    examples:
+      interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4
+      interp_lib inbetween first.png last.png -o out.gif
+    """
+
+
+@app.command("interpolate")
+def interpolate_command(
+    images: parts.Inputs,
+    output: parts.Output,
+    frames: Annotated[int, typer.Option(min=1, help="frames between the two images")] = 7,
+    fps: parts.Fps = 8.0,
+    model: parts.Model = "embedded",
+    device: parts.Device = "auto",
+    dtype: parts.Dtype = None,
+    size: parts.Size = None,
+    prompt: parts.Prompt = "",
+    seed: parts.Seed = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="frames computed at once; fewer take less memory")
+    ] = None,
+    preset: parts.Preset = "paper",
+    steps: Annotated[int, typer.Option(min=2, help="steps of the full noise schedule")] = 50,
+    inversion_steps: Annotated[
+        int | None, typer.Option(min=1, help=f"steps of it that are inverted {parts.OWN}")
+    ] = None,
+    flow: Annotated[
+        Literal["diffusion", "classical", "zero"], typer.Option(help="what moves the latents")
+    ] = "diffusion",
+    endpoints: Annotated[Literal["input", "reconstructed"], typer.Option(help="what is first and last")] = "input",
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help=f"fit a LoRA on the pair {parts.OWN}")] = None,
+    attention: Annotated[bool, typer.Option("--attention/--no-attention", help="replace self-attention")] = True,
+    two_level: Annotated[
+        bool, typer.Option("--two-level/--no-two-level", help="fuse clean part and noise apart")
+    ] = True,
+    quiet: parts.Quiet = False,
+) -> None:
+    """Make the frames between two images (DreamMover) and save them, with both images, as a film.
+
+    \b
+    examples:
+      interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4 --frames 15
+      interp_lib interpolate motorcycle -o out.gif --size 96x64 --no-lora
+      interp_lib interpolate cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4
+    """
+    if inversion_steps is not None and inversion_steps > steps:
+        raise ValueError(f"--inversion-steps {inversion_steps} is more than --steps {steps}: give at most {steps}.")
+    settings = {"frames": frames, "preset": preset, "steps": steps, "inversion_steps": inversion_steps, "lora": lora}
+    settings |= {"attention": attention, "two_level": two_level, "flow": flow, "endpoints": endpoints}
+    settings |= {"batch_size": batch_size, "prompt": prompt, "seed": seed}
+    load = partial(parts.load_image, model, device, dtype)
+    parts.film(images, output, load, settings, size=size, fps=fps, embedded=model == "embedded", quiet=quiet)
+
+
+@app.command("inbetween")
+def inbetween_command(
+    images: parts.Inputs,
+    output: parts.Output,
+    method: Annotated[
+        Literal["dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid-plain", "forward"],
+        typer.Option(help="dual and no-rotation need backward-motion deltas"),
+    ] = "dual",
+    frames: Annotated[int | None, typer.Option(min=2, help="frames in all [default: the model's own]")] = None,
+    fps: parts.Fps = 7.0,
+    model: parts.Model = "embedded",
+    reverse: Annotated[str, typer.Option(help="backward-motion deltas, a file of fit-backward")] = "auto",
+    device: parts.Device = "auto",
+    dtype: parts.Dtype = None,
+    size: parts.Size = None,
+    seed: parts.Seed = 0,
+    preset: parts.Preset = "paper",
+    steps: Annotated[int | None, typer.Option(min=1, help=f"steps of the noise schedule {parts.OWN}")] = None,
+    recurrence: Annotated[int | None, typer.Option(min=0, help=f"repeats of an early step {parts.OWN}")] = None,
+    motion_bucket_id: Annotated[float, typer.Option(help="how much motion (SVD: 0 to 255)")] = 127,
+    quiet: parts.Quiet = False,
+) -> None:
+    """Make a video between two keyframes (Generative Inbetweening) and save it.
+
+    \b
+    examples:
+      interp_lib inbetween first.png last.png -o out.mp4
+      interp_lib inbetween first.png last.png -o out.mp4 --method trf --steps 25
+      interp_lib inbetween first.png last.png -o out.mp4 --size 1024x576 --reverse deltas.safetensors \\
+          --model stabilityai/stable-video-diffusion-img2vid-xt
+    """
+    settings = {"method": method, "frames": frames, "preset": preset, "steps": steps, "recurrence": recurrence}
+    settings |= {"motion_bucket_id": motion_bucket_id, "seed": seed}
+    load = partial(parts.load_video, model, device, dtype, reverse)
+    parts.film(images, output, load, settings, size=size, fps=fps, embedded=model == "embedded", quiet=quiet)
+
+
+@app.command("fit-backward")
+def fit_backward_command(
+    clips: parts.Clips,
+    output: Annotated[Path, typer.Option("-o", "--output", help="safetensors file for the deltas")],
+    frames: Annotated[int | None, typer.Option(min=2, help="frames a clip [default: the model's own]")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="2 takes every second frame")] = 2,
+    windows: Annotated[int, typer.Option(min=1, help="clips a video at most")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="training steps")] = 1000,
+    lr: Annotated[float, typer.Option(help="learning rate")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="clips a step and device")] = 1,
+    rotate: Annotated[bool, typer.Option("--rotation/--no-rotation", help="without: the ablation, no maps")] = True,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="less memory, the same result")
+    ] = False,
+    model: parts.Model = "embedded",
+    device: parts.Device = "auto",
+    dtype: parts.Dtype = None,
+    size: parts.Size = None,
+    seed: parts.Seed = 0,
+    quiet: parts.Quiet = False,
+) -> None:
+    """Teach a video model to go backwards in time: fit the deltas (Alg. 1) on a folder of videos; resumes.
+
+    Several devices: accelerate launch -m interp_lib fit-backward ...
+
+    \b
+    examples:
+      interp_lib fit-backward videos/ -o deltas.safetensors --steps 20
+      interp_lib fit-backward videos/ -o deltas.safetensors --size 1024x576 --gradient-checkpointing \\
+          --model stabilityai/stable-video-diffusion-img2vid
+    """
+    settings = {"steps": steps, "lr": lr, "batch": batch, "rotate": rotate, "seed": seed}
+    settings |= {"gradient_checkpointing": gradient_checkpointing}
+    loading = {"device": device, "dtype": dtype, "size": size, "frames": frames, "stride": stride, "windows": windows}
+    parts.fit_backward(clips, output, model, quiet=quiet, **loading, **settings)
+
+
+@app.command("suitability")
+def suitability_command(
+    images: parts.Inputs,
+    model: parts.Model = "embedded",
+    device: parts.Device = "auto",
+    dtype: parts.Dtype = None,
+    size: parts.Size = None,
+    prompt: parts.Prompt = "",
+    steps: Annotated[int, typer.Option(min=2, help="steps of the noise schedule")] = 50,
+    quiet: parts.Quiet = False,
+) -> None:
+    """Score a pair from 0 to 1 before it is interpolated, for a fraction of the price of a run.
+
+    \b
+    examples:
+      interp_lib suitability cat0.jpg cat1.jpg
+    """
+    parts.judge(
+        images, partial(parts.load_image, model, device, dtype), size=size, steps=steps, prompt=prompt, quiet=quiet
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    cli_pairs.add_pairs(commands)
-    command = commands.add_parser(
-        "interpolate",
-        help="make the frames between two images",
-        description="Make the frames between two images (DreamMover) and save them, with both images, as a video.",
-        examples={
-            "cat0.jpg cat1.jpg -o cat.mp4 --frames 15 --inversion-steps 14": "your images; 14 suits the embedded model",
-            "motorcycle -o out.gif --size 96x64 --no-lora": "a quick try",
-            "cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4": "real weights",
-        },
-    )
-    command.set_defaults(run=_run_interpolate)
-    command.add_argument(
-        "input", nargs="+", help="two image files, or one folder, or one bundled pair (the command `pairs` lists them)"
-    )
-    command.add_argument("-o", "--output", required=True, type=Path, help=f"video to write: {' '.join(VIDEO_SUFFIXES)}")
-    command.add_argument("--frames", type=_count(1), default=7, metavar="N", help="frames between the two images")
-    command.add_argument("--fps", type=_rate, default=8.0, help="frames per second of the video")
-    _add_model_options(command.add_argument_group("model"))
-    _add_method_options(command.add_argument_group("method"))
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress bars, print only errors")
-    types = SimpleNamespace(count=_count, rate=_rate, size=_size, check_output=_check_output)
-    cli_pairs.add_suitability(commands, types, _add_image_model)
-    cli_video.add_commands(commands, types)
-    cli_video.add_fit(commands, types)
-    cli_pairs.add_completion(commands, parser)
-    return parser
 
 
-def _add_image_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--model", default="embedded", help='"embedded", a diffusers folder, or a hub name')
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add_dtype(group)
-    group.add_argument(
-        "--size",
-        type=_size,
-        metavar="N|WxH",
-        help="size of the frames in pixels, a square or width x height; the images are resized to cover it with their "
-        "aspect kept and cropped at the centre (by default about the model's own area, in the images' aspect)",
-    )
-    group.add_argument("--prompt", default="", help="what both images show, in words (default: none)")
+@app.command("pairs")
+def pairs_command() -> None:
+    """List the bundled image pairs."""
+    from interp_lib.pairs import describe_pairs
+
+    for name, about in describe_pairs().items():
+        parts.say(f"{name:12} {about}")
+    parts.say(f"{'FOLDER':12} two images, or the frames of a clip (its first and last are the pair)")
 
 
-def _add_model_options(group: argparse._ArgumentGroup) -> None:
-    _add_image_model(group)
-    group.add_argument("--seed", type=_count(0), default=0, metavar="N", help="same seed, same frames")
-    group.add_argument(
-        "--batch-size", type=_count(1), metavar="N", help="frames computed at once; fewer take less memory"
-    )
+@app.command("app")
+def app_command(
+    model: parts.Model = "embedded",
+    video_model: Annotated[str, typer.Option(help="the same for Generative Inbetweening")] = "embedded",
+    device: parts.Device = "auto",
+    port: Annotated[int, typer.Option(help="of 127.0.0.1; another one where it is taken")] = 8866,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page, or print its address")] = True,
+) -> None:
+    """Serve a page, on this machine alone, that makes a film from two images."""
+    from interp_lib.show.app import serve
 
-
-def _add_method_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--preset", choices=("paper", "released"), default="paper", help="settings of paper or code")
-    group.add_argument("--steps", type=_count(2), default=50, metavar="N", help="steps of the full noise schedule")
-    group.add_argument(
-        "--inversion-steps", type=_count(1), default=30, metavar="N", help="steps of it that are inverted"
-    )
-    group.add_argument(
-        "--flow", choices=("diffusion", "classical", "zero"), default="diffusion", help="what moves the latents"
-    )
-    group.add_argument(
-        "--endpoints", choices=("input", "reconstructed"), default="input", help="what is first and last"
-    )
-    group.add_argument("--no-lora", action="store_true", help="do not fit a LoRA on the pair")
-    group.add_argument("--no-attention", action="store_true", help="no self-attention replacement")
-    group.add_argument("--no-two-level", action="store_true", help="fuse the noisy latents directly")
-
-
-def _count(least: int):
-    def parse(text: str) -> int:
-        if not text.strip().lstrip("+-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-        return int(text)
-
-    return parse
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.01 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate between 0.01 and 100")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    """(h, w) from "256" or "320x192" (width x height)."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
-    if not match or min(size := (int(match[2] or match[1]), int(match[1]))) < 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not N or WIDTHxHEIGHT with sides of at least 8 pixels")
-    return size
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise ValueError(f"{path} is no video name: let it end in {', '.join(VIDEO_SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it, or give another --output.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{path} cannot be written: give another --output.")
-
-
-def _run_interpolate(args: argparse.Namespace) -> int:
-    _check_output(args.output)
-    if args.inversion_steps > args.steps:
-        raise ValueError(
-            f"--inversion-steps {args.inversion_steps} is more than --steps {args.steps}: "
-            "invert at most the whole schedule."
-        )
-    pair = cli_pairs.read_pair(args)
-
-    # The images are known to be good: now the slow part.
-    from interp_lib import interpolate, save_video, suitability
-
-    start = time.perf_counter()
-    model = cli_pairs.load_model(args)
-    images, fitted = cli_pairs.fit_pair(pair, model, args)
-    if not args.quiet and args.flow == "diffusion":
-        cli_pairs.warn(suitability(model, images[:1], images[1:], steps=args.steps, prompt=args.prompt))
-    result = interpolate(
-        model,
-        images[:1],
-        images[1:],
-        frames=args.frames,
-        preset=args.preset,
-        two_level=not args.no_two_level,
-        attention=not args.no_attention,
-        lora=not args.no_lora,
-        flow=args.flow,
-        steps=args.steps,
-        inversion_steps=args.inversion_steps,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        endpoints=args.endpoints,
-        prompt=args.prompt,
-        progress=not args.quiet,
-    )
-    video = save_video(result.frames, args.output, fps=args.fps)
-    if not args.quiet:
-        prompt = [f'prompt: "{args.prompt}"'] if args.prompt else []
-        notes = [*pair.notes, *fitted, *result.notes, *video.notes, *prompt]
-        _report(args, result, list(dict.fromkeys(notes)), time.perf_counter() - start)
-    return 0
-
-
-def _report(args: argparse.Namespace, result, notes: list[str], seconds: float) -> None:
-    for note in notes:
-        print(f"note: {note}")
-    count, _, height, width = result.frames.shape
-    print(
-        f"{args.output}: {count} frames ({args.frames} between) of {width}x{height} pixels at {args.fps:g} fps, "
-        f"{result.unet_calls} U-Net calls, {seconds:.1f} s"
-    )
+    serve(model, video_model, device, port=port, browser=browser)

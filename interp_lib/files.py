@@ -13,10 +13,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix, that is renamed to it when the body has ended well.
+    """Yield a temporary name next to `path`, with its suffix; rename it to `path` when the body has succeeded.
 
-    An interrupted or failing body leaves whatever was there before untouched. What a killed process left of the same
-    file is removed first. Raises FileNotFoundError where the folder does not exist, ValueError where `path` is a folder
+    An interrupted or failing body leaves what was there before untouched. What a killed process left of the same file
+    is removed first. Raises FileNotFoundError where the folder does not exist, ValueError where `path` is a folder
     itself, and OSError, in one sentence, when the disk is full or may not be written to.
     """
     path = Path(path)
@@ -35,7 +35,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """FileNotFoundError or ValueError unless a file can have this path; for long work, before it begins."""
+    """Raise FileNotFoundError or ValueError unless a file can have this path; for long work, before it begins."""
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first, or name another.")
     if os.path.isdir(path):
@@ -43,28 +43,28 @@ def check_target(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why the system would not write a file, in one line; "" for an error of another kind."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return why the system would not write a file, in one line; "" for an error of another kind."""
+    message = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, OSError):
-        return error.strerror or said
+        return error.strerror or message
     # safetensors and torch.save have their own kinds of error for what the disk says
-    return said if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in said else ""
+    return message if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in message else ""
 
 
 def remove_stale_temporaries(folder: str | Path, of: Path | None = None) -> None:
-    """Remove what killed processes of this machine left in a folder: temporaries of `atomic_write` nobody writes.
+    """Remove the temporaries of `atomic_write` that killed processes of this machine have left in a folder.
 
     of: only those of this file.
     """
     names = ".*.tmp*" if of is None else f".{glob.escape(of.stem)}.*.tmp{glob.escape(of.suffix)}"
     for path in Path(folder).glob(names):
-        found = re.fullmatch(rf"\..*\.{_machine()}\.(\d+)\.tmp(\.\w+)?", path.name)
-        if found and not _runs(int(found[1])):
+        name = re.fullmatch(rf"\..*\.{_machine()}\.(\d+)\.tmp(\.\w+)?", path.name)
+        if name and not _runs(int(name[1])):
             path.unlink(missing_ok=True)
 
 
 def _machine() -> str:
-    """Several machines may write into one folder, and each can only tell which of its own processes run."""
+    """Name this machine: several may write into one folder, and each knows only which of its own processes run."""
     return re.sub(r"\W", "-", platform.node())
 
 

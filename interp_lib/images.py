@@ -1,66 +1,54 @@
-"""Images in: files and PIL images become float tensors [N,3,H,W] in [0,1], and what was adapted on the way is said."""
+"""Images in: files and PIL images become float tensors [N,3,H,W] in [0,1], and every adaptation is noted."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from interp_lib.checks import check_int, check_size
+from interp_lib.decoding import decode, reading
 
 MIN_SIDE = 8  # px; below this there is not one latent pixel
-_EXIF_ORIENTATION = 0x0112
 
 
-def open_image(path: str | Path) -> tuple[Tensor, list[str]]:
-    """Read an image file as [1,3,H,W] float32 in [0,1], with one note per adaptation (rotation, colour, bit depth).
+def open_image(path: str | Path | io.BytesIO, *, name: str = "image") -> tuple[Tensor, list[str]]:
+    """Read an image as [1,3,H,W] float32 in [0,1], with one note per adaptation (rotation, colours, bit depth).
 
-    Raises FileNotFoundError for a missing file and ValueError for one that is no image, is cut short, is too small or
-    too large to be decoded safely.
+    path: a file, or the bytes of one, which notes and errors call `name`. Colours are converted to sRGB where the file
+    has a profile that says otherwise. Raises FileNotFoundError for a missing file and ValueError for one that is no
+    image, is cut short, is too small or too large to be decoded safely.
     """
+    if isinstance(path, io.BytesIO):
+        with reading(name):
+            image = Image.open(path)
+        return _from_pil(image, name)
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, not an image: name one file.")
     if not os.path.isfile(path):  # (Path.is_file raises for a name that is too long)
         raise FileNotFoundError(f"{path} does not exist: give the path of an image file.")
-    with _reading(str(path)):
+    with reading(str(path)):
         image = Image.open(path)
     with image:
         return _from_pil(image, str(path))
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """What Pillow raises while it reads or converts an image, as one sentence."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # by default twice the limit is let through
-            yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise ValueError(f"{name} has more than {limit} million pixels: make it smaller first.") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{name} is not an image that Pillow can read: use PNG, JPEG or WebP.") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # what a damaged file sets off is not foreseeable
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{name} cannot be read as an image ({said}): it may be damaged, save it again.") from None
-
-
 def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] | None = None) -> Tensor:
-    """Images as [N,3,H,W] float32 in [0,1], from a tensor [3,H,W] or [N,3,H,W] or a PIL image; `name` is for errors.
+    """Check images and return them as [N,3,H,W] float32 in [0,1].
+
+    x: a tensor [3,H,W] or [N,3,H,W], or a PIL image; errors call it `name`.
 
     `notes`, where given, receives what was adapted in a PIL image. A tensor keeps its device and gradient; values a
     rounding error (1e-3) outside the range are clamped.
@@ -93,12 +81,12 @@ def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] 
 
 
 def from_bytes(pixels: np.ndarray) -> Tensor:
-    """[1,3,H,W] float32 in [0,1] from bytes [H,W,3]; the array, which may be read-only, is copied."""
+    """Convert bytes [H,W,3] to [1,3,H,W] float32 in [0,1]; the array, which may be read-only, is copied."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def to_pil(frame: Tensor) -> Image.Image:
-    """One frame [3,H,W] or [1,3,H,W] in [0,1] as an 8-bit RGB PIL image, rounded to nearest."""
+    """Convert one frame [3,H,W] or [1,3,H,W] in [0,1] to an 8-bit RGB PIL image, rounded to nearest."""
     x = as_images(frame.detach(), name="frame")
     if len(x) != 1:
         raise ValueError(f"frame holds {len(x)} images: pass one at a time.")
@@ -126,7 +114,7 @@ class Fit:
         return x[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
     def images(self, x: Tensor) -> Tensor:
-        """[N,3,H,W] in [0,1], antialiased."""
+        """Resize and crop images [N,3,H,W] in [0,1], antialiased."""
         if self.resized != self.source:
             x = F.interpolate(x, self.resized, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         return self.crop(x)
@@ -141,9 +129,10 @@ class Fit:
 
 
 def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = None, multiple: int = 8) -> Fit:
-    """How an image of height x width comes to `size` (int = square, (h, w), None = its own), a multiple of `multiple`.
+    """Plan how an image of height x width is resized and cropped to `size` (int = square, (h, w), None = its own).
 
-    A size that is no multiple is brought down to one. With size=None nothing is resampled, only the edges are cropped.
+    A size that is no multiple of `multiple` is reduced to one. With size=None nothing is resampled, only the edges
+    are cropped.
     """
     own = size is None
     least = max(MIN_SIDE, check_int("multiple", multiple, 1))
@@ -159,7 +148,7 @@ def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = No
 def fit_images(
     images: Tensor, *, size: int | tuple[int, int] | None = None, multiple: int = 8
 ) -> tuple[Tensor, list[str]]:
-    """Bring images [N,3,H,W] to `size` by an aspect-keeping antialiased resize that covers it and a centre crop.
+    """Resize images [N,3,H,W] to cover `size`, antialiased and with their aspect kept, and crop them at the centre.
 
     size: int = square, (h, w), or None = the images' own size cropped down to the multiple. Returns the images and one
     note per thing done ([] when nothing was). Raises ValueError for a size that is no whole number of pixels or lies
@@ -168,13 +157,13 @@ def fit_images(
     images = as_images(images)
     fit = plan_fit(*images.shape[-2:], size=size, multiple=multiple)
     notes = fit.notes()
-    if size is not None and (asked := check_size("size", size, MIN_SIDE)) != fit.size:
-        notes.insert(0, f"size {_wxh(asked)} brought down to {_wxh(fit.size)}, a multiple of {multiple}")
+    if size is not None and (wanted := check_size("size", size, MIN_SIDE)) != fit.size:
+        notes.insert(0, f"size {_wxh(wanted)} brought down to {_wxh(fit.size)}, a multiple of {multiple}")
     return fit.images(images), notes
 
 
 def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple[int, int]:
-    """(h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`.
+    """Return (h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`.
 
     Raises ValueError for anything but positive whole numbers.
     """
@@ -227,44 +216,15 @@ def prepare_pair(
 
 def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
     _check_side(image.height, image.width, name)
-    with _reading(name):
-        image, notes = _decoded(image, name)
+    with reading(name):
+        image, notes = decode(image, name)
     if image.mode != "RGB":
         return _from_deep_grey(image, name, notes)
     return from_bytes(np.asarray(image)), notes
 
 
-def _decoded(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
-    """The image upright, in RGB or in grey of more than 8 bits, and what was done to it."""
-    notes: list[str] = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"{name}: the first of {image.n_frames} frames is used")
-    tiles = getattr(image, "tile", None)
-    sixteen = bool(tiles) and "16" in str(tiles[0][3])  # such as RGB;16B, of which Pillow keeps the high byte
-    image.load()
-    if image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
-        image = ImageOps.exif_transpose(image)
-        notes.append(f"{name}: turned upright as its EXIF orientation says")
-    mode = image.mode
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        return image, notes
-    if "A" in mode or "a" in mode or "transparency" in image.info:  # LA, PA, RGBa, or a transparent colour
-        image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
-            notes.append(f"{name}: transparency composited on white")
-        else:
-            notes.append(f"{name}: opaque alpha channel dropped")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    kinds = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette"}
-    if mode not in ("RGB", "RGBA"):
-        notes.append(f"{name}: {kinds.get(mode, mode)} image converted to RGB")
-    if sixteen:
-        notes.append(f"{name}: 16 bits per channel reduced to 8")
-    return image.convert("RGB"), notes
-
-
 def _from_deep_grey(image: Image.Image, name: str, notes: list[str]) -> tuple[Tensor, list[str]]:
-    """Grey images of more than 8 bits keep their precision: integers count to 65535, floats are taken as they are."""
+    """Convert grey of more than 8 bits without loss: integers count to 65535, floats are taken as they are."""
     values = torch.from_numpy(np.array(image).astype(np.float32))
     if image.mode != "F":
         values = values / 65535

@@ -1,10 +1,9 @@
-"""The command line: a video for two images, and for each wrong input one sentence, exit code 2, and no waiting."""
+"""The command line: a film for two images, and for each wrong input one sentence, exit code 2, and no waiting."""
 
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import imageio.v3 as iio
 import numpy as np
@@ -12,170 +11,196 @@ import pytest
 import torch
 from PIL import Image
 
-from interp_lib import interpolate, load_image_model, load_pair, save_video
+from interp_lib import cli, interpolate, load_image_model, load_pair, save_video, suitability
 from interp_lib.cli import main
+from interp_lib.images import to_pil
+from interp_lib.inbetweening.sampling import METHODS
+from interp_lib.models import load_video
 
-TINY = Path(__file__).parent / "conformance" / "dreammover" / "tiny_sd"
-QUICK = ["--steps", "4", "--inversion-steps", "2", "--frames", "1", "--no-lora"]
+ROOT = Path(__file__).resolve().parents[1]
+CONFORMANCE = ROOT / "tests" / "conformance"
+SD, SVD = CONFORMANCE / "dreammover" / "tiny_sd", CONFORMANCE / "inbetween" / "tiny_svd"
+KEYFRAMES = [str(CONFORMANCE / "inbetween" / f"{k}.png") for k in (0, 1)]
+QUICK = ["--model", str(SD), "--steps", "4", "--inversion-steps", "2", "--frames", "1", "--no-lora"]
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A folder with good and bad inputs."""
-    folder = tmp_path_factory.mktemp("inputs")
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A folder with good and bad inputs, to work in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     rng = np.random.default_rng(0)
-
-    def save(name, shape, dtype=np.uint8):
-        Image.fromarray(rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)).save(folder / name)
-
-    for name in ("a.png", "b.png"):
-        save(name, (64, 64, 3))
-    shutil.copy(folder / "a.png", folder / "same.png")
-    save("larger.png", (80, 96, 3))
-    save("pixel.png", (1, 1, 3))
-    save("rgba.png", (64, 64, 4))
-    save("grey.png", (64, 64))
-    save("deep.png", (64, 64), np.uint16)
-    (folder / "text.png").write_text("not an image")
-    (folder / "empty").mkdir()
-    (folder / "nomodel").mkdir()
-    shutil.copytree(TINY, folder / "pickled")
-    for weights in list((folder / "pickled").rglob("*.safetensors")):
-        torch.save({"weight": torch.zeros(1)}, weights.with_suffix(".bin"))
-        weights.unlink()
-    return folder
+    for name, shape in {
+        "a.png": (64, 64, 3),
+        "b.png": (64, 64, 3),
+        "large.png": (80, 96, 3),
+        "rgba.png": (64, 64, 4),
+    }.items():
+        Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(name)
+    Path("text.png").write_text("not an image")
+    Path("empty").mkdir()
+    for clip, count in (("one", 5), ("two", 7)):
+        Path("clips", clip).mkdir(parents=True)
+        for k in range(count):
+            to_pil(torch.rand(3, 64, 64)).save(f"clips/{clip}/{k}.png")
+    return tmp_path
 
 
-def command(files, *inputs, out="out.mp4", extra=()):
-    paths = [str(files / name) if (files / name).exists() or "." in name else name for name in inputs]
-    return ["interpolate", *paths, "-o", str(files / out), *extra]
-
-
+OUT = ["-o", "out.mp4", "--model", str(SD)]
 WRONG = {
-    "missing file": (["a.png", "none.png"], {}, "none.png does not exist"),
-    "not an image": (["a.png", "text.png"], {}, "text.png is not an image"),
-    "different sizes": (["a.png", "larger.png"], {}, "larger.png is 96x80 pixels but"),
-    "one pixel": (["a.png", "pixel.png"], {}, "pixel.png is 1x1 pixels"),
-    "identical images": (["a.png", "same.png"], {}, "identical"),
-    "one image": (["a.png"], {}, "needs two images"),
-    "three images": (["a.png", "b.png", "grey.png"], {}, "3 inputs"),
-    "empty folder": (["empty"], {}, "holds 0 image"),
-    "unknown pair": (["motorbike"], {}, "neither a folder nor a bundled pair"),
-    "frames=0": (["a.png", "b.png"], {"extra": ["--frames", "0"]}, "--frames"),
-    "frames=-1": (["a.png", "b.png"], {"extra": ["--frames", "-1"]}, "--frames"),
-    "frames=many": (["a.png", "b.png"], {"extra": ["--frames", "many"]}, "--frames"),
-    "batch_size=0": (["a.png", "b.png"], {"extra": ["--batch-size", "0"]}, "--batch-size"),
-    "fps=0": (["a.png", "b.png"], {"extra": ["--fps", "0"]}, "--fps"),
-    "size": (["a.png", "b.png"], {"extra": ["--size", "4"]}, "--size"),
-    "inversion_steps > steps": (
-        ["a.png", "b.png"],
-        {"extra": ["--steps", "10", "--inversion-steps", "20"]},
-        "--inversion-steps 20",
+    "no command": ([], "Usage"),
+    "unknown command": (["morph"], "No such command 'morph'"),
+    "missing file": (["interpolate", "a.png", "none.png", *OUT], "none.png does not exist"),
+    "not an image": (["interpolate", "a.png", "text.png", *OUT], "text.png is not an image"),
+    "identical images": (["interpolate", "a.png", "a.png", *OUT], "identical"),
+    "three images": (["interpolate", "a.png", "b.png", "large.png", *OUT], "3 inputs"),
+    "empty folder": (["interpolate", "empty", *OUT], "holds 0 image"),
+    "unknown pair": (["interpolate", "motorbike", *OUT], "neither a folder nor a bundled pair"),
+    "frames": (["interpolate", "a.png", "b.png", *OUT, "--frames", "0"], "--frames"),
+    "a text for frames": (["interpolate", "a.png", "b.png", *OUT, "--frames", "many"], "--frames"),
+    "batch size": (["interpolate", "a.png", "b.png", *OUT, "--batch-size", "0"], "--batch-size"),
+    "fps": (["interpolate", "a.png", "b.png", *OUT, "--fps", "0"], "--fps"),
+    "size": (["interpolate", "a.png", "b.png", *OUT, "--size", "64x"], "'64x' is not N or WIDTHxHEIGHT"),
+    "seed": (["interpolate", "a.png", "b.png", *OUT, "--seed", "-1"], "--seed"),
+    "inversion": (["interpolate", "a.png", "b.png", *OUT, "--steps", "5", "--inversion-steps", "9"], "at most 5"),
+    "preset": (["interpolate", "a.png", "b.png", *OUT, "--preset", "fast"], "'paper', 'released'"),
+    "dtype": (["interpolate", "a.png", "b.png", *OUT, "--dtype", "float8"], "'float32', 'float16', 'bfloat16'"),
+    "device": (["interpolate", "a.png", "b.png", *OUT, "--device", "gpu"], "device='gpu' cannot be used"),
+    "unknown option": (["interpolate", "a.png", "b.png", *OUT, "--blur"], "--blur"),
+    "no output": (["interpolate", "a.png", "b.png"], "--output"),
+    "no film's name": (["interpolate", "none", "-o", "out.txt"], "a video's name ends in .gif"),
+    "no output folder": (["interpolate", "none", "-o", "nowhere/out.mp4"], "nowhere does not exist"),
+    "output folder in use": (["interpolate", "none", "-o", "clips"], "clips exists: name an empty"),
+    "no model": (["interpolate", "a.png", "b.png", "-o", "out.mp4", "--model", "./none"], "none does not exist"),
+    "too much memory": (["interpolate", "a.png", "b.png", *OUT, "--size", "10000000"], "ran out of memory"),
+    "method": (["inbetween", "a.png", "b.png", "-o", "out.gif", "--method", "magic"], "--method"),
+    "needs deltas": (["inbetween", *KEYFRAMES, "-o", "out.gif", "--model", str(SVD)], "needs backward-motion"),
+    "no deltas": (
+        ["inbetween", *KEYFRAMES, "-o", "out.gif", "--model", str(SVD), "--reverse", "no.safetensors"],
+        "do not",
     ),
-    "unknown preset": (["a.png", "b.png"], {"extra": ["--preset", "fast"]}, "'paper', 'released'|paper, released"),
-    "unknown flow": (["a.png", "b.png"], {"extra": ["--flow", "magic"]}, "--flow"),
-    "unknown option": (["a.png", "b.png"], {"extra": ["--frame-count", "3"]}, "--frame-count"),
-    "no video name": (["a.png", "b.png"], {"out": "out.txt"}, "let it end in .mp4"),
-    "no output folder": (["a.png", "b.png"], {"out": "nowhere/out.mp4"}, "nowhere does not exist"),
-    "output is a folder": (["a.png", "b.png"], {"out": "folder.mp4"}, "cannot be written"),
-    "a folder that is no model": (["a.png", "b.png"], {"extra": ["--model", "{files}/nomodel"]}, "nomodel"),
-    "only pickled weights": (["a.png", "b.png"], {"extra": ["--model", "{files}/pickled"]}, "safetensors"),
+    "suitability of one": (["suitability", "none.png", "b.png"], "none.png does not exist"),
+    "name of deltas": (["fit-backward", "clips", "-o", "deltas.pt"], "end in .safetensors"),
+    "no clips": (["fit-backward", "none", "-o", "d.safetensors", "--model", str(SVD)], "none is no folder"),
+    "learning rate": (
+        ["fit-backward", "clips", "-o", "d.safetensors", "--model", str(SVD), "--frames", "2", "--lr", "nan", "-q"],
+        "lr=nan",
+    ),
 }
 
 
-def check_refused(code, out, err, words):
-    assert code == 2 and out == ""
-    assert err.count("\n") == 1 and err.endswith("\n") and "error: " in err and "Traceback" not in err
-    assert any(option in err for option in words.split("|"))
-
-
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_input_is_one_sentence_and_exit_code_2(files, capsys, case):
-    (files / "folder.mp4").mkdir(exist_ok=True)
-    inputs, options, words = WRONG[case]
-    extra = [text.format(files=files) for text in options.get("extra", [])]
-    start = time.perf_counter()
-    code = main(command(files, *inputs, out=options.get("out", "out.mp4"), extra=extra))
-    seconds = time.perf_counter() - start
-    captured = capsys.readouterr()
-    check_refused(code, captured.out, captured.err, words)
-    assert seconds < 10 and not (files / "out.mp4").exists()  # a model takes longer to load than any check
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("case", ["frames=0", "missing file"])
-def test_the_same_in_a_process_of_its_own(files, case):
-    inputs, options, words = WRONG[case]
-    argv = command(files, *inputs, extra=options.get("extra", ()))
-    done = subprocess.run([sys.executable, "-m", "interp_lib", *argv], capture_output=True, text=True, timeout=60)
-    check_refused(done.returncode, done.stdout, done.stderr, words)
-
-
-@pytest.mark.parametrize("problem", ["frames=0", "missing file", "no video name"])
-def test_cheap_checks_come_before_the_model(files, capsys, problem):
-    inputs, options, words = WRONG[problem]
-    argv = command(files, *inputs, out=options.get("out", "out.mp4"), extra=options.get("extra", ()))
-    assert main([*argv, "--model", str(files / "nomodel")]) == 2
-    err = capsys.readouterr().err
-    assert words in err and "nomodel" not in err
+def test_a_wrong_input_is_one_sentence_and_exit_code_2(place, capsys, case):
+    arguments, words = WRONG[case]
+    before = sorted(place.rglob("*"))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert words in err and "Traceback" not in err and sorted(place.rglob("*")) == before
+    assert case == "no command" or (err.startswith("interp_lib: error: ") and err.count("\n") == 1)
+    assert not [line for line in out.splitlines() if not line.startswith("note: ")]
 
 
 @pytest.mark.parametrize(
-    ("second", "word"), [("b.png", None), ("rgba.png", "white"), ("deep.png", "16-bit"), ("grey.png", "grey")]
+    ("options", "sentence"),
+    [
+        (["--frames", "9"], "9 frames at stride 2 need 17"),
+        (["--frames", "26"], "the number of frames of a clip=26 is out of range"),
+        (["--frames", "3", "--size", "60"], "clips are 60x60 pixels: both sides must be multiples of 64"),
+    ],
 )
-def test_images_of_every_kind_become_a_video_and_it_is_said(files, tmp_path, capsys, second, word):
-    out = tmp_path / "out.gif"
-    argv = ["interpolate", str(files / "a.png"), str(files / second), "-o", str(out), "--model", str(TINY), *QUICK]
-    assert main([*argv, "--size", "64", "--prompt", "noise"]) == 0
+def test_clips_are_judged_before_a_network_is_loaded(monkeypatch, capsys, options, sentence):
+    monkeypatch.setattr(load_video, "load_video_model", None)
+    assert main(["fit-backward", "clips", "-o", "d.safetensors", "--model", str(SVD), *options]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_two_images_become_a_film_and_what_was_adapted_is_said(capsys):
+    assert main(["interpolate", "a.png", "rgba.png", "-o", "out.gif", *QUICK, "--size", "64"]) == 0
     printed = capsys.readouterr().out
-    assert iio.imread(out).shape == (3, 64, 64, 3)
+    assert iio.imread("out.gif").shape == (3, 64, 64, 3)
+    assert "out.gif: 3 frames of 64x64 pixels at 8 fps by DreamMover" in printed and "U-Net calls" in printed
+    assert "white" in printed and "embedded" not in printed
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.webp", "Bilder ü", "~/out.gif"])
+def test_every_kind_of_output_under_any_name(place, monkeypatch, capsys, name):
+    monkeypatch.setenv("HOME", str(place))
+    assert main(["interpolate", "a.png", "b.png", "-o", name, *QUICK, "--size", "64", "-q"]) == 0
+    path = place / name.removeprefix("~/")
+    assert capsys.readouterr().out == ""
+    if path.is_dir():
+        first = np.asarray(Image.open("a.png"))
+        assert sorted(p.name for p in path.iterdir()) == ["0000.png", "0001.png", "0002.png"]
+        assert np.array_equal(iio.imread(path / "0000.png"), first)  # lossless
+    else:
+        assert path.stat().st_size > 0
+
+
+def test_a_second_image_of_another_size_is_fitted_and_that_is_said(capsys):
+    assert main(["interpolate", "a.png", "large.png", "-o", "out.gif", *QUICK]) == 0
+    assert "fitted to" in capsys.readouterr().out and iio.imread("out.gif").shape[1] == iio.imread("out.gif").shape[2]
+
+
+def test_shell_and_python_make_the_same_frames(capsys):
     assert (
-        f"{out}: 3 frames (1 between) of 64x64 pixels" in printed
-        and "U-Net calls" in printed
-        and 'prompt: "noise"' in printed
+        main(["interpolate", "motorcycle", "-o", "shell.gif", "--size", "64", *QUICK, "--batch-size", "1", "-q"]) == 0
     )
-    assert word is None or word in printed
-
-
-def test_too_little_memory_is_one_sentence(files, capsys):
-    code = main(command(files, "a.png", "b.png", extra=["--size", "10000000"]))  # more than any machine can address
-    check_refused(code, *capsys.readouterr(), "ran out of memory")
-
-
-def test_shell_and_python_make_the_same_frames(tmp_path):
-    argv = ["interpolate", "motorcycle", "-o", str(tmp_path / "shell.gif"), "--model", str(TINY), "--size", "64"]
-    assert main([*argv, *QUICK, "--quiet"]) == 0
-    pair = load_pair("motorcycle", size=64)
+    pair, model = load_pair("motorcycle", size=64), load_image_model(SD)
     options = {"frames": 1, "steps": 4, "inversion_steps": 2, "lora": False, "progress": False}
-    result = interpolate(load_image_model(TINY), pair.image0, pair.image1, **options)
-    assert pair.caption  # the shell does not use it unasked
-    python = save_video(result.frames, tmp_path / "python.gif")
-    assert python.path.read_bytes() == (tmp_path / "shell.gif").read_bytes()
+    save_video(interpolate(model, pair.image0, pair.image1, **options).frames, "python.gif")
+    assert Path("shell.gif").read_bytes() == Path("python.gif").read_bytes()
+    assert main(["suitability", "motorcycle", "--model", str(SD), "--size", "64", "--steps", "4", "-q"]) == 0
+    score = suitability(model, pair.image0, pair.image1, steps=4, progress=False).score
+    assert capsys.readouterr().out == f"{score:.2f}\n"
 
 
-def test_a_bundled_pair_and_a_quiet_run(tmp_path, capsys):
-    out = tmp_path / "out.mp4"
-    argv = ["interpolate", "motorcycle", "-o", str(out), "--model", str(TINY), "--size", "96x64", *QUICK]
-    assert main([*argv, "--quiet", "--seed", "1", "--batch-size", "1", "--no-attention", "--no-two-level"]) == 0
-    assert capsys.readouterr().out == "" and iio.imread(out).shape == (3, 64, 96, 3)
-
-
-def test_the_size_defaults_to_the_model_and_keeps_the_aspect(tmp_path, capsys):
-    out = tmp_path / "out.gif"
-    assert main(["interpolate", "motorcycle", "-o", str(out), "--model", str(TINY), *QUICK]) == 0
-    _, height, width, _ = iio.imread(out).shape
-    assert height % 8 == width % 8 == 0 and abs(width / height - 1.482) < 0.2
+def test_the_score_is_a_number_without_a_verdict(capsys):
+    assert main(["suitability", "a.png", "b.png", "--model", str(SD), "--size", "64", "--steps", "4"]) == 0
     printed = capsys.readouterr().out
-    assert "resized from 741x500" in printed and "prompt: " not in printed
+    assert "suitability 0." in printed and "share of the positions that come back" in printed
+    assert not any(word in printed for word in ("fail", "unusual", "against", "warning"))
 
 
-def test_pairs_are_listed(capsys):
+def test_deltas_are_fitted_on_a_folder_and_used(capsys):
+    how = ["--frames", "3", "--steps", "2", "--size", "64", "--lr", "0.01", "--model", str(SVD), "--device", "cpu"]
+    assert main(["fit-backward", "clips", "-o", "deltas.safetensors", *how]) == 0
+    assert "2 clips, 2 steps, loss" in capsys.readouterr().out
+    how = ["--steps", "1", "--recurrence", "1", "--frames", "3", "--reverse", "deltas.safetensors", "--model", str(SVD)]
+    assert main(["inbetween", *KEYFRAMES, "-o", "out.mp4", *how, "--size", "64"]) == 0
+    assert "out.mp4: 3 frames of 64x64 pixels at 7 fps" in capsys.readouterr().out
+
+
+def test_the_embedded_model_says_what_it_was_trained_on():
+    command = [sys.executable, "-m", "interp_lib", "interpolate", "a.png", "b.png", "-o", "out.gif", "--size", "64"]
+    command += ["--steps", "2", "--inversion-steps", "1", "--frames", "1", "--no-lora"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "trained on" in done.stdout.splitlines()[-1]
+    assert "stable-diffusion-v1-5" in done.stdout.splitlines()[-1]
+    with subprocess.Popen(
+        [*command[:-1]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        process.stdout.close()  # a reader that goes away early
+        assert process.wait() == 0 and Path("out.gif").is_file()
+
+
+def test_listings_version_and_help(capsys):
     assert main(["pairs"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("motorcycle", "world", "bunny", "carphone"))
+    assert main(["--version"]) == 0 and capsys.readouterr().out.startswith("interp_lib ")
+    for command in cli.app.registered_commands:
+        assert main([command.name, "--help"]) == 0
+        assert "examples:" in capsys.readouterr().out or command.name in ("pairs", "app")
+    method = get_type_hints(cli.inbetween_command)["method"]
+    assert set(get_args(method)) == set(METHODS)
 
 
-def test_help_explains_itself(capsys):
-    assert main(["interpolate", "--help"]) == 0
-    printed = capsys.readouterr().out
-    assert all(option in printed for option in ("--frames", "--preset", "--no-lora", "--size", "--seed"))
+def test_help_imports_nothing_heavy_and_the_shell_completes():
+    code = "import sys; from interp_lib.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment).returncode == 0
+    code = "import sys; from interp_lib.cli import main; main([])"
+    asked = {"_INTERP_LIB_COMPLETE": "complete_bash", "COMP_WORDS": "interp_lib in", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | asked)
+    assert set(done.stdout.split()) == {"interpolate", "inbetween"}, done.stderr

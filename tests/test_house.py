@@ -80,30 +80,10 @@ def test_the_lock_holds_exact_versions_and_nothing_else(house, line):
     assert line in said and "every line is name==version" in said
 
 
-def test_torch_is_pinned_without_local_version_or_hash():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    assert "torch==2.13.0" in lines
-    assert not any("--hash" in line or "+" in line for line in lines)
-    assert all("==" in line for line in lines if not line.startswith("#"))
-
-
-def test_conda_environment_defers_to_the_lock():
-    text = (ROOT / "environment.yml").read_text()
-    assert "-r requirements.lock" in text and "torch" not in text
-
-
-def test_python_versions_agree():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["requires-python"] == ">=3.11"
-    assert sys.version_info >= (3, 11)
-
-
 def test_every_promise_has_a_notebook_and_every_notebook_a_promise():
     lines = run("make", "-s", "promises").stdout.splitlines()
-    notebooks = {line.split(":")[0]: line.split(":")[1].split() for line in lines if ":" in line}
-    promises = {line.removeprefix("promise ") for line in lines if line.startswith("promise ")}
-    assert "00_quickstart" in promises
-    assert set(notebooks) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == promises
+    notebooks = {line.split(":")[0]: line.split(":")[1].split() for line in lines}
+    assert set(notebooks) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} != set()
     names = [figure for figures in notebooks.values() for figure in figures]
     assert len(names) == len(set(names)), "two notebooks promise one figure"
     assert all(figures for figures in notebooks.values()), "a notebook without a figure"

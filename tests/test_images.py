@@ -1,11 +1,13 @@
 """Images in: every kind of file arrives as RGB in [0,1], what is adapted is said, what is wrong is one sentence."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from interp_lib.images import area_size, as_images, fit_images, from_bytes, open_image, to_pil
 
@@ -88,6 +90,29 @@ def test_exif_orientation_is_applied_and_said(tmp_path):
     assert torch.equal(image, planes(np.rot90(RGB, -1).copy())) and "EXIF" in notes[0]
 
 
+def test_colours_of_another_profile_are_converted_and_noted(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image, notes = open_image(save(tmp_path / "a.png", RGB, icc_profile=srgb))
+    assert torch.equal(image, planes(RGB)) and notes == []  # sRGB already
+    swapped = swap_red_and_green(srgb)
+    image, notes = open_image(save(tmp_path / "b.png", RGB, icc_profile=swapped))
+    assert (image - planes(RGB[..., [1, 0, 2]])).abs().max() < 3 / 255
+    assert len(notes) == 1 and "to sRGB" in notes[0] and "'abcd" in notes[0]
+    image, notes = open_image(save(tmp_path / "c.png", RGB, icc_profile=b"nonsense"))
+    assert torch.equal(image, planes(RGB)) and "profile cannot be used" in notes[0]
+    image, notes = open_image(io.BytesIO((tmp_path / "b.png").read_bytes()), name="upload")
+    assert notes[0].startswith("upload: colours converted")
+
+
+def swap_red_and_green(profile):
+    """A profile whose red primary is sRGB's green and the other way round, under another name."""
+    data = bytearray(profile)
+    tags = {bytes(data[k : k + 4]): k for k in range(132, 132 + 12 * int.from_bytes(data[128:132], "big"), 12)}
+    red, green = (data[tags[name] + 4 : tags[name] + 12] for name in (b"rXYZ", b"gXYZ"))
+    data[tags[b"rXYZ"] + 4 : tags[b"rXYZ"] + 12], data[tags[b"gXYZ"] + 4 : tags[b"gXYZ"] + 12] = green, red
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "abcd".encode("utf-16-be"))
+
+
 def test_first_frame_of_an_animation(tmp_path):
     first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
     first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
@@ -128,7 +153,7 @@ def test_fit_keeps_the_aspect_and_the_centre(height, width, new_height, new_widt
         assert float(ramp.mean()) == pytest.approx(0.5, abs=(0.6 / scale + 0.2) / (length - 1))
 
 
-def test_a_size_off_the_multiple_is_brought_down_and_said():
+def test_a_size_off_the_multiple_is_brought_down_and_noted():
     fitted, notes = fit_images(torch.rand(1, 3, 64, 64), size=100)
     assert fitted.shape[-2:] == (96, 96) and "100x100 brought down to 96x96" in notes[0]
     with pytest.raises(ValueError, match="size"):

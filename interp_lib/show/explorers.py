@@ -1,6 +1,7 @@
-"""Explorers of the image model for a pair of your own: correspondence, fusion, attention. Each is one `explore` call.
+"""Explorers of the image model for a pair of your own: correspondence, fusion, attention.
 
-What each shows is its `.look`, a function from the controls' values to a figure: the same picture without a widget.
+Each returns the panel of one `explore` call; its `.look`, a function from the controls' values to a figure, draws the
+same picture without a widget.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from interp_lib.dreammover.ddim import Inversion
     from interp_lib.types import Pair
 
-QUERIES = 16  # a side, of the points whose attention is kept
-WAYS = {  # fuse_two_level's high and low level; None is fuse_direct
+QUERIES = 16  # points a side whose attention is recorded
+FUSIONS = {  # fuse_two_level's high and low level; None is fuse_direct
     "two-level": ("average", "wta"),
     "two-level, noise averaged": ("average", "average"),
     "direct": None,
@@ -36,11 +37,11 @@ WAYS = {  # fuse_two_level's high and low level; None is fuse_direct
 
 
 def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -> VBox:
-    """Choose a point of one image: where the diffusion features put it in the other, and its similarity with all of it.
+    """Show where the diffusion features find a chosen point of one image in the other, and its similarity everywhere.
 
-    Source: DreamMover, section 3.2, Eq. 5, at its 14th of 50 steps. pair: anything of `load_pair`; it is brought to the
-    model's size. Controls: across, down (shares of the side), direction. A cross is the match, and where the pair knows
-    its true flow a ring in the other image is the truth.
+    Source: DreamMover, section 3.2, Eq. 5, at its 14th of 50 steps. pair: anything of `load_pair`; it is resized to the
+    model's size. Controls: across, down (shares of the side), direction. A cross is the match; where the true flow
+    is known, a ring in the other image is the truth.
     """
     from interp_lib import diffusion_features, feature_block, match_features
 
@@ -50,13 +51,13 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
     block = feature_block(model, max(height, width))
     features = diffusion_features(model, images, block=block, prompt=prompt, progress=False).cpu()
     features = F.normalize(F.interpolate(features, grid, mode="bilinear"), dim=1)
-    ways = {"first to last": (0, 1), "last to first": (1, 0)}
-    flows = {name: match_features(features[[a]], features[[b]])[0] for name, (a, b) in ways.items()}
+    directions = {"first to last": (0, 1), "last to first": (1, 0)}
+    flows = {name: match_features(features[[a]], features[[b]])[0] for name, (a, b) in directions.items()}
     known = {"first to last": pair.flow01, "last to first": pair.flow10}
 
     def look(across: float, down: float, direction: str) -> Figure:
         """A point of one image, where it lands in the other, and its similarity with every place there."""
-        a, b = ways[direction]
+        a, b = directions[direction]
         row, column = cell(down, grid[0]), cell(across, grid[1])
         start = torch.tensor([(column + 0.5) / grid[1], (row + 0.5) / grid[0]])
         landed = start + flows[direction][:, row, column].cpu() / torch.tensor([grid[1], grid[0]])
@@ -72,15 +73,15 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
         draw(right, heat, "similarity", ring=truth, cross=landed)
         return fig
 
-    return explore(look, across=every_cell(grid[1]), down=every_cell(grid[0]), direction=list(ways))
+    return explore(look, across=every_cell(grid[1]), down=every_cell(grid[0]), direction=list(directions))
 
 
 def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, prompt: str = "") -> VBox:
-    """Fuse the two images' latents at any time between them, in several ways, and see what the network makes of it.
+    """Show what the network sees in the latents of two images, fused at any time between them by one of three methods.
 
     Source: DreamMover, section 3.3, Eq. 6 to 8. Shown is the clean image predicted from the fused z_T in one step, with
-    its high-frequency energy over the mean of the inputs'. inversion_steps: noise step T.
-    Controls: time, way, flow (off: none).
+    its high-frequency energy over the mean of the inputs'. inversion_steps: noise step T. Controls: time, method, flow
+    (off: none).
     """
     from interp_lib import fuse_direct, fuse_two_level, high_frequency_energy
     from interp_lib.dreammover.ddim import predict_clean
@@ -92,44 +93,43 @@ def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, 
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
 
     @torch.no_grad()
-    def look(time: float, way: str, flow: bool) -> Figure:
+    def look(time: float, method: str, flow: bool) -> Figure:
         """Both images, and what the network sees in their fused latents."""
         moved = [f if flow else torch.zeros_like(f) for f in flows]
-        if WAYS[way] is None:
+        if FUSIONS[method] is None:
             fused = fuse_direct(*z.split(1), *moved, time)
         else:
-            high, low = WAYS[way]
+            high, low = FUSIONS[method]
             fused = fuse_two_level(*ends, *moved, time, a, high=high, low=low)[0]
         share = float(high_frequency_energy(fused) / high_frequency_energy(z).mean())
         print(f"high-frequency energy {share:.2f} of the inputs'")
         seen = model.decode(predict_clean(fused, model.predict_noise(fused, t, context), a))
         fig, axes = panels(3, images.shape[-2] / images.shape[-1])
-        titles = ("image 0", f"time {time:.2f}, {way}", "image 1")
+        titles = ("image 0", f"time {time:.2f}, {method}", "image 1")
         for panel, picture, title in zip(axes, (images[0], seen[0], images[1]), titles, strict=True):
             draw(panel, picture, title)
         return fig
 
-    return explore(look, time=(0.0, 1.0, 0.05), way=list(WAYS), flow=True)
+    return explore(look, time=(0.0, 1.0, 0.05), method=list(FUSIONS), flow=True)
 
 
 def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 30, prompt: str = "") -> VBox:
-    """Choose a point of the middle frame: where each replaced self-attention layer looks for it in the two images.
+    """Show what a chosen point of the middle frame attends to in the two images, in each replaced self-attention layer.
 
-    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps`; the mean over
-    the heads.
-    Controls: across, down (shares of the side), layer.
+    Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps`; mean over
+    the heads. Controls: across, down (shares of the side), layer.
     """
     from interp_lib import fuse_two_level, replace_self_attention
 
     images = at_native_size(model, pair)[1]
     height, width = images.shape[-2:]
     inversion, flows = _inverted(model, images, inversion_steps, prompt)
-    ends, t, context = inversion.latents[-1], int(inversion.timesteps[-1]), model.embed_text(prompt)
+    keyframes, t, context = inversion.latents[-1], int(inversion.timesteps[-1]), model.embed_text(prompt)
     pair_of = (*inversion.clean.split(1), *inversion.noise.split(1))
     middle = fuse_two_level(*pair_of, *flows, 0.5, inversion.alpha_bar)[0]
     with torch.no_grad(), replace_self_attention(model.unet) as control, ExitStack() as stack:
         with control.storing():
-            model.predict_noise(ends, t, context)
+            model.predict_noise(keyframes, t, context)
         grids = {name: _grid(kept[0].shape[2], height / width) for name, kept in control.stored.items()}
         found = {name: stack.enter_context(control.recording(name, _queries(*g))) for name, g in grids.items()}
         with control.reusing():
@@ -140,7 +140,7 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 3
     }
 
     def look(across: float, down: float, layer: str) -> Figure:
-        """A point of the middle frame, and where the layer looks for it in both images."""
+        """A point of the middle frame, and what it attends to in both images."""
         row, column = cell(down, QUERIES), cell(across, QUERIES)
         heat = maps[layer][row, column]
         here = (torch.tensor([column, row]) + 0.5) / QUERIES
@@ -157,7 +157,7 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int = 3
 
 
 def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Tensor]:
-    """The pair, its flows too, at about the model's own area in its own aspect, and its images [2,3,h,w]."""
+    """Resize a pair, flows too, to about the model's own area in its own aspect; return it and its images [2,3,h,w]."""
     if not isinstance(model, VideoModel):
         check_model(model)
     size = area_size(*pair.image0.shape[-2:], side=model.native_size, multiple=model.multiple)
@@ -168,7 +168,7 @@ def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Te
 def _inverted(
     model: ImageModel, images: Tensor, inversion_steps: int, prompt: str
 ) -> tuple[Inversion, tuple[Tensor, Tensor]]:
-    """The inversion of both images up to a noise step, and the flows between them."""
+    """Invert both images up to a noise step and estimate the flows between them."""
     from interp_lib import estimate_flow, feature_block, invert
 
     inversion = invert(model, images, inversion_steps=inversion_steps, prompt=prompt, progress=False)
@@ -177,33 +177,35 @@ def _inverted(
 
 
 def _grid(tokens: int, aspect: float) -> tuple[int, int]:
-    """(h, w) of a layer's tokens, for images of this height over width."""
+    """Return (h, w) of a layer's tokens, for images of this height over width."""
     h = max(1, round((tokens * aspect) ** 0.5))
     return h, tokens // h
 
 
 def _queries(h: int, w: int) -> list[int]:
-    """Tokens of an (h, w) grid nearest to the centres of QUERIES x QUERIES cells, row by row."""
+    """Return the tokens of an (h, w) grid nearest to the centres of QUERIES x QUERIES cells, row by row."""
     share = (torch.arange(QUERIES) + 0.5) / QUERIES
     return ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
 
 
 def every_cell(cells: int) -> tuple[float, float, float]:
-    """A slider over a side, from the left or from the top, of which every step is another cell."""
+    """Return a slider's range over a side, from the left or from the top, with a step per cell."""
     return 0.0, 1.0, 1 / cells
 
 
 def cell(share: float, cells: int) -> int:
+    """Return the index of the cell at a share of the side, 0 to 1."""
     return min(max(int(share * cells), 0), cells - 1)
 
 
 def place(point: Tensor) -> str:
-    """A point in words, for who cannot see the rings: shares of the sides."""
+    """Describe a point in words, for those who cannot see the rings: shares of the sides."""
     x, y = (round(100 * float(v)) for v in point)
     return f"the point {x} % from the left, {y} % from the top"
 
 
 def panels(count: int, aspect: float) -> tuple[Figure, Any]:
+    """Make a figure of `count` panels next to each other, for images of this height over width."""
     from matplotlib.figure import Figure
 
     with figure_style():
@@ -214,7 +216,7 @@ def panels(count: int, aspect: float) -> tuple[Figure, Any]:
 def draw(
     axes: Axes, picture: Tensor, title: str, *, ring: Any = None, cross: Any = None, most: float | None = None
 ) -> None:
-    """An image [3,H,W] or a map [h,w], over the unit square, with a ring and a cross that any ground lets be seen."""
+    """Draw an image [3,H,W] or a map [h,w] over the unit square, with a ring and a cross visible on any background."""
     extent = (0, 1, 1, 0)
     if picture.ndim == 3:
         axes.imshow(picture.detach().float().clamp(0, 1).permute(1, 2, 0).cpu(), extent=extent, aspect="auto")

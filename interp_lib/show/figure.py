@@ -1,8 +1,7 @@
-"""Figures: one style, saved with provenance, shown with alt text; contact sheets and flow in colour."""
+"""Figures: one style, saved with provenance and alt text; contact sheets; flow in colour."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -10,6 +9,8 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +20,53 @@ from torch import Tensor
 from interp_lib.checks import check_int, check_number, check_tensors
 from interp_lib.files import atomic_write
 from interp_lib.show.media import Media
-from interp_lib.show.provenance import figure_path, library_hash
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LIBRARY = Path(__file__).resolve().parents[1]
 STYLE = Path(__file__).with_name("interp.mplstyle")
-# Segments of the Middlebury wheel: red-yellow, yellow-green, green-cyan, cyan-blue, blue-magenta, magenta-red.
-WHEEL = (15, 6, 4, 11, 13, 6)
 
 
-@contextlib.contextmanager
+@contextmanager
 def figure_style() -> Iterator[None]:
-    """The repository's matplotlib style, restored afterwards: `with figure_style(): ...` around a figure's drawing."""
+    """Draw in the repository's matplotlib style: `with figure_style(): ...`; the old style is restored afterwards."""
     import matplotlib.style
 
     with matplotlib.style.context(STYLE):
         yield
+
+
+def figure_path(name: str) -> Path:
+    """Return the file that a figure of this name, such as "02_flow.png", is written to.
+
+    The folder is $INTERP_FIGURES (notebooks/run.py sets it), else figures/ beside the nearest pyproject.toml above the
+    current folder, else figures/ in the current folder. It is made when missing.
+    """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"figure name {name!r}: give a file name without a folder, such as '02_flow.png'")
+    folder = os.environ.get("INTERP_FIGURES")
+    if folder is None:
+        here = Path.cwd()
+        root = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here)
+        folder = root / "figures"
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) / name
+
+
+@cache
+def library_hash() -> str:
+    """Hash the library's code, the data that it ships (weights, tables), and the lock."""
+    root = LIBRARY.parent
+    files = [path for path in LIBRARY.rglob("*") if path.suffix in (".py", ".mplstyle")]
+    files += [path for path in (root / "data").rglob("*") if path.is_file() and path.suffix != ".md"]
+    files += [path for path in [root / "requirements.lock"] if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenance: Any) -> Media:
@@ -55,23 +85,22 @@ def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenan
     if not alt.strip():
         raise ValueError(f"figure {name}: the alt text is empty; say in a sentence what the figure shows")
     import matplotlib.pyplot as plt
+    from PIL import Image, PngImagePlugin
 
-    pixels = io.BytesIO()
+    drawn = io.BytesIO()
     with figure_style():
-        fig.savefig(pixels, format="png", metadata={"Software": None})
+        fig.savefig(drawn, format="png", metadata={"Software": None})
     plt.close(fig)
+    image, info = Image.open(drawn).convert("RGB"), PngImagePlugin.PngInfo()
+    info.add_itxt("Title", title or name)
+    info.add_itxt("Description", alt)
+    info.add_itxt("Notebook", os.environ.get("INTERP_NOTEBOOK", ""))
+    info.add_itxt("Parameters", _parameters(provenance))
+    info.add_itxt("Library", library_hash())
+    info.add_itxt("Content", hashlib.sha256(image.tobytes()).hexdigest())
     path = figure_path(f"{name}.png")
-    _write_png(
-        path,
-        pixels,
-        {
-            "Title": title or name,
-            "Description": alt,
-            "Notebook": os.environ.get("INTERP_NOTEBOOK", ""),
-            "Parameters": _parameters(provenance),
-            "Library": library_hash(),
-        },
-    )
+    with atomic_write(path) as temporary:
+        image.save(temporary, "PNG", pnginfo=info)
     return Media(path, alt)
 
 
@@ -81,21 +110,10 @@ def _parameters(provenance: dict[str, Any]) -> str:
     return json.dumps(given | names, sort_keys=True, default=str)
 
 
-def _write_png(path: Path, pixels: io.BytesIO, texts: dict[str, str]) -> None:
-    from PIL import Image, PngImagePlugin
-
-    image = Image.open(pixels).convert("RGB")
-    info = PngImagePlugin.PngInfo()
-    for key, text in {**texts, "Content": hashlib.sha256(image.tobytes()).hexdigest()}.items():
-        info.add_itxt(key, text)
-    with atomic_write(path) as temporary:
-        image.save(temporary, "PNG", pnginfo=info)
-
-
 def contact_sheet(
     rows: dict[str, Tensor], *, columns: int = 9, titles: list[str] | None = None, side: float = 1.15
 ) -> Figure:
-    """Frames side by side, one labelled row per method.
+    """Draw frames next to each other, one labelled row per method.
 
     rows: label -> frames [T,3,H,W] in [0,1], every row with the same T; columns: at most so many frames, evenly spaced
     with both ends; titles: one per frame shown, default the position in time from 0 to 1; side: inches per frame.
@@ -131,7 +149,7 @@ def contact_sheet(
 
 
 def flow_to_colour(flow: Tensor, *, largest: float | None = None) -> Tensor:
-    """Flow [N,2,H,W] or [2,H,W] as colours [N,3,H,W] or [3,H,W] in [0,1]: hue is direction, saturation is length.
+    """Show flow [N,2,H,W] or [2,H,W] as colours [N,3,H,W] or [3,H,W] in [0,1]: hue is direction, saturation length.
 
     Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, 2011, the Middlebury wheel.
     largest: length that is fully saturated, default the longest in `flow`; longer vectors are darkened.
@@ -156,15 +174,10 @@ def flow_to_colour(flow: Tensor, *, largest: float | None = None) -> Tensor:
 
 def _wheel() -> Tensor:
     """The 55 colours of the wheel [55,3] in [0,1]."""
-    rising = (1, 0, 2, 1, 0, 2)  # channel that changes in each segment; it rises in even ones and falls in odd ones
-    steady = (0, 1, 1, 2, 2, 0)
-    pieces = []
-    for segment, count in enumerate(WHEEL):
-        ramp, colours = torch.arange(count) / count, torch.zeros(count, 3)
-        colours[:, steady[segment]] = 1
-        colours[:, rising[segment]] = ramp if segment % 2 == 0 else 1 - ramp
-        pieces.append(colours)
-    return torch.cat(pieces)
+    corners = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]]).float()
+    counts = (15, 6, 4, 11, 13, 6)  # red-yellow, yellow-green, green-cyan, cyan-blue, blue-magenta, magenta-red
+    ramps = [torch.arange(count)[:, None] / count for count in counts]
+    return torch.cat([a + (b - a) * ramp for a, b, ramp in zip(corners, corners[1:], ramps, strict=False)])
 
 
 def flow_legend(axes: Axes, *, largest: float, unit: str = "px") -> None:
@@ -172,8 +185,7 @@ def flow_legend(axes: Axes, *, largest: float, unit: str = "px") -> None:
     largest = check_number("largest", largest, 0)
     line = torch.linspace(-1, 1, 101)
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"))
-    colours = flow_to_colour(flow, largest=1.0)
-    colours = torch.where(flow.norm(dim=0) <= 1, colours, 1.0)
+    colours = torch.where(flow.norm(dim=0) <= 1, flow_to_colour(flow, largest=1.0), 1.0)
     axes.imshow(colours.permute(1, 2, 0).numpy(), extent=(-1, 1, 1, -1), interpolation="bilinear")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -9,7 +9,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
+MIME = {
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+}
 SMALL = 120_000  # bytes: notebooks are committed with what they show
 
 
@@ -17,7 +23,7 @@ SMALL = 120_000  # bytes: notebooks are committed with what they show
 class Media(os.PathLike):
     """A file that was written: usable as a path, shown with its alt text at the end of a notebook cell.
 
-    notes: what was adapted when it was written, one sentence each.
+    notes: what was adapted when it was written, one sentence each. A folder of frames is shown as its alt text alone.
     """
 
     path: Path
@@ -31,21 +37,21 @@ class Media(os.PathLike):
         return str(self.path)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data, mime = self.path.read_bytes(), MIME[self.path.suffix.lower()]
+        mime = MIME.get(self.path.suffix.lower())
+        if mime is None:
+            return {"text/plain": self.alt or str(self.path)}, {}
+        data = self.path.read_bytes()
         if mime == "image/png":
             encoded = base64.b64encode(_smaller(data)).decode()
             return {mime: encoded, "text/plain": self.alt}, {mime: {"alt": self.alt}}
-        source, alt = f'src="data:{mime};base64,{base64.b64encode(data).decode()}"', html.escape(self.alt, quote=True)
-        tag = (
-            f'<video controls loop aria-label="{alt}" {source}></video>'
-            if mime == "video/mp4"
-            else f'<img alt="{alt}" {source}>'
-        )
+        source, alt = f'src="data:{mime};base64,{base64.b64encode(data).decode()}"', html.escape(self.alt)
+        video = mime.startswith("video/")
+        tag = f'<video controls loop aria-label="{alt}" {source}></video>' if video else f'<img alt="{alt}" {source}>'
         return {"text/html": tag, "text/plain": self.alt}, {}
 
 
 def _smaller(png: bytes) -> bytes:
-    """A large picture with 256 colours, for the notebook; the file on disk keeps them all."""
+    """Reduce a large picture to 256 colours for the notebook; the file on disk keeps them all."""
     if len(png) <= SMALL:
         return png
     from PIL import Image

@@ -1,8 +1,10 @@
-"""Frames to a file that plays: GIF, animated WebP, MP4."""
+"""Frames to a film that plays: GIF, animated WebP, MP4, MOV, or a folder of PNG files."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +15,63 @@ from interp_lib.checks import check_number
 from interp_lib.files import atomic_write
 from interp_lib.show.media import Media
 
-SLOWEST = 0.01  # frames per second: a GIF has room for eleven minutes a frame
+KINDS = ".gif, .webp, .mp4 or .mov, or in no suffix for a folder of PNG files"
+SLOWEST, FASTEST = 0.01, 100  # frames per second; a GIF's delay has room for eleven minutes
+GIF_UNIT, GIF_LEAST = 10, 20  # ms: a GIF counts in hundredths of a second, and browsers slow down what is below two
 
 
 def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "") -> Media:
-    """Write frames as an endless GIF or WebP or as an H.264 MP4, by the suffix of `path`.
+    """Write frames as an endless GIF or WebP, an H.264 MP4 or MOV, or a folder of PNG files, by the suffix of `path`.
 
-    frames: [T,3,H,W] in [0,1]. fps: frames per second (a GIF keeps time in steps of 10 ms).
+    frames: [T,3,H,W] in [0,1]. fps: frames per second, 0.01 to 100.
     alt: what a reader who cannot see it needs to know; a notebook shows the returned file with it.
-    H.264 wants even sides: an odd one repeats its last row or column, and the result's `.notes` say so.
-    The file is written whole or not at all. Raises ValueError for frames, suffix or fps that cannot be written, and
-    FileNotFoundError when the folder does not exist.
+    What a format cannot hold is adapted and said in the result's `.notes`: H.264 wants even sides, so an odd one
+    repeats its last row or column; a GIF shows at most 50 frames a second. H.264 is tagged with the BT.709 matrix
+    that it is converted with, since players guess where nothing is said. The folder's files, 0000.png and so on, are
+    lossless. A film is written whole or not at all.
+    Raises ValueError for frames and fps that cannot be written, and what `check_video_path` raises.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"{path!r} is no path: give the name of a video, ending in .gif, .webp or .mp4")
-    path = Path(path)
-    writers = {".gif": _write_animation, ".webp": _write_animation, ".mp4": _write_mp4}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path}: a video's name ends in .gif, .webp or .mp4")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    fps = check_number("fps", fps, SLOWEST, 100)
-    pixels, notes = _pixels(frames), []
-    height, width = pixels.shape[1:3]
-    if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
-        pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        notes.append(f"H.264 needs even sides: {width}x{height} was padded to {pixels.shape[2]}x{pixels.shape[1]}.")
+    path = check_video_path(path)
+    fps = check_number("fps", fps, SLOWEST, FASTEST)
+    pixels, notes, kind = _pixels(frames), [], path.suffix.lower()
+    if not kind:
+        _write_folder(pixels, path)
+        return Media(path, alt)
     with atomic_write(path) as temporary:
-        writers[path.suffix.lower()](pixels, temporary, fps)
+        if kind in (".mp4", ".mov"):
+            notes = _write_h264(pixels, temporary, fps)
+        elif kind == ".gif":
+            delays = _delays(len(pixels), fps, unit=GIF_UNIT, least=GIF_LEAST)
+            _write_animation(pixels, temporary, delays, disposal=1)
+            if fps > 1000 / GIF_LEAST:
+                lasts = f"{sum(delays) / 1000:.2g} s in place of {len(pixels) / fps:.2g} s"
+                notes.append(f"a GIF shows at most {1000 // GIF_LEAST} frames a second: this one lasts {lasts}.")
+        else:
+            delays = _delays(len(pixels), fps, unit=1, least=1)
+            _write_animation(pixels, temporary, delays, quality=90, method=4)
     return Media(path, alt, tuple(notes))
+
+
+def check_video_path(path: str | Path) -> Path:
+    """Return the path with "~" expanded, if a film can be written there; for long work, before it begins.
+
+    Raises ValueError for a name of another kind, a file's name that is a folder, a folder that is not empty, and a
+    place that may not be written to; FileNotFoundError where the folder above does not exist.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ValueError(f"{path!r} is no path: give the name of a video, ending in {KINDS}.")
+    path = Path(os.path.expanduser(path))
+    if path.suffix.lower() not in ("", ".gif", ".webp", ".mp4", ".mov"):
+        raise ValueError(f"{path}: a video's name ends in {KINDS}.")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first, or name another.")
+    if path.suffix and path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file.")
+    if not path.suffix and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} exists: name an empty or a new folder for the frames, or a file ending in .mp4.")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written, {path.parent} is read-only: name another place.")
+    return path
 
 
 def _pixels(frames: Tensor) -> np.ndarray:
@@ -62,18 +92,43 @@ def _pixels(frames: Tensor) -> np.ndarray:
     return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _write_animation(pixels: np.ndarray, path: Path, fps: float) -> None:
+def _delays(count: int, fps: float, *, unit: int, least: int) -> list[int]:
+    """Milliseconds that each frame is shown, multiples of `unit`.
+
+    The ends of the frames are rounded, not the delays, so that rounding does not add up: at 8 frames a second a GIF's
+    delays alternate between 120 and 130 ms.
+    """
+    ends = [round(k * 1000 / fps / unit) * unit for k in range(count + 1)]
+    return [max(least, end - start) for start, end in pairwise(ends)]
+
+
+def _write_animation(pixels: np.ndarray, path: Path, delays: list[int], **options: int) -> None:
     from PIL import Image
 
     images = [Image.fromarray(frame) for frame in pixels]
-    options = {"quality": 90, "method": 4} if path.suffix.lower() == ".webp" else {"disposal": 1}
-    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, **options)
+    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0, **options)
 
 
-def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
+def _write_folder(pixels: np.ndarray, folder: Path) -> None:
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        frames = Path(temporary, "frames")
+        frames.mkdir()
+        for k, frame in enumerate(pixels):
+            Image.fromarray(frame).save(frames / f"{k:04d}.png")
+        os.replace(frames, folder)  # takes the place of an empty folder
+
+
+def _write_h264(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
+    """Encode with ffmpeg; return what was adapted."""
     import imageio.v2 as imageio
     import imageio_ffmpeg
 
+    height, width = pixels.shape[1:3]
+    padded = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+    tag = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     quality = ["-crf", "18", "-fflags", "+bitexact", "-flags", "+bitexact", "-movflags", "+faststart"]
     with imageio.get_writer(
         os.path.abspath(path),  # (ffmpeg takes a:b.mp4 for a protocol)
@@ -83,9 +138,9 @@ def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
         pixelformat="yuv420p",
         macro_block_size=1,
         quality=None,
-        output_params=quality,
+        output_params=["-vf", f"{convert},{tag}", *quality],
     ) as writer:
-        for frame in pixels:
+        for frame in padded:
             writer.append_data(frame)
     try:
         count, _ = imageio_ffmpeg.count_frames_and_secs(os.path.abspath(path))
@@ -93,3 +148,6 @@ def _write_mp4(pixels: np.ndarray, path: Path, fps: float) -> None:
         count = 0
     if count != len(pixels):  # ffmpeg ends without a word to imageio when the disk is full
         raise OSError(f"ffmpeg wrote {count} of {len(pixels)} frames")
+    if padded.shape == pixels.shape:
+        return []
+    return [f"H.264 needs even sides: {width}x{height} was padded to {padded.shape[2]}x{padded.shape[1]}."]

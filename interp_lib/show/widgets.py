@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def frame_at(frames: Tensor | Mapping[str, Tensor], position: float, *, height: int = 256) -> Image:
-    """The frame nearest to a position in time, enlarged without smoothing to about `height` pixels.
+    """Return the frame nearest to a position in time, enlarged without smoothing to about `height` pixels.
 
     frames: [T,3,H,W] in [0,1], or several videos by name, whose frames at that time stand side by side under their
     names; position: 0 (first frame) to 1 (last). Raises ValueError outside, and for no video.
@@ -56,83 +56,8 @@ def _side_by_side(pictures: Mapping[str, Image]) -> Image:
     return sheet
 
 
-def explore(function: Callable[..., Any], **controls: Any) -> VBox:
-    """Sliders and buttons for the arguments of `function`, whose result is shown again whenever one is let go.
-
-    function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
-    and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
-    method=["direct", "two-level"], or a widget. A list becomes a row of buttons: JupyterLab keeps the arrow keys of a
-    menu for itself, while sliders move by arrow keys and buttons by Tab and Enter.
-    The panel's `.look` is `function`, for a picture without a widget.
-    The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
-    raises is shown in the place of the picture.
-    """
-    # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
-    # kernel in the middle of a cell, and that sometimes hangs.
-    from ipywidgets import HTML, VBox
-
-    knobs = {name: _knob(control) for name, control in controls.items()}
-    if unfit := [name for name, knob in knobs.items() if knob is None]:
-        raise ValueError(f"{unfit[0]}={controls[unfit[0]]!r} is no control: give a range, a list, or a widget.")
-    view = HTML(layout={"width": "100%", "margin": "0"})  # beside a margin the whole width is too wide
-
-    def update(change: Any) -> None:
-        try:
-            view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
-        except Exception as error:
-            view.value = _as_html(f"{type(error).__name__}: {error}", None, alt="")
-
-    view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
-    for name, knob in knobs.items():
-        knob.description = knob.description or name.replace("_", " ")
-        if hasattr(knob, "continuous_update"):
-            knob.continuous_update = False
-        knob.observe(update, names="value")
-    panel = VBox([*knobs.values(), view])
-    panel.look = function
-    return panel
-
-
-def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
-    """What the function prints and returns, its picture described by the function's first line and the values."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        result = function(**values)
-    about = (function.__doc__ or function.__name__).strip().splitlines()[0]
-    chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
-    return _as_html(printed.getvalue(), result, alt=f"{about} {chosen}")
-
-
-def _knob(control: Any) -> Any:
-    """The widget for a control, or None."""
-    from ipywidgets import Dropdown, ToggleButtons, Widget, interactive
-
-    knob = interactive.widget_from_abbrev(control)
-    if isinstance(knob, Dropdown) and not isinstance(control, Widget):
-        return ToggleButtons(options=knob.options, value=knob.value, style={"button_width": "auto"})
-    return knob
-
-
-def _as_html(text: str, result: Any, *, alt: str) -> str:
-    """What was printed, then a picture with its alt text; any other result as text."""
-    picture = io.BytesIO()
-    if hasattr(result, "savefig"):
-        result.savefig(picture, format="png")
-    elif hasattr(result, "save"):
-        result.save(picture, format="PNG")
-    elif result is not None:
-        text += str(result)
-    shown = f"<pre>{html.escape(text.rstrip())}</pre>" if text.strip() else ""
-    if picture.tell():
-        data = base64.b64encode(picture.getvalue()).decode()
-        shown += (
-            f'<img alt="{html.escape(alt)}" style="max-width: 100%; height: auto" src="data:image/png;base64,{data}">'
-        )
-    return shown
-
-
 def frame_slider(frames: Tensor | Mapping[str, Tensor], *, height: int = 256) -> VBox:
-    """A slider over time: frame_at(frames, position). Several videos, name -> frames, are shown side by side."""
+    """Make a slider over time: frame_at(frames, position). Several videos, name -> frames, are shown side by side."""
     videos = list(frames.values()) if isinstance(frames, Mapping) else [frames]
     step = 1 / max(max(map(len, videos)) - 1, 1)
 
@@ -141,3 +66,72 @@ def frame_slider(frames: Tensor | Mapping[str, Tensor], *, height: int = 256) ->
         return frame_at(frames, min(position, 1.0), height=height)
 
     return explore(show, position=(0.0, 1.0, step))
+
+
+def explore(function: Callable[..., Any], **controls: Any) -> VBox:
+    """Make sliders and buttons for the arguments of `function`; its result is shown again when one is released.
+
+    function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
+    and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
+    method=["direct", "two-level"], or a widget. A list becomes a row of buttons: JupyterLab keeps the arrow keys of a
+    menu for itself, while sliders move by arrow keys and buttons by Tab and Enter.
+    The panel's `.look` is `function`, for a picture without a widget.
+    The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
+    raises is shown in the place of the picture. Raises ValueError for what is no control.
+    """
+    # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
+    # kernel in the middle of a cell, and that sometimes hangs.
+    from ipywidgets import HTML, VBox
+
+    knobs = {name: _knob(name, control) for name, control in controls.items()}
+    view = HTML(layout={"width": "100%", "margin": "0"})  # with a margin the whole width would be too wide
+
+    def update(change: Any) -> None:
+        try:
+            view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
+        except Exception as error:
+            view.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+
+    view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
+    for knob in knobs.values():
+        knob.observe(update, names="value")
+    panel = VBox([*knobs.values(), view])
+    panel.look = function
+    return panel
+
+
+def _knob(name: str, control: Any) -> Any:
+    """The widget for a control."""
+    from ipywidgets import Dropdown, ToggleButtons, Widget, interactive
+
+    knob = interactive.widget_from_abbrev(control)
+    if knob is None:
+        raise ValueError(f"{name}={control!r} is no control: give a range, a list, or a widget.")
+    if isinstance(knob, Dropdown) and not isinstance(control, Widget):
+        knob = ToggleButtons(options=knob.options, value=knob.value, style={"button_width": "auto"})
+    knob.description = knob.description or name.replace("_", " ")
+    if hasattr(knob, "continuous_update"):
+        knob.continuous_update = False
+    return knob
+
+
+def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
+    """What the function prints, then its picture with alt text; any other result as text."""
+    printed, picture = io.StringIO(), io.BytesIO()
+    with contextlib.redirect_stdout(printed):
+        result = function(**values)
+    if hasattr(result, "savefig"):
+        result.savefig(picture, format="png")
+    elif hasattr(result, "save"):
+        result.save(picture, format="PNG")
+    elif result is not None:
+        print(result, file=printed)
+    text = printed.getvalue().rstrip()
+    shown = f"<pre>{html.escape(text)}</pre>" if text else ""
+    if picture.tell():
+        about = (function.__doc__ or function.__name__).strip().splitlines()[0]
+        chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
+        data = base64.b64encode(picture.getvalue()).decode()
+        style = "max-width: 100%; height: auto"
+        shown += f'<img alt="{html.escape(f"{about} {chosen}")}" style="{style}" src="data:image/png;base64,{data}">'
+    return shown

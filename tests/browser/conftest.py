@@ -81,7 +81,7 @@ def lab(checkout):
 @pytest.fixture(scope="session")
 def app(checkout):
     """The address of the app, its token in it."""
-    command = [sys.executable, "-m", "interp_lib.show.serve", "--no-browser", "--port", str(free_port())]
+    command = [sys.executable, "-m", "interp_lib", "app", "--no-browser", "--port", str(free_port())]
     with serving(command, checkout) as log:
         found = until(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text()), 120, "the app", log)
         yield found[0]

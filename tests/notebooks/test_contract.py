@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from interp_lib.show.notebook import code_hash, read_notebook
+from notebooks.run import code_hash, read_notebook
 from tests.notebooks.contract import problems
 
 ROOT = Path(__file__).resolve().parents[2]

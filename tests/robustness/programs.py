@@ -51,6 +51,7 @@ def make_figures(count: int) -> None:
         for number, (name, figures) in enumerate(list(NOTEBOOKS.items())[:count]):
             _write_notebook(Path("making", f"{name}.ipynb"), number, figures)
             _write_old(name, figures)
+        shutil.copy(ROOT / "notebooks" / "run.py", "making")
         os.rename("making", "notebooks")
     os.execvp("make", ["make", "-s", "figures", f"PY={sys.executable}", "JOBS=2"])
 
@@ -58,7 +59,9 @@ def make_figures(count: int) -> None:
 def _write_notebook(path: Path, number: int, figures: list[str]) -> None:
     code = nbformat.v4.new_code_cell
     notebook = nbformat.v4.new_notebook()
-    notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     notebook.cells = [code(f"seed = {number}", metadata={"tags": ["parameters"]}), code(DRAWS)]
     for figure in figures:
         stem = Path(figure).stem

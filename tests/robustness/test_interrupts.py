@@ -22,7 +22,7 @@ PROGRAMS = {  # arguments, what shows that it is at work (nothing: the first pro
     "interpolate": (
         ["interp_lib", "interpolate", "motorcycle", "-o", "o.mp4", "--model", str(SD), "--frames", "400"],
         "",
-        "interp_lib: interrupted, no file was written",
+        "interp_lib: interrupted, no film was written",
     ),
     "inbetween": (
         [
@@ -39,7 +39,7 @@ PROGRAMS = {  # arguments, what shows that it is at work (nothing: the first pro
             "trf",
         ],
         "",
-        "interp_lib: interrupted, no file was written",
+        "interp_lib: interrupted, no film was written",
     ),
     "fit-backward": (
         ["interp_lib", "fit-backward", "clips", "-o", "o.safetensors", "--model", str(SVD), "--frames", "2"],

@@ -91,7 +91,7 @@ def test_attention_is_shared_out_whole(panels, capsys):
     assert len(shares) == 2 and 99 <= sum(shares) <= 101
 
 
-def test_turning_a_map_turns_its_direction():
+def test_rotating_a_map_reverses_its_direction():
     a = torch.rand(6, 6).softmax(-1)
     slow = sum(float(a[j, k]) * (k - j) for j in range(6) for k in range(6)) / 6
     assert ahead(a) == pytest.approx(slow, abs=1e-5) and ahead(rotate_map(a)) == pytest.approx(-slow, abs=1e-5)

@@ -8,8 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from interp_lib.show.figure import contact_sheet, figure_style, flow_legend, flow_to_colour, save_figure
-from interp_lib.show.provenance import figure_path
+from interp_lib.show.figure import contact_sheet, figure_path, figure_style, flow_legend, flow_to_colour, save_figure
 
 
 @pytest.fixture(autouse=True)

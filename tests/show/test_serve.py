@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def server(tmp_path):
     """(process, address with its token) of a server that was just started."""
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "interp_lib.show.serve", "--no-browser", "--port", "8890", "--device", "cpu"]
+    command = [sys.executable, "-m", "interp_lib", "app", "--no-browser", "--port", "8890", "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file)
@@ -39,7 +39,7 @@ def test_only_this_machine_is_listened_to_and_the_token_is_wanted(server):
     listening = {c.laddr.ip for c in psutil.Process(process.pid).net_connections("tcp") if c.status == "LISTEN"}
     assert listening == {"127.0.0.1"} and address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(address.split("?")[0]) as reply:  # without the token
-        assert "/login" in reply.url and b"Make the video" not in reply.read()
+        assert "/login" in reply.url and b"Make the film" not in reply.read()
     kernels = address.split("?")[0] + "api/kernels/00000000-0000-0000-0000-000000000000"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(kernels)

@@ -1,4 +1,7 @@
+import subprocess
+
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -65,3 +68,34 @@ def test_capitals_in_a_suffix_change_nothing(frames, tmp_path, suffix):
 def test_equal_media_are_one_member_of_a_set(frames, tmp_path):
     one, two = (save_video(frames[..., :31, :47], tmp_path / "odd.mp4") for _ in range(2))
     assert len({one, two}) == 1
+
+
+@pytest.mark.parametrize("fps, seconds", [(8, 6 / 8), (24, 6 / 24), (29.97, 6 / 29.97), (60, 0.12)])
+def test_a_gif_lasts_as_long_as_it_should_and_no_browser_slows_it_down(frames, tmp_path, fps, seconds):
+    written = save_video(frames, tmp_path / "a.gif", fps=fps)
+    delays = [image.info["duration"] for image in ImageSequence.Iterator(Image.open(written))]
+    assert min(delays) >= 20 and sum(delays) / 1000 == pytest.approx(seconds, abs=0.0051)
+    assert ("at most 50 frames" in "".join(written.notes)) == (fps > 50)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_h264_is_tagged_with_the_matrix_that_it_was_converted_with(frames, tmp_path, suffix):
+    path, ffmpeg = save_video(frames, tmp_path / f"a{suffix}").path, imageio_ffmpeg.get_ffmpeg_exe()
+    said = subprocess.run([ffmpeg, "-i", str(path)], capture_output=True, text=True).stderr
+    assert "yuv420p(tv, bt709" in said and "unknown" not in said.split("yuv420p(")[1].split(")")[0]
+    raw = subprocess.run(
+        [ffmpeg, "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True
+    )
+    read = np.frombuffer(raw.stdout, np.uint8).reshape(6, 32, 48, 3).astype(int)
+    assert np.abs(read - (frames * 255).permute(0, 2, 3, 1).numpy()).max() <= 3
+
+
+def test_a_name_without_a_suffix_is_a_folder_of_lossless_frames(frames, tmp_path):
+    (tmp_path / "film").mkdir()
+    written = save_video(frames, tmp_path / "film")
+    names = sorted(path.name for path in written.path.iterdir())
+    assert names == [f"{k:04d}.png" for k in range(6)] and [p.name for p in tmp_path.iterdir()] == ["film"]
+    read = np.stack([np.asarray(Image.open(written.path / name)) for name in names])
+    assert np.array_equal(read, (frames * 255).permute(0, 2, 3, 1).numpy())
+    with pytest.raises(ValueError, match="film exists: name an empty or a new folder"):
+        save_video(frames, tmp_path / "film")

@@ -1,0 +1,107 @@
+"""From a pair of images to a film on disk: one path for the command line and the app."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.images import area_size, fit_images
+from interp_lib.inbetweening.pipeline import inbetween
+from interp_lib.models.image_model import ImageModel
+from interp_lib.models.video_model import VideoModel
+from interp_lib.show.media import Media
+from interp_lib.show.video import save_video
+
+EMBEDDED = (
+    "the embedded model is a small one, trained on {}: it shows how the method works. For real images give it real "
+    "weights, a diffusers folder or a hub id such as {}."
+)
+TRAINED_ON = {
+    ImageModel: ("rendered creatures and a few photographs", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    VideoModel: ("rendered creatures alone", "stabilityai/stable-video-diffusion-img2vid-xt"),
+}
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film that was written. summary: what it is, in one line. notes: one sentence for each thing adapted."""
+
+    media: Media
+    summary: str
+    notes: list[str]
+
+
+def make_film(
+    model: ImageModel | VideoModel,
+    image0: Tensor,
+    image1: Tensor,
+    path: str | Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    fps: float = 8.0,
+    progress: bool = True,
+    note: Callable[[str], Any] = lambda sentence: None,
+    **settings: Any,
+) -> Film:
+    """Make the frames between two images [1,3,H,W] and write them to `path`, of any kind that `save_video` writes.
+
+    model: an ImageModel makes them with `interpolate`, a VideoModel with `inbetween`. settings: keyword arguments of
+    that function; one that is None is left out, so the function follows the model's own recommendation.
+    size: see `prepare_images`. note: called with what was done to the images, before the run starts.
+    Raises what these raise.
+    """
+    start = time.perf_counter()
+    images, notes = prepare_images(model, image0, image1, size=size)
+    for sentence in notes:
+        note(sentence)
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(model, VideoModel):
+        method, result = "Generative Inbetweening", inbetween(model, *images, fps=fps, progress=progress, **given)
+    else:
+        method, result = "DreamMover", interpolate(model, *images, progress=progress, **given)
+    count, _, height, width = result.frames.shape
+    media = save_video(result.frames, path, fps=fps, alt=f"{count} frames from the first to the last image, {method}")
+    summary = (
+        f"{count} frames of {width}x{height} pixels at {fps:g} fps by {method}, the first and the last of them the "
+        f"keyframes, {result.unet_calls} U-Net calls, {time.perf_counter() - start:.1f} s"
+    )
+    return Film(media, summary, list(dict.fromkeys([*notes, *result.notes, *media.notes])))
+
+
+def prepare_images(
+    model: ImageModel | VideoModel, image0: Tensor, image1: Tensor, *, size: int | tuple[int, int] | None = None
+) -> tuple[tuple[Tensor, Tensor], list[str]]:
+    """Resize two images [1,3,H,W] to a size that the model takes, with their aspect kept, and note what was done.
+
+    The second is fitted to the first where their sizes differ. size: int = square, or (h, w), in pixels; None is about
+    the model's own area in the aspect of the first image.
+    """
+    notes = []
+    if torch.equal(image0, image1):
+        raise ValueError("the two images are identical: there is nothing between them, give two different ones.")
+    height, width = image0.shape[-2:]
+    if image1.shape[-2:] != (height, width):
+        image1, fitted = fit_images(image1, size=(height, width), multiple=1)
+        notes = [f"the second image is fitted to the first: {note}" for note in fitted]
+    own = area_size(height, width, side=model.native_size, multiple=model.multiple)
+    images, fitted = fit_images(
+        torch.cat([image0, image1]), size=own if size is None else size, multiple=model.multiple
+    )
+    return images.split(1), notes + fitted
+
+
+def embedded_note(model: ImageModel | VideoModel) -> str:
+    """Say in one line what the embedded model was trained on and how to use real weights."""
+    return EMBEDDED.format(*TRAINED_ON[type(model)])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device has run out of memory; on the CPU torch raises a plain RuntimeError for that."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
