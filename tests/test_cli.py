@@ -14,7 +14,7 @@ from PIL import Image
 from interp_lib import cli, interpolate, load_image_model, load_pair, save_video, suitability
 from interp_lib.cli import main
 from interp_lib.images import to_pil
-from interp_lib.inbetweening.sampling import METHODS
+from interp_lib.inbetweening.pipeline import METHODS
 from interp_lib.models import load_video
 
 ROOT = Path(__file__).resolve().parents[1]
