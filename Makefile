@@ -122,7 +122,7 @@ app: $(READY) ## one page for the browser: two images in, a video out (on 127.0.
 	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.show.serve $(if $(MODEL),--model $(call quote,$(MODEL))) $(if $(VIDEO_MODEL),--video-model $(call quote,$(VIDEO_MODEL))) $(if $(DEVICE),--device $(call quote,$(DEVICE)))
 
 bench: $(READY) ## how fast and in how much memory, as ratios: build/bench.json
-	@OMP_NUM_THREADS=$(CORES) $(PY) -m interp_lib.bench --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL PAIR DEVICE)
+	@OMP_NUM_THREADS=$(CORES) $(PY) -m experiments.speed --out build/bench.json $(call FLAGS,MODEL VIDEO_MODEL DEVICE)
 
 lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
 	@$(PY) -m ruff check .

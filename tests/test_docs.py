@@ -15,7 +15,6 @@ import torch
 import interp_lib
 from experiments.studies import tables
 from interp_lib import METHODS
-from interp_lib.bench import baselines
 from interp_lib.cli import make_parser
 from interp_lib.images import to_pil
 from interp_lib.show import reference
@@ -24,9 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests" / "conformance" / "dreammover" / "tiny_sd"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 READ = [ROOT / "README.md", *PAGES]
-COMMANDS = ["interp_lib.cli", "interp_lib.bench.__main__"]
-COMMANDS += ["interp_lib.bench.speed.shapes", "interp_lib.show.run", "interp_lib.show.fresh"]
-COMMANDS += ["experiments.train.__main__", "interp_lib.bench.speed.expect", "interp_lib.show.reference"]
+COMMANDS = ["interp_lib.cli"]
+COMMANDS += ["interp_lib.show.run", "interp_lib.show.fresh", "interp_lib.show.reference", "experiments.train.__main__"]
 
 
 def blocks(path, *languages):
@@ -140,7 +138,6 @@ def test_pages_are_short_and_their_python_runs(page, tmp_path, monkeypatch):
     if not code:
         return
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
     for name in ("still", "still, last"):  # gone again afterwards
         monkeypatch.setitem(METHODS, name, None)
     shutil.copytree(TINY, tmp_path / "path" / "to" / "model")
@@ -150,10 +147,7 @@ def test_pages_are_short_and_their_python_runs(page, tmp_path, monkeypatch):
         to_pil(frame).save(tmp_path / "path" / "to" / "folder" / f"{k}.png")
     names = {}
     for block in code:
-        if file := re.match(r"# interp_lib/bench/baselines/(\w+\.py)\n", block):
-            (tmp_path / file[1]).write_text(block)
-        else:
-            exec(compile(block, page.name, "exec"), names)
+        exec(compile(block, page.name, "exec"), names)
 
 
 def test_the_api_reference_is_the_codes():

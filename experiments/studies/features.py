@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.bench.layout import part_agreement, pca_colours, place_agreement
+from interp_lib.bench.agreement import part_agreement, pca_colours, place_agreement
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.features import diffusion_features
 from interp_lib.models.image_model import ImageModel, randomly_initialised

@@ -1,1 +1,1 @@
-"""Evidence: measures, baselines and timings."""
+"""Evidence: measures, data sets, baselines, and the sweep that brings them together."""

@@ -163,7 +163,7 @@ def _item_hash(method: Method, case: str | Pair | Case, case_hash: str, seed: in
     source = run.models[method.kind] if method.kind else ""
     folder = EMBEDDED / method.kind if source == "embedded" else Path(source)
     model = (weights_hash(method.kind, source), read_settings(folder)) if method.kind else ()
-    files = method.brings(_name(case), options)
+    files = method.brings(_name(case))
     settings = (run.frames, run.size, run.metrics, options)
     return content_hash(VERSION, method.name, case_hash, seed, settings, model, files)
 

@@ -1,20 +1,28 @@
-"""All measures of one interpolation, by name: what it takes, what it gives, and what this machine cannot have."""
+"""All measures of one interpolation, by name: what each needs, and what it means when it has no value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interp_lib.bench.measures import Unavailable, distributions, perceptual
-from interp_lib.bench.measures.catalogue import MEASURES, Flow, Given, Measure
+from interp_lib.bench import motion
+from interp_lib.bench.measures import Unavailable
+from interp_lib.bench.measures.distributions import features, fid, kid
+from interp_lib.bench.measures.perceptual import neighbour_distances, perceptual_distance
+from interp_lib.bench.measures.warping import warping_error, warping_error_middle
+from interp_lib.bench.metrics import AREA, SIDE, high_frequency_ratio, psnr, ssim
 from interp_lib.bench.optical_flow import tvl1_flow
 from interp_lib.checks import check_choice, check_tensors
 from interp_lib.images import as_images
+
+Flow = Callable[[int, int], Any]  # of frames i, j: flow [1,2,H,W], or a tuple that begins with it
+NETS = {"lpips": "lpips-alex", "perceptual": "efficientnet-lite0", "feature": "inception"}  # network by its use
 
 
 def evaluate(
@@ -27,69 +35,167 @@ def evaluate(
     ground: Tensor | None = None,
     facing: float = 0.0,
     metrics: str | Sequence[str] = "auto",
-    lpips_net: str = "lpips-alex",
-    perceptual_net: str | perceptual.Maps = "efficientnet-lite0",
-    feature_net: str | distributions.Features = "inception",
 ) -> dict[str, float | str]:
-    """Measures of an interpolation, {name: value}, on the frames between its ends unless the name says otherwise.
+    """Measure an interpolation: {name: value}, over the frames between the keyframes unless the name says otherwise.
 
-    Source: METHODS, section 5; the formulas are in `interp_lib.bench.measures`, `metrics` and `motion`.
-    frames: [T,3,H,W] in [0,1] with both ends. reference: the true frames, likewise. endpoints: the two inputs
+    Source: METHODS, section 5; the formulas are in `interp_lib.bench.metrics`, `measures` and `motion`.
+    frames: [T,3,H,W] in [0,1], keyframes included. reference: the true frames, likewise. endpoints: the two inputs
     [2,3,H,W], by default the first and last frame. flow: a function (i, j) -> flow [1,2,H,W] of frame i to frame j in
     pixels, or a tuple that begins with it, such as `Case.flow`; or "tvl1", estimated on the reference where there is
     one, on the frames otherwise. moving: bool [T,1,H,W], the pixels of each frame on which something moves. ground:
-    [1,3,H,W], the scene without its actor. facing: +1 right, -1 left, 0 unknown.
+    [1,3,H,W], the scene without its foreground object. facing: +1 right, -1 left, 0 unknown.
 
     - `psnr` (dB), `ssim`, `psnr_moving` (on `moving`): against the reference, the mean over the frames.
-    - `we`: over all neighbours; `we_mid`: frame T//2 against the endpoints; each also times 100, as `we_x100`.
-    - `high_frequency`, `high_frequency_side`: ratio to the endpoints', the centre a quarter of the area, of the side.
-    - `direction` (share of steps along `facing`), `net_displacement` (px along it), `back_and_forth`: the actor's track
-      over `ground`, in all frames; `spread`: its width over its true width, where two ghosts are wide.
-    - `lpips`, `lpips_ends` (to both endpoints, not to the reference), `ppl`, `pdv` (all neighbours): by `lpips_net`.
-    - `perceptual`, `perceptual_ends`, `perceptual_ppl`, `perceptual_pdv`: the same by `perceptual_net`; not LPIPS.
-    - `fid`, `kid`: the frames against the reference's, by `feature_net`. So few frames bias FID: pool the frames of
-      many clips and use `measures.distributions` for a table.
+    - `we`: over all neighbours; `we_mid`: frame T//2 against the keyframes; each also times 100, as `we_x100`.
+    - `high_frequency`, `high_frequency_side`: ratio to the keyframes', the centre a quarter of the area, of the side.
+    - `direction` (share of steps along `facing`), `net_displacement` (px along it), `back_and_forth`: of the object's
+      track over `ground`, in all frames; `spread`: its width over its true width, large where there are two ghosts.
+    - `lpips`, `lpips_ends` (to both keyframes, not to the reference), `ppl`, `pdv` (all neighbours): LPIPS on AlexNet;
+      `perceptual`, `perceptual_ends`, `perceptual_ppl`, `perceptual_pdv`: the same by EfficientNet-Lite0; not LPIPS.
+    - `fid`, `kid`: against the reference, by Inception. So few frames bias FID: `set_distances` pools many clips.
 
     metrics: names, or "auto", all that the arguments allow and that need no network. The result also has `n`, the
     number of frames between, and `we_flow`, `lpips_net`, `perceptual_net`, `feature_net` where they were used. What
     this machine or this clip cannot have is a string, "n/a: " and why. PSNR is infinite for equal frames.
     Raises ValueError for unknown names, for a measure whose argument is missing, and for arguments that do not fit.
     """
-    nets = {"lpips": lpips_net, "perceptual": perceptual_net, "feature": feature_net}
-    _check_nets(nets)
-    given = _check(frames, reference, endpoints, flow, moving, ground, facing, nets)
-    values: dict[str, float | str] = {"n": len(given.between)}
-    for name in _chosen(metrics, given):
+    inputs = _check_inputs(frames, reference, endpoints, flow, moving, ground, facing)
+    values: dict[str, float | str] = {"n": len(inputs.between)}
+    for name in _choose(metrics, inputs):
         measure = MEASURES[name]
-        values[name] = _value(measure, given)
+        try:
+            value = float(measure.compute(inputs))
+            values[name] = f"n/a: {measure.empty}" if math.isnan(value) else value
+        except Unavailable as error:
+            values[name] = error.cell
         if "flow" in measure.needs:
-            values |= {f"{name}_x100": 100 * values[name], "we_flow": _flow_name(flow, reference)}
+            estimated = f"tvl1 of the {'frames' if reference is None else 'reference'}"
+            values |= {f"{name}_x100": 100 * value, "we_flow": "given" if callable(flow) else estimated}
         if measure.net:
-            values[f"{measure.net}_net"] = _net_name(nets[measure.net])
+            values[f"{measure.net}_net"] = NETS[measure.net]
     return values
 
 
-def _value(measure: Measure, given: Given) -> float | str:
-    try:
-        value = float(measure.measure(given))
-    except Unavailable as error:
-        return error.cell
-    return f"n/a: {measure.empty}" if math.isnan(value) else value
+@dataclass
+class Inputs:
+    """What the measures look at, as checked by `evaluate`. ends: the two inputs."""
+
+    frames: Tensor
+    ends: Tensor
+    reference: Tensor | None
+    moving: Tensor | None
+    ground: Tensor | None
+    facing: float | None  # None where it is unknown
+    flow: Flow | None
+
+    @property
+    def between(self) -> Tensor:
+        return self.frames[1:-1]
+
+    @property
+    def true(self) -> Tensor:
+        return self.reference[1:-1]
+
+    @cached_property
+    def track(self) -> Tensor:
+        return motion.actor_track(self.frames.cpu(), self.ground.cpu())
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        return features(self.between, net=NETS["feature"]), features(self.true, net=NETS["feature"])
+
+    def flows(self, *pairs: tuple[int, int]) -> Tensor:
+        """Return the flow of each pair of frames, [K,2,H,W]; ValueError where `flow` returns something else."""
+        shape, stack = (1, 2, *self.frames.shape[-2:]), []
+        for i, j in pairs:
+            flow = self.flow(i, j)
+            flow = flow[0] if isinstance(flow, (tuple, list)) else flow
+            if not isinstance(flow, Tensor) or tuple(flow.shape) != shape or not bool(torch.isfinite(flow).all()):
+                got = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
+                raise ValueError(
+                    f"flow({i}, {j}) gave {got}: it must be a finite flow {shape} in pixels of the frames."
+                )
+            stack.append(flow.to(self.frames))
+        return torch.cat(stack)
 
 
-def _chosen(metrics: str | Sequence[str], given: Given) -> list[str]:
-    """The measures to take; ValueError for one that does not exist or lacks an argument."""
-    auto = [name for name, measure in MEASURES.items() if not measure.net and not _lacking(measure, given)]
-    asked = check_metrics(metrics)
-    names = list(dict.fromkeys(name for entry in asked for name in (auto if entry == "auto" else [entry])))
-    for name in names:
-        if lacking := _lacking(MEASURES[name], given):
-            raise ValueError(f"{name} needs {' and '.join(f'{x}=' for x in lacking)}: give it, or leave {name} out.")
-    return names
+@dataclass(frozen=True)
+class Measure:
+    """needs: arguments of `evaluate` it cannot do without; net: use of a network; empty: what a NaN means."""
+
+    compute: Callable[[Inputs], float | Tensor]
+    needs: tuple[str, ...] = ()
+    net: str = ""
+    empty: str = "undefined"
+
+
+def _psnr_moving(x: Inputs) -> Tensor:
+    masks = x.moving[1:-1]
+    some = masks.flatten(1).any(1)  # frames in which anything moves
+    return psnr(x.between[some], x.true[some], masks[some]).mean()
+
+
+def _we(x: Inputs) -> float:
+    steps = [(t, t + 1) for t in range(len(x.frames) - 1)]
+    return warping_error(x.frames, x.flows(*steps), x.flows(*[(j, i) for i, j in steps]))
+
+
+def _we_mid(x: Inputs) -> float:
+    last, mid = len(x.frames) - 1, len(x.frames) // 2
+    flows, backward = x.flows((mid, 0), (mid, last)), x.flows((0, mid), (last, mid))
+    return warping_error_middle(x.frames[mid : mid + 1], x.ends, flows, backward)
+
+
+def _net_displacement(x: Inputs) -> float:
+    moves = not motion.steps_along(x.track, 1.0).isnan().all()
+    return motion.net_displacement(x.track, x.facing) if moves else math.nan
+
+
+def _spread(x: Inputs) -> Tensor:
+    made, true = (motion.actor_spread(frames.cpu(), x.ground.cpu()) for frames in (x.between, x.true))
+    return (made / true).nanmean()
+
+
+def _perceptual(net: str, prefix: str) -> dict[str, Measure]:
+    """Return the four measures of one perceptual distance, two of them with a prefix to their name."""
+
+    def to_truth(x: Inputs) -> Tensor:
+        return perceptual_distance(x.between, x.true, net=NETS[net]).mean()
+
+    def to_ends(x: Inputs) -> Tensor:
+        ends = torch.cat([end.expand_as(x.between) for end in x.ends.split(1)])
+        return perceptual_distance(x.between.repeat(2, 1, 1, 1), ends, net=NETS[net]).mean()
+
+    return {
+        net: Measure(to_truth, ("reference",), net),
+        f"{net}_ends": Measure(to_ends, (), net),
+        f"{prefix}ppl": Measure(lambda x: neighbour_distances(x.frames, net=NETS[net]).sum(), (), net),
+        f"{prefix}pdv": Measure(lambda x: neighbour_distances(x.frames, net=NETS[net]).var(correction=0), (), net),
+    }
+
+
+FLAT, STILL = "the endpoints have no high frequencies", "no actor is seen to move"
+MEASURES = {
+    "psnr": Measure(lambda x: psnr(x.between, x.true).mean(), ("reference",)),
+    "psnr_moving": Measure(_psnr_moving, ("reference", "moving"), empty="nothing moves"),
+    "ssim": Measure(lambda x: ssim(x.between, x.true).mean(), ("reference",)),
+    "we": Measure(_we, ("flow",)),
+    "we_mid": Measure(_we_mid, ("flow",)),
+    "high_frequency": Measure(lambda x: high_frequency_ratio(x.between, x.ends, centre=AREA).mean(), empty=FLAT),
+    "high_frequency_side": Measure(lambda x: high_frequency_ratio(x.between, x.ends, centre=SIDE).mean(), empty=FLAT),
+    "direction": Measure(lambda x: motion.direction_accuracy(x.track, x.facing), ("ground", "facing"), empty=STILL),
+    "net_displacement": Measure(_net_displacement, ("ground", "facing"), empty=STILL),
+    "back_and_forth": Measure(lambda x: motion.back_and_forth(x.track), ("ground",), empty=STILL),
+    "spread": Measure(_spread, ("ground", "reference"), empty=STILL),
+    **_perceptual("lpips", ""),
+    **_perceptual("perceptual", "perceptual_"),
+    "fid": Measure(lambda x: fid(*x.features), ("reference",), "feature"),
+    "kid": Measure(lambda x: kid(*x.features), ("reference",), "feature"),
+}
 
 
 def check_metrics(metrics: str | Sequence[str]) -> list[str]:
-    """The names in `metrics` as a list, "auto" among them as it is; ValueError for one that does not exist."""
+    """Return the names in `metrics` as a list, "auto" among them as it is; ValueError for one that does not exist."""
     names = list(metrics) if isinstance(metrics, Iterable) and not isinstance(metrics, str) else [metrics]
     for name in names:
         if name == "fvd":
@@ -98,74 +204,47 @@ def check_metrics(metrics: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _lacking(measure: Measure, given: Given) -> list[str]:
-    return [x for x in measure.needs if getattr(given, x) is None or (x == "facing" and given.facing == 0)]
+def _choose(metrics: str | Sequence[str], inputs: Inputs) -> list[str]:
+    """Return the measures to take; ValueError for one that does not exist or lacks an argument."""
+    lacking = {name: [x for x in m.needs if getattr(inputs, x) is None] for name, m in MEASURES.items()}
+    auto = [name for name, measure in MEASURES.items() if not measure.net and not lacking[name]]
+    names = [name for entry in check_metrics(metrics) for name in (auto if entry == "auto" else [entry])]
+    for name in names:
+        if lacking[name]:
+            arguments = " and ".join(f"{x}=" for x in lacking[name])
+            raise ValueError(f"{name} needs {arguments}: give it, or leave {name} out.")
+    return list(dict.fromkeys(names))
 
 
-def _check(
-    frames: Tensor,
-    reference: Tensor | None,
-    endpoints: Tensor | None,
-    flow: Flow | str | None,
-    moving: Tensor | None,
-    ground: Tensor | None,
-    facing: float,
-    nets: dict[str, Any],
-) -> Given:
-    """Everything that can be wrong, before any slow work."""
+def _check_inputs(
+    frames: Any, reference: Any, endpoints: Any, flow: Any, moving: Any, ground: Any, facing: Any
+) -> Inputs:
+    """Return the arguments of `evaluate`, checked, on the device of the frames."""
     frames = as_images(frames, name="frames").detach()
     if len(frames) < 3:
         raise ValueError(f"frames holds {len(frames)} images: give both ends and at least one frame between them.")
     count, size = len(frames), tuple(frames.shape[-2:])
-    if reference is not None:
-        reference = _like(
-            "reference", reference, frames, (count, 3, *size), "one true image a frame, both ends included"
-        )
-    ends = frames[[0, -1]]
-    if endpoints is not None:
-        ends = _like("endpoints", endpoints, frames, (2, 3, *size), "the two inputs at the frames' size")
-    if ground is not None:
-        ground = _like("ground", ground, frames, (1, 3, *size), "one image at the frames' size")
+    images: dict[str, Tensor | None] = {"reference": reference, "endpoints": endpoints, "ground": ground}
+    for (name, x), number in zip(images.items(), (count, 2, 1), strict=True):
+        if x is not None:
+            images[name] = x = as_images(x, name=name).detach().to(frames.device)
+            if tuple(x.shape) != (number, 3, *size):
+                raise ValueError(f"{name} has shape {tuple(x.shape)}: it must be {(number, 3, *size)}.")
     if moving is not None:
         check_tensors(moving=moving)
-    if moving is not None and (tuple(moving.shape) != (count, 1, *size) or moving.dtype != torch.bool):
-        found = f"{moving.dtype} {tuple(moving.shape)}"
-        raise ValueError(f"moving is {found}: it must be torch.bool {(count, 1, *size)}, one mask a frame.")
+        if tuple(moving.shape) != (count, 1, *size) or moving.dtype != torch.bool:
+            given = f"{moving.dtype} {tuple(moving.shape)}"
+            raise ValueError(f"moving is {given}: it must be torch.bool {(count, 1, *size)}, one mask a frame.")
+        moving = moving.to(frames.device)
     if facing not in (-1, 0, 1):
         raise ValueError(f"facing={facing!r} is out of range: give 1 for right, -1 for left, 0 where it is unknown.")
-    if isinstance(flow, str) and flow == "tvl1":
-        pictures = frames if reference is None else reference
-        flow = partial(_estimated, pictures)
-    elif flow is not None and not callable(flow):
+    if not (flow is None or callable(flow) or (isinstance(flow, str) and flow == "tvl1")):
         raise ValueError(f"flow={flow!r} is unknown: give a function of two frame numbers, 'tvl1', or None.")
-    moving = None if moving is None else moving.to(frames.device)
-    return Given(frames, ends, reference, moving, ground, float(facing), flow, nets)
+    known = frames if reference is None else images["reference"]
 
+    def estimated(i: int, j: int) -> Tensor:
+        return tvl1_flow(known[i : i + 1], known[j : j + 1])
 
-def _estimated(pictures: Tensor, i: int, j: int) -> Tensor:
-    return tvl1_flow(pictures[i : i + 1], pictures[j : j + 1])
-
-
-def _like(name: str, x: Tensor, frames: Tensor, shape: tuple[int, ...], rule: str) -> Tensor:
-    """An argument of images of this shape, on the device of the frames."""
-    x = as_images(x, name=name).detach().to(frames.device)
-    if tuple(x.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}: it must be {shape}, {rule}.")
-    return x
-
-
-def _check_nets(nets: dict[str, Any]) -> None:
-    lpips = [net for net in perceptual.NETS if net.startswith("lpips-")]
-    for use, known in (("lpips", lpips), ("perceptual", perceptual.NETS), ("feature", distributions.NETS)):
-        if use == "lpips" or not callable(nets[use]):
-            check_choice(f"{use}_net", nets[use], known)
-
-
-def _flow_name(flow: Flow | str, reference: Tensor | None) -> str:
-    if not isinstance(flow, str):
-        return "given"
-    return "tvl1 of the frames" if reference is None else "tvl1 of the reference"
-
-
-def _net_name(net: Any) -> str:
-    return net if isinstance(net, str) else getattr(net, "__name__", type(net).__name__)
+    flow, facing = estimated if flow == "tvl1" else flow, float(facing) if facing else None
+    ends = frames[[0, -1]] if endpoints is None else images["endpoints"]
+    return Inputs(frames, ends, images["reference"], moving, images["ground"], facing, flow)

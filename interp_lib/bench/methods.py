@@ -1,5 +1,4 @@
-"""Every method of the benchmark by name. To add one: a file in `baselines/`, of which nearest.py is a short one to
-start from, and a line here."""
+"""Every method of the benchmark by name. To add one, write a function like those in `baselines/` and a line here."""
 
 from __future__ import annotations
 
@@ -7,111 +6,108 @@ import inspect
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from interp_lib.bench.baselines import clones, latents, papers, pixels, pretrained
+from interp_lib.bench.baselines.diffinterp import diffinterp
+from interp_lib.bench.baselines.diffmorpher import diffmorpher
+from interp_lib.bench.baselines.external import external, find_frames
+from interp_lib.bench.baselines.wan import wan
 from interp_lib.checks import check_int
 from interp_lib.types import Interpolation, Pair
-
-# name -> (file in interp_lib/bench/baselines, options of its make())
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "truth": ("controls", {"way": "truth"}),
-    "shuffled": ("controls", {"way": "shuffled"}),
-    "nearest keyframe": ("nearest", {}),
-    "cross-dissolve": ("cross_dissolve", {}),
-    "classical flow": ("classical_flow", {}),
-    "latent lerp": ("latent_mix", {"way": "lerp"}),
-    "latent slerp": ("latent_mix", {"way": "slerp"}),
-    "direct fusion": ("dreammover", {"two_level": False, "attention": False, "lora": False}),
-    "DiffInterp": ("diffinterp", {}),
-    "DiffMorpher": ("diffmorpher", {}),
-    "DreamMover": ("dreammover", {}),
-    "DreamMover w/o our estimator": ("dreammover", {"flow": "classical"}),
-    "DreamMover w/o two-level fusion": ("dreammover", {"two_level": False}),
-    "DreamMover w/o replace attention": ("dreammover", {"attention": False}),
-    "DreamMover w/o lora": ("dreammover", {"lora": False}),
-    "dual": ("generative_inbetweening", {"method": "dual"}),
-    "no-rotation": ("generative_inbetweening", {"method": "no-rotation"}),
-    "no-finetune": ("generative_inbetweening", {"method": "no-finetune"}),
-    "trf": ("generative_inbetweening", {"method": "trf"}),
-    "vibid": ("generative_inbetweening", {"method": "vibid"}),
-    "forward": ("generative_inbetweening", {"method": "forward"}),
-    "FILM": ("film", {}),
-    "RIFE": ("rife", {}),
-    "LDMVFI": ("ldmvfi", {}),
-    "DynamiCrafter": ("dynamicrafter", {}),
-    "DreamMover with RAFT": ("raft", {}),
-    "Wan FLF2V": ("wan", {}),
-}
-EXTERNAL = "external:"  # external:FOLDER scores frames that another tool has written
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method ready to be called: `run(model, pair, frames=, seed=)`, where model is of the kind `kind`.
+    """A function `make(model, pair, *, frames, seed, ...) -> Interpolation` and what it is called with.
 
-    module: the dotted name of its code. options: what its `make` gets besides.
+    kind: of its model, "image", "video", or None without one. options: keyword arguments that make this row what it
+    is. files: environment variables with paths of the user's files that it reads. name: filled in by `find_method`. The
+    result holds `frames` images between the pair's two, both keyframes with them, at the pair's size, on the CPU, and
+    depends on the arguments alone.
     """
 
-    name: str
-    module: str
-    kind: str | None
     make: Callable[..., Interpolation]
+    kind: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    name: str = ""
 
     def takes(self) -> set[str]:
-        """Names of the options that its `make` has, besides `frames`, `seed` and the runner's own `scratch`."""
-        named = [p.name for p in inspect.signature(self.make).parameters.values() if p.kind == p.KEYWORD_ONLY]
-        return set(named) - {"frames", "seed", "scratch"}
+        """Return the names of its options, without `frames`, `seed` and the runner's own `scratch`."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name for p in parameters if p.kind == p.KEYWORD_ONLY} - {"frames", "seed", "scratch"}
 
-    def brings(self, case: str, options: dict[str, Any]) -> list[Path]:
-        """The user's own files that it reads for a case (weights, frames of another tool); none that are not there."""
-        if self.module.endswith(".external"):
-            with suppress(ValueError, OSError):  # said when the item is made
-                return import_module(self.module).find_frames(self.options["folder"], case)
-        find, found = import_module(f"{__package__}.baselines._weights").find, []
-        for need in getattr(import_module(self.module), "NEEDS", ()):
-            with suppress(ValueError, OSError):
-                found.append(find(need, options.get(need.option)))
-        return found
+    def brings(self, case: str) -> list[Path]:
+        """Return the user's own files that its result on a case depends on: weights, frames of another tool."""
+        if self.make is external:
+            with suppress(ValueError, OSError):  # said when it is run
+                return [find_frames(self.options["folder"], case)]
+        return [path for name in self.files if (path := Path(os.environ.get(name, "."))).is_file()]
 
     def run(self, model: Any, pair: Pair, *, frames: int, seed: int, settings: dict[str, Any]) -> Interpolation:
-        """`make` with its own options and those of the settings that it takes."""
-        known = {*self.takes(), "scratch"} & set(inspect.signature(self.make).parameters)
+        """Call `make` with its own options and those of the settings that it takes."""
+        known = inspect.signature(self.make).parameters
         shared = {name: value for name, value in settings.items() if name in known}
         return self.make(model, pair, frames=frames, seed=seed, **(shared | self.options))
 
 
-def run_method(name: str, model: Any, pair: Pair, *, frames: int = 7, seed: int = 0, **options: Any) -> Interpolation:
-    """One method of the benchmark on one pair, as `benchmark` runs it: `frames` frames between, both ends added.
+METHODS = {
+    "truth": Method(pixels.truth),
+    "shuffled": Method(pixels.shuffled),
+    "nearest keyframe": Method(pixels.nearest_keyframe),
+    "cross-dissolve": Method(pixels.cross_dissolve),
+    "classical flow": Method(pixels.classical_flow),
+    "latent lerp": Method(latents.lerp, "image"),
+    "latent slerp": Method(latents.slerp, "image"),
+    "direct fusion": Method(papers.dreammover, "image", {"two_level": False, "attention": False, "lora": False}),
+    "DiffInterp": Method(diffinterp, "image"),
+    "DiffMorpher": Method(diffmorpher, "image"),
+    "DreamMover": Method(papers.dreammover, "image"),
+    "DreamMover w/o our estimator": Method(papers.dreammover, "image", {"flow": "classical"}),
+    "DreamMover w/o two-level fusion": Method(papers.dreammover, "image", {"two_level": False}),
+    "DreamMover w/o replace attention": Method(papers.dreammover, "image", {"attention": False}),
+    "DreamMover w/o lora": Method(papers.dreammover, "image", {"lora": False}),
+    "dual": Method(papers.generative_inbetweening, "video", {"method": "dual"}),
+    "no-rotation": Method(papers.generative_inbetweening, "video", {"method": "no-rotation"}),
+    "no-finetune": Method(papers.generative_inbetweening, "video", {"method": "no-finetune"}),
+    "trf": Method(papers.generative_inbetweening, "video", {"method": "trf"}),
+    "vibid": Method(papers.generative_inbetweening, "video", {"method": "vibid"}),
+    "forward": Method(papers.generative_inbetweening, "video", {"method": "forward"}),
+    "FILM": Method(pretrained.film, files=("INTERP_FILM",)),
+    "RIFE": Method(pretrained.rife),
+    "LDMVFI": Method(clones.ldmvfi, files=("INTERP_LDMVFI",)),
+    "DynamiCrafter": Method(clones.dynamicrafter, files=("INTERP_DYNAMICRAFTER",)),
+    "DreamMover with RAFT": Method(pretrained.dreammover_with_raft, "image", files=("INTERP_RAFT",)),
+    "Wan FLF2V": Method(wan, files=("INTERP_WAN",)),
+}
+EXTERNAL = "external:"  # external:FOLDER measures frames that another tool has written
 
-    model: of the kind the method asks for (an image or a video model); without effect where it asks for none.
-    options: those of its `make` in `baselines/`. Raises ValueError for an unknown name and for another option.
+
+def run_method(name: str, model: Any, pair: Pair, *, frames: int = 7, seed: int = 0, **options: Any) -> Interpolation:
+    """Run one method of the benchmark on one pair, as `benchmark` does: `frames` frames between, both keyframes added.
+
+    model: of the kind the method needs (an image or a video model); without effect where it needs none. options: those
+    of its function in `baselines/`. Raises ValueError for an unknown name and for another option.
     """
     method = find_method(name)
     if not isinstance(pair, Pair):
         raise ValueError(f"pair is a {type(pair).__name__}: give load_pair(...) or render_pair(...).")
     if unknown := sorted(set(options) - method.takes()):
-        raise ValueError(
-            f"{name} has no option {unknown[0]!r}: it takes {', '.join(sorted(method.takes())) or 'none'}."
-        )
+        known = ", ".join(sorted(method.takes())) or "none"
+        raise ValueError(f"{name} has no option {unknown[0]!r}: it takes {known}.")
     return method.run(model, pair, frames=check_int("frames", frames, 1), seed=seed, settings=options)
 
 
 def find_method(name: str) -> Method:
-    """A method by its name, or `external:FOLDER`; ValueError, with all names, for an unknown one."""
-    if not isinstance(name, str):
-        raise ValueError(f"{name!r} is no name of a method: there are {', '.join(METHODS)}, and {EXTERNAL}FOLDER.")
-    if name.startswith(EXTERNAL):
-        file, options = "external", {"folder": name.removeprefix(EXTERNAL)}
-        if not os.path.isdir(os.path.expanduser(options["folder"])):
+    """Return a method by its name, or `external:FOLDER`; ValueError, with all names, for an unknown one."""
+    if isinstance(name, str) and name.startswith(EXTERNAL):
+        folder = name.removeprefix(EXTERNAL)
+        if not os.path.isdir(os.path.expanduser(folder)):
             raise FileNotFoundError(f"{name!r}: there is no such folder, give one that holds a case's frames each.")
-    elif name in METHODS:
-        file, options = METHODS[name]
-    else:
+        return Method(external, options={"folder": folder}, name=name)
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"there is no method {name!r}: there are {', '.join(METHODS)}, and {EXTERNAL}FOLDER.")
-    module = f"{__package__}.baselines.{file}"
-    code = import_module(module)
-    return Method(name, module, code.MODEL, code.make, options)
+    return replace(METHODS[name], name=name)

@@ -1,4 +1,5 @@
-"""Measures against ground truth. Images are `[N,3,H,W]` in [0,1], flow is `[N,2,H,W]` in pixels of its own grid."""
+"""Measures of images and of flow that need no network. Images are `[N,3,H,W]` in [0,1], flow is `[N,2,H,W]` in pixels
+of its own grid."""
 
 from __future__ import annotations
 
@@ -7,30 +8,64 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.checks import check_number, check_size, check_tensors
+from interp_lib.dreammover.spectrum import high_frequency_energy
 from interp_lib.types import Pair
+
+AREA = 0.25  # "the centre 1/4" of the spectrum as a quarter of its area, half of each side
+SIDE = 1 / 16  # or as a quarter of each side; the paper does not say which
 
 
 def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each image, `[N]`; infinite where they are equal.
+    """Return the peak signal-to-noise ratio of each image in dB, `[N]`; infinite where images are equal.
 
-    mask: bool `[N,1,H,W]` or `[1,1,H,W]`, the pixels that count; None is all. Raises ValueError for a mask that is
+    mask: bool `[N,1,H,W]` or `[1,1,H,W]`, the pixels that count; None counts all. Raises ValueError for a mask that is
     empty in one of the images.
     """
-    _same_shape(images, reference)
-    _check_mask("psnr", mask, images)
+    _check_same_shape(images, reference)
     error = (images - reference).square()
     if mask is None:
         return -10 * torch.log10(error.flatten(1).mean(1))
-    counted = mask.expand(len(images), *mask.shape[1:]).expand_as(images)
+    _check_mask("psnr", mask, images)
+    counted = mask.expand_as(images)
     if not counted.flatten(1).any(1).all():
         raise ValueError("psnr: the mask is empty for one of the images; choose pixels that count")
     return -10 * torch.log10((error * counted).flatten(1).sum(1) / counted.flatten(1).sum(1))
 
 
-def moving_pixels(pair: Pair, middle: Tensor, *, least: float = 0.15) -> Tensor:
-    """Where something moves: bool `[1,1,H,W]`, pixels that show an actor at an end, or differ there from the middle.
+def ssim(images: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean structural similarity of each image with its reference, `[N]` float64; 1 for equal images.
 
-    Source: ours. middle: the true frame between `[1,3,H,W]`. least: difference in a channel that counts, in [0,1].
+    Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004, by
+    scikit-image: Gaussian window of 11x11 pixels and sigma 1.5, population covariances, K1 = 0.01, K2 = 0.03, windows
+    that lie wholly inside the image, averaged over the colour channels. Raises ValueError for a side under 11 pixels.
+    """
+    _check_same_shape(images, reference)
+    if min(images.shape[-2:]) < 11:
+        raise ValueError(f"ssim needs images of at least 11 pixels a side, not {list(images.shape)}.")
+    from skimage.metrics import structural_similarity  # slow to import, and few callers need it
+
+    pairs = zip(*(x.detach().double().cpu().numpy() for x in (images, reference)), strict=True)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    values = [structural_similarity(a, b, data_range=1.0, channel_axis=0, **options) for a, b in pairs]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def high_frequency_ratio(frames: Tensor, inputs: Tensor, *, centre: float = AREA) -> Tensor:
+    """Return the high-frequency energy of each frame over the mean of the inputs', `[T]`; below 1 a frame is blurred.
+
+    Source: DreamMover, section 3.3 and Fig. 5. frames: `[T,3,H,W]`; inputs: `[K,3,H,W]`. centre: share of the
+    spectrum's area that counts as low, `AREA` or `SIDE`. NaN for inputs without high frequencies (flat ones).
+    """
+    high, total = (high_frequency_energy(inputs, centre=share).mean() for share in (centre, 0.0))
+    flat = high <= 1e-6 * total  # rounding leaves a few ten-millionths of the whole spectrum of a flat image
+    return torch.where(flat, torch.nan, high_frequency_energy(frames, centre=centre) / high)
+
+
+def moving_pixels(pair: Pair, middle: Tensor, *, least: float = 0.15) -> Tensor:
+    """Return where something moves, bool `[1,1,H,W]`: foreground objects of a keyframe, and pixels that change.
+
+    Source: ours. middle: the true frame between, `[1,3,H,W]`. A pixel changes where a channel differs from either
+    keyframe by more than `least`.
     """
     check_tensors(middle=middle)
     if middle.shape != pair.image0.shape:
@@ -41,7 +76,7 @@ def moving_pixels(pair: Pair, middle: Tensor, *, least: float = 0.15) -> Tensor:
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flow brought to another grid: every pixel takes its cell's vector, which is scaled to the new pixels."""
+    """Return the flow on a grid of another size: every pixel takes its cell's vector, scaled to the new pixels."""
     check_tensors(flow=flow)
     size = check_size("size", size, 1)
     height, width = flow.shape[-2:]
@@ -50,18 +85,17 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
-    """Length of the difference at every pixel, `[N,1,H,W]`, in pixels."""
-    _same_shape(flow, truth)
+    """Return the length of the difference at every pixel, `[N,1,H,W]`, in pixels."""
+    _check_same_shape(flow, truth)
     return (flow - truth).square().sum(1, keepdim=True).sqrt()
 
 
 def pck(flow: Tensor, truth: Tensor, mask: Tensor, *, radius: float = 0.1) -> float:
-    """PCK@radius: the share of pixels in `mask` `[N,1,H,W]` whose end-point error is at most radius x the longer image
-    side.
+    """Return PCK@radius, the share of pixels in `mask` `[N,1,H,W]` whose error is at most radius x the longer side.
 
     Raises ValueError for an empty mask: a share of nothing has no value.
     """
-    _same_shape(flow, truth)
+    _check_same_shape(flow, truth)
     _check_mask("pck", mask, flow)
     radius = check_number("radius", radius, 0)
     if not mask.any():
@@ -70,18 +104,16 @@ def pck(flow: Tensor, truth: Tensor, mask: Tensor, *, radius: float = 0.1) -> fl
     return float((error <= radius * max(truth.shape[-2:])).float().mean())
 
 
-def _check_mask(use: str, mask: Tensor | None, x: Tensor) -> None:
-    """ValueError unless the mask is None or bool [N,1,H,W] or [1,1,H,W] on the grid of x [N,C,H,W]."""
-    if mask is None:
-        return
+def _check_mask(caller: str, mask: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless the mask is bool [N,1,H,W] or [1,1,H,W] on the grid of x [N,C,H,W]."""
     check_tensors(mask=mask)
     fits = mask.ndim == 4 and len(mask) in (1, len(x)) and mask.shape[1:] == (1, *x.shape[2:])
     if mask.dtype != torch.bool or not fits:
-        found = f"{mask.dtype} {list(mask.shape)}"
-        raise ValueError(f"{use}: the mask is {found}: give torch.bool {[len(x), 1, *x.shape[2:]]}, or one for all.")
+        given = f"{mask.dtype} {list(mask.shape)}"
+        raise ValueError(f"{caller}: the mask is {given}: give torch.bool {[len(x), 1, *x.shape[2:]]}, or one for all.")
 
 
-def _same_shape(first: Tensor, second: Tensor) -> None:
+def _check_same_shape(first: Tensor, second: Tensor) -> None:
     check_tensors(first=first, second=second)
     if first.shape != second.shape:
         raise ValueError(f"shapes {tuple(first.shape)} and {tuple(second.shape)} differ: both must be on one grid")

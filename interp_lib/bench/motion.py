@@ -1,5 +1,7 @@
-"""Which way things move: the actor's track in a clip of the calm world, its direction, and how much of it is back and
-forth."""
+"""The direction of motion: the foreground object's track in a single-object clip, and how it goes along it.
+
+Source: METHODS, section 5. Tracks are `[T,2]` (x, y) in pixels, NaN in a frame that shows no object.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from interp_lib.world.render import render
 from interp_lib.world.scene import Scene
 from interp_lib.world.truth import LEAST, Clip
 
-THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count as actor
+THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count as object
 
 
 def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
-    """Held-out calm clips (seeds `first`, ...; training starts at a million): one actor that moves the way it faces."""
+    """Render single-object clips of seeds `first`, ..., which no training saw (training starts at a million)."""
     count, first = check_int("count", count, 1), check_int("first", first, 0)
     frames = check_int("frames", frames, 2)
     check_size("size", size, LEAST)
@@ -26,43 +28,42 @@ def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> l
 
 
 def empty_scene(clip: Clip) -> Tensor:
-    """The ground [1,3,H,W] of a calm clip, without its actor; it does not move."""
+    """Render the background [1,3,H,W] of a single-object clip; it does not move."""
     return world_ground(clip.scene, clip.size)
 
 
 def world_ground(scene: Scene, size: int | tuple[int, int]) -> Tensor:
-    """What a calm scene looks like without its actors, [1,3,H,W]."""
+    """Render a single-object scene without its object, [1,3,H,W]."""
     parts = scene.parts.clone()
     parts[..., 11] = 0
     return render(replace(scene, parts=parts), 0.0, size=size)
 
 
 def actor_track(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
-    """Where the actor is, [T,2] (x, y) in pixels, NaN in a frame that shows none.
+    """Return where the object is, [T,2]: the centre of what differs from the background by more than the threshold.
 
-    The centre of what differs from the ground by more than the threshold. frames: [T,3,H,W] in [0,1]. ground:
-    [1,3,H,W], see `empty_scene`.
+    frames: [T,3,H,W] in [0,1]. ground: the background [1,3,H,W], see `empty_scene`.
     """
-    weight, total = _actor_weight(frames, ground, threshold)
+    weight, total = _object_weight(frames, ground, threshold)
     x = weight.sum(1) @ torch.arange(weight.shape[2], dtype=weight.dtype) / total
     y = weight.sum(2) @ torch.arange(weight.shape[1], dtype=weight.dtype) / total
     return torch.stack([x, y], 1).masked_fill((total < 1e-3)[:, None], torch.nan)
 
 
 def actor_spread(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
-    """How wide what differs from the ground is, [T]: its standard deviation along x in pixels, NaN where nothing is.
+    """Return the object's standard deviation along x in pixels, [T], NaN where there is none.
 
-    Two ghosts of one actor, as a cross-dissolve makes them, have a centre that moves like the actor's; their spread
+    Two ghosts of one object, as a cross-dissolve makes them, have a centre that moves like the object's; their spread
     gives them away.
     """
-    weight, total = _actor_weight(frames, ground, threshold)
+    weight, total = _object_weight(frames, ground, threshold)
     columns, position = weight.sum(1), torch.arange(weight.shape[-1], dtype=weight.dtype)
     mean = (columns @ position / total)[:, None]
     return ((columns * (position - mean).square()).sum(1) / total).sqrt().masked_fill(total < 1e-3, torch.nan)
 
 
-def _actor_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """[T,H,W]: 0 below the threshold, 1 from 0.1 above it, whatever the colours; and its sum per frame."""
+def _object_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return [T,H,W], 0 below the threshold and 1 from 0.1 above it, and its sum per frame."""
     check_tensors(frames=frames, ground=ground)
     if frames.ndim != 4 or ground.shape != (1, *frames.shape[1:]):
         shapes = f"{list(frames.shape)} and {list(ground.shape)}"
@@ -72,27 +73,26 @@ def _actor_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Ten
 
 
 def steps_along(track: Tensor, direction: float) -> Tensor:
-    """Signed displacement a frame [T-1] in pixels along `direction` (+1 right, -1 left); NaN without a track."""
+    """Return the signed displacement per frame [T-1] in pixels along `direction` (+1 right, -1 left)."""
     return (track[1:, 0] - track[:-1, 0]) * direction
 
 
 def direction_accuracy(track: Tensor, direction: float) -> float:
-    """Share of the frame-to-frame steps that go the right way; 1/2 for an actor that trembles, NaN without a track."""
+    """Return the share of steps between frames along `direction`: 1/2 for a trembling object, NaN without steps."""
     steps = steps_along(track, direction)
     known = steps[~steps.isnan()]
     return float((known > 0).float().mean()) if len(known) else float("nan")
 
 
 def net_displacement(track: Tensor, direction: float) -> float:
-    """How far the actor gets along `direction`, in pixels: the sum of all known steps."""
+    """Return the sum of all known steps along `direction`, in pixels."""
     return float(steps_along(track, direction).nansum())
 
 
 def back_and_forth(track: Tensor) -> float:
-    """1 - |net displacement| / path length, horizontally: 0 for one way, 1 for a return to the start; NaN if nothing
-    moves.
+    """Return 1 - |net displacement| / path length, horizontally: 0 one way, 1 back to the start, NaN without motion.
 
-    Source: METHODS, section 5; the paper's complaint about fused forward paths (section 5.2).
+    Source: ours, after the paper's complaint about fused forward paths (Generative Inbetweening, section 5.2).
     """
     steps = steps_along(track, 1.0)
     path = float(steps.abs().nansum())

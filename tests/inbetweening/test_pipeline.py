@@ -7,8 +7,8 @@ import torch
 from diffusers.models.attention import FeedForward
 from PIL import Image
 
+from experiments.speed.timing import unet_batches
 from interp_lib import animate, inbetween
-from interp_lib.bench.speed.probe import unet_batches
 from interp_lib.images import to_pil
 from interp_lib.models import chunks, video_model
 

@@ -25,7 +25,7 @@ MODULES = {
     "marshal": set(),
     "yaml": set(),
 }
-WEIGHTS = "bench/baselines/_weights.py"  # the user's own TorchScript files, on request
+WEIGHTS = "bench/baselines/pretrained.py"  # the user's own TorchScript files, on request
 
 
 def faults(source: str, name: str = "a.py") -> list[str]:

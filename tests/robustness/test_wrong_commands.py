@@ -5,7 +5,6 @@ import pytest
 from experiments.studies import __main__ as results
 from experiments.studies import tables
 from experiments.train import __main__ as train
-from interp_lib.bench import __main__ as speed
 from interp_lib.cli import main
 from interp_lib.show import fresh, run
 from tests.robustness.ground import SD, SVD
@@ -87,17 +86,6 @@ ROWS = [
         "output is a folder", "folder.safetensors cannot be written: give another", out="{files}/folder.safetensors"
     ),
     fitting("output's ending", "let it end in .safetensors", out="{out}/d.pt"),
-    command(
-        "part",
-        "no part 'colour': there are parts",
-        "colour",
-        "--out",
-        "{out}/a.json",
-        entry=speed.main,
-        name="make bench",
-    ),
-    command("count", "--frames: 'x' .*--help", "--frames", "x", entry=speed.main, name="make bench"),
-    command("out", "--out .* is a folder: name a file", "--out", "{out}", entry=speed.main, name="make bench"),
     command("study", "no study 'x': there are", "x", entry=results.main, name="make results"),
     command(
         "model", "none does not exist: give", "--model", "./none", "frequency", entry=results.main, name="make results"

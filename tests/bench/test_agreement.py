@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from interp_lib.bench.layout import TURNS, part_agreement, pca_colours, place_agreement
+from interp_lib.bench.agreement import ANGLES, part_agreement, pca_colours, place_agreement
 from interp_lib.dreammover.flow import pixel_grid
 
 SIDE = 24
@@ -38,7 +38,7 @@ def test_place_agreement_by_loops():
     for y, x in mask[0, 0].nonzero().tolist():
         dx, dy = flow[0, :, y, x].tolist()
         near = (colours[0, :, y, x] - lookup(colours[1], x + dx, y + dy)).norm()
-        for angle in TURNS:
+        for angle in ANGLES:
             c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             u, v = x + c * dx - s * dy, y + s * dx + c * dy
             if 0 <= u <= SIDE - 1 and 0 <= v <= SIDE - 1:

