@@ -216,10 +216,10 @@ def judge(images: list[str], load: Callable[[], Any], *, size: Any, steps: int, 
     """Print the suitability of a pair; it is a number without a verdict, which no measurement would bear out."""
     pair, notes = read_images(images, size)
     from interp_lib.dreammover.suitability import suitability
-    from interp_lib.show.film import prepare_images
+    from interp_lib.images import prepare_pair
 
     model = load()
-    prepared, adapted = prepare_images(model, *pair, size=size)
+    prepared, adapted = prepare_pair(pair, size=size, native_size=model.native_size, multiple=model.multiple)
     result = suitability(model, *prepared, steps=steps, prompt=prompt, progress=not quiet)
     if quiet:
         return say(f"{result.score:.2f}")

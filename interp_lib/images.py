@@ -194,7 +194,7 @@ def prepare_pair(
     listed = [as_images(x, name=name, notes=notes) for name, x in zip(names, images, strict=True)]
     for name, x in zip(names, listed, strict=True):
         if len(x) != 1:
-            raise ValueError(f"{name} is a batch of {len(x)}: give one image.")
+            raise ValueError(f"{name} is a batch of {len(x)}: give one image at each end.")
     height, width = listed[0].shape[-2:]
     side = min(round((height * width) ** 0.5), native_size)
     if size is None and (height % multiple or width % multiple or height * width > native_size**2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 from interp_lib.checks import check_choice, check_switch
 from interp_lib.dreammover.features import feature_block
 from interp_lib.dreammover.lora import Lora, active_lora, fit_lora, load_lora
-from interp_lib.images import as_images, fit_images
+from interp_lib.images import prepare_pair
 from interp_lib.models.image_model import ImageModel
 
 if TYPE_CHECKING:
@@ -70,26 +71,20 @@ def pair_lora(
 
 def prepare_images(
     model: ImageModel, image0: Tensor | Image, image1: Tensor | Image, *, size: int | tuple[int, int] | None = None
-) -> tuple[Tensor, list[str], list[str]]:
+) -> tuple[Tensor, list[str]]:
     """Return both images as [2,3,H,W] on a size the model takes, and the notes on reading and on resizing them.
 
-    size: as in `fit_images`. Raises ValueError for images that are no pair.
+    size: as in `prepare_pair`; None keeps the size of tensors (cut to the model's multiples) and reduces
+    PIL images, which are photographs of any size, to about the model's own area. Raises ValueError for images that are
+    no pair.
     """
-    notes: list[str] = []
-    pair = [as_images(x, name=f"image{k}", notes=notes) for k, x in enumerate((image0, image1))]
-    for k, x in enumerate(pair):
-        if len(x) != 1:
-            raise ValueError(f"image{k} is a batch of {len(x)}: give one image at each end.")
-    if pair[0].shape != pair[1].shape:
-        (h0, w0), (h1, w1) = (x.shape[-2:] for x in pair)
-        raise ValueError(
-            f"image0 is {w0}x{h0} and image1 {w1}x{h1} pixels: bring both to one size, for instance with fit_images."
-        )
-    images = torch.cat([pair[0], pair[1].to(pair[0].device)])
-    if torch.equal(images[0], images[1]):
-        raise ValueError("image0 and image1 are identical: there is nothing between them, give two different images.")
-    images, resized = fit_images(images, size=size, multiple=model.multiple)
-    return images, notes, resized
+    largest = model.native_size
+    if isinstance(image0, Tensor) and size is None:
+        largest, sides = sys.maxsize, image0.shape[-2:]
+        if min(sides) >= model.multiple:  # cut to the multiple rather than resampled
+            size = tuple(side - side % model.multiple for side in sides)
+    images, notes = prepare_pair((image0, image1), size=size, native_size=largest, multiple=model.multiple)
+    return torch.cat(images), notes
 
 
 def prepare_flow(model: ImageModel, flow: Any, images: Tensor, resized: list[str]) -> tuple[Tensor, Tensor] | None:
@@ -102,7 +97,7 @@ def prepare_flow(model: ImageModel, flow: Any, images: Tensor, resized: list[str
         return None
     height, width = images.shape[-2:]
     latent = (height // model.vae_factor, width // model.vae_factor)
-    alike = f", cut as the images were ({resized[0]})" if resized else ""
+    alike = f", cut as the images were ({resized[-1]})" if resized else ""
     if not (isinstance(flow, (tuple, list)) and len(flow) == 2 and all(isinstance(f, Tensor) for f in flow)):
         raise ValueError("flow must be a name or two tensors (flow01, flow10), each [1,2,h,w].")
     out = []

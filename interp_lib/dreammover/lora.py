@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
-from interp_lib.dreammover.lora_files import PREFIX, read_lora, write_lora
+from interp_lib.dreammover.lora_files import PREFIX, check_lora_path, read_lora, write_lora
 from interp_lib.dreammover.lora_training import deterministic_gradients, gradient_checkpoints, train_factors
 from interp_lib.models.image_model import ImageModel, check_model
 
@@ -42,6 +42,7 @@ class Lora:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the weights and alpha as safetensors; `load_lora` reads them, diffusers' pipelines too."""
+        check_lora_path(path)
         return write_lora(path, self.state_dict(), self.model.unet.peft_config[self.name])
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -34,13 +34,17 @@ class LoraFile:
     notes: list[str]
 
 
+def check_lora_path(path: str | os.PathLike) -> None:
+    """Raise ValueError unless a file name ends as safetensors do."""
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
+
+
 def write_lora(path: str | os.PathLike, state: Mapping[str, Tensor], config: Any) -> Path:
     """Write factors and peft's config as safetensors, atomically, as `StableDiffusionPipeline` saves them."""
     from safetensors.torch import save_file
 
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
     names = ("r", "rank_pattern", *SCALING)
     header = {f"{PREFIX}{name}": getattr(config, name) for name in names}
     header[f"{PREFIX}target_modules"] = sorted(config.target_modules)
@@ -66,6 +70,8 @@ def read_lora(path: str | os.PathLike, unet: torch.nn.Module) -> LoraFile:
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 
     state, header = _load(path)
+    if not any("lora" in key for key in state):
+        raise ValueError(f"{path} holds no LoRA: save one with fit_lora(...).save(path), or with diffusers.")
     name, notes = Path(path).name, []
     if dropped := [key for key in state if "dora_scale" in key]:
         notes.append(f"LoRA {name}: {len(dropped)} DoRA magnitudes left out, which diffusers does not read")
@@ -119,6 +125,8 @@ def _check_layers(path: str | os.PathLike, state: Mapping[str, Tensor], unet: to
         if factor not in ("A.weight", "B.weight") or pair[0] is None or pair[1] is None:
             raise ValueError(f"{path} holds {key}, which is no pair of LoRA factors: save it with diffusers.")
         module = modules.get(layer)
+        if min(x.ndim for x in pair) < 2:
+            raise ValueError(f"{path} holds {key} of shape {list(state[key].shape)}, which is no matrix of a LoRA.")
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
         a, b = (tuple(x.shape) for x in pair)
         if weight is None or (b[0], a[1]) != tuple(weight.shape[:2]) or a[0] != b[1] or a[0] == 0:

@@ -76,7 +76,8 @@ def interpolate(
     """Make the `frames` images between image0 and image1, at times i/(frames+1); frames+2 with both ends come back.
 
     Source: section 3 and 4.1; the switches two_level, attention, lora and flow are the ablations of Table 3.
-    image0, image1: one image each, of one size; a side that is no multiple of the model's is cropped, and noted.
+    image0, image1: one image each; a second one of another size is fitted to the first, sides that are no multiples of
+    the model's are cut, PIL images are reduced to the model's own area: all of it is noted.
     preset: "paper" or "released" (what the released code does). lora: fit one (True), use none (False), or one that
     was fitted before, a handle of this model or a path. flow: "diffusion", "classical" (block matching), "zero", or
     two tensors (flow01, flow10) [1,2,h,w] in latent pixels or [1,2,H,W] in image pixels, such as those of
@@ -102,10 +103,10 @@ def interpolate(
     if not isinstance(prompt, str):
         raise ValueError(f"prompt is a {type(prompt).__name__}: give one string for both images, '' for none.")
     chosen_lora = choose_lora(model, lora)
-    images, notes, cropped = prepare_images(model, image0, image1)
-    given = prepare_flow(model, flow, images, cropped)
+    images, notes = prepare_images(model, image0, image1)
+    given = prepare_flow(model, flow, images, notes)
     chosen = (depth if inversion_steps is None else None, chosen_lora if lora is None else None)
-    notes += cropped + note_choices(model, images, *chosen, flow)
+    notes += note_choices(model, images, *chosen, flow)
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
     with model.lock:
         calls = model.unet_calls

@@ -146,10 +146,12 @@ def load_parts(
 def _load_part(cls: Any, folder: Path, part: str, variant: str | None, dtype: torch.dtype) -> torch.nn.Module:
     # transformers takes `dtype` where diffusers takes `torch_dtype`; without it transformers keeps the file's own
     keyword = "dtype" if cls.__module__.startswith("transformers") else "torch_dtype"
-    options = {keyword: dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
+    options = {keyword: dtype, "variant": variant, "output_loading_info": True}
     try:
         with quiet():
-            network, info = cls.from_pretrained(str(folder), subfolder=part, output_loading_info=True, **options)
+            network, info = cls.from_pretrained(
+                str(folder), subfolder=part, use_safetensors=True, local_files_only=True, **options
+            )
     except Exception as error:  # what a damaged configuration sets off is not foreseeable
         raise ValueError(f"{folder / part} cannot be loaded as {cls.__name__}: {first_line(error)}.") from None
     if missing := sorted(map(str, info["missing_keys"])):

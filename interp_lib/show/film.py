@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from interp_lib.dreammover.pipeline import interpolate
-from interp_lib.images import area_size, fit_images
+from interp_lib.images import prepare_pair
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.image_model import ImageModel
 from interp_lib.models.video_model import VideoModel
@@ -54,11 +54,12 @@ def make_film(
 
     model: an ImageModel makes them with `interpolate`, a VideoModel with `inbetween`. settings: keyword arguments of
     that function; one that is None is left out, so the function follows the model's own recommendation.
-    size: see `prepare_images`. note: called with what was done to the images, before the run starts.
+    size: see `prepare_pair`. note: called with what was done to the images, before the run starts.
     Raises what these raise.
     """
     start = time.perf_counter()
-    images, notes = prepare_images(model, image0, image1, size=size)
+    about = {"native_size": model.native_size, "multiple": model.multiple, "names": ("first image", "second image")}
+    images, notes = prepare_pair((image0, image1), size=size, **about)
     for sentence in notes:
         note(sentence)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -73,28 +74,6 @@ def make_film(
         f"keyframes, {result.unet_calls} U-Net calls, {time.perf_counter() - start:.1f} s"
     )
     return Film(media, summary, list(dict.fromkeys([*notes, *result.notes, *media.notes])))
-
-
-def prepare_images(
-    model: ImageModel | VideoModel, image0: Tensor, image1: Tensor, *, size: int | tuple[int, int] | None = None
-) -> tuple[tuple[Tensor, Tensor], list[str]]:
-    """Resize two images [1,3,H,W] to a size that the model takes, with their aspect kept, and note what was done.
-
-    The second is fitted to the first where their sizes differ. size: int = square, or (h, w), in pixels; None is about
-    the model's own area in the aspect of the first image.
-    """
-    notes = []
-    if torch.equal(image0, image1):
-        raise ValueError("the two images are identical: there is nothing between them, give two different ones.")
-    height, width = image0.shape[-2:]
-    if image1.shape[-2:] != (height, width):
-        image1, fitted = fit_images(image1, size=(height, width), multiple=1)
-        notes = [f"the second image is fitted to the first: {note}" for note in fitted]
-    own = area_size(height, width, side=model.native_size, multiple=model.multiple)
-    images, fitted = fit_images(
-        torch.cat([image0, image1]), size=own if size is None else size, multiple=model.multiple
-    )
-    return images.split(1), notes + fitted
 
 
 def embedded_note(model: ImageModel | VideoModel) -> str:

@@ -20,7 +20,7 @@ BUILTINS = ("eval", "exec", "compile", "__import__")
 MODULES = {
     "pickle": {"UnpicklingError"},
     "dill": set(),
-    "joblib": set(),
+    "joblib": {"Parallel", "delayed", "parallel_config"},  # its load and dump are pickle
     "shelve": set(),
     "marshal": set(),
     "yaml": set(),

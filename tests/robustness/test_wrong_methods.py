@@ -105,7 +105,6 @@ ROWS = [
     Row(
         "interpolate: NaN", lambda g: interpolate(g.image, g.first, g.last * NAN), "image1 contains NaN .*: images are"
     ),
-    Row("interpolate: sizes", lambda g: interpolate(g.image, g.first, g.last[..., :32]), "bring both to one size"),
     Row("interpolate: a path", lambda g: interpolate(g.image, "a.png", g.last), "image0 is of type str: give a tensor"),
     *of(suitability, lambda g: (g.image, g.first, g.last))(
         ("steps a text", {"steps": "8"}, f"steps='8' {WHOLE}"),
@@ -113,7 +112,6 @@ ROWS = [
         ("block", {"block": 9}, f"block=9 {WHOLE}"),
         ("size", {"size": 0}, "size"),
     ),
-    Row("suitability: sizes", lambda g: suitability(g.image, g.first, g.last[..., :32]), "bring both to one size"),
     Row("suitability: a name for a model", lambda g: suitability("tiny", g.first, g.last), "a str: give load_image"),
     *(
         Row(
