@@ -98,6 +98,7 @@ def estimates(model: ImageModel, pair: Pair, seed: int) -> dict[str, Tensor]:
     control = randomly_initialised(model, seed)
     random = features(control, invert(control, images, inversion_steps=STEP, preset="released", progress=False))
     found, paper = features(model, inversion), features(model, inversion, block=1)
+    second = features(model, inversion, block=2) if block == 1 else paper  # where the own block is the paper's already
     others = [features(model, inversion, step=step) for step in OTHER_STEPS]
     patches = patch_features(images, stride=factor)
     flow = match(found)
@@ -114,7 +115,7 @@ def estimates(model: ImageModel, pair: Pair, seed: int) -> dict[str, Tensor]:
         "sub-pixel": refine_subpixel(*found.split(1), flow, size=grid),
         "finer grid": match(found, (2 * grid[0], 2 * grid[1])),
         "three noise steps": match(combine_features([found, *others], size=grid)),
-        "two up-blocks": match(combine_features([found, paper], size=grid)),
+        "two up-blocks": match(combine_features([found, second], size=grid)),
         "with raw patches": match(combine_features([found, patches], size=grid)),
     }
 
