@@ -126,11 +126,15 @@ def benchmark(
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     if retry:
         _remove_failed(folder / "items", items)
-    cluster = {"ray": ray, "device": device}
-    rows = sweep(_measure, items, folder / "items", workers=workers, label="benchmark", progress=progress, **cluster)
+    shown = {"label": "benchmark", "describe": _describe, "progress": progress}
+    rows = sweep(_measure, items, folder / "items", workers=workers, ray=ray, device=device, **shown)
     table = pd.DataFrame(rows)
     _write_tables(table, folder)
     return table
+
+
+def _describe(row: dict[str, Any]) -> str:
+    return f"{row['method']} on {row['case']}: {row['status']}"
 
 
 def _measure(key: str, name: str, case: str | Pair | Case, seed: int, run: Settings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def sweep(
     ray: str | None = None,
     device: str = "auto",
     label: str = "sweep",
+    describe: Callable[[Any], str] = lambda result: "",
     progress: bool = True,
 ) -> list[Any]:
     """Call measure(*arguments) for each item that has no file in `folder` yet; return the results of all, in order.
@@ -40,7 +41,7 @@ def sweep(
     workers: processes of one thread each; None or 1 measures in this process, also in one thread, because sums depend
     on the number of threads: the number of workers changes no digit. ray: the address of a Ray cluster, "auto" or
     "local", whose machines share `folder`; one worker per GPU unless `device` is "cpu", or per core without a
-    GPU. label: of the progress bar.
+    GPU. label: of the progress bar; describe: what it says of a result.
     Raises RuntimeError when a worker dies, ValueError when Ray is not installed, and what `measure` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +58,10 @@ def sweep(
         bar = {"total": len(jobs), "desc": label, "disable": not progress}
         try:
             parallel = joblib.Parallel(min(workers or 1, len(jobs)), return_as="generator_unordered", batch_size=1)
-            for _ in tqdm(parallel(jobs), **bar):
-                pass
+            with tqdm(**bar) as shown:
+                for result in parallel(jobs):
+                    shown.set_postfix_str(describe(result), refresh=False)
+                    shown.update()
         except TerminatedWorkerError:
             raise RuntimeError(
                 f"one of {workers} worker processes died, perhaps for lack of memory: finished items are kept, run "
@@ -101,13 +104,14 @@ def _run_on_ray(jobs: list, address: str, device: str) -> None:
             ray.shutdown()
 
 
-def _measure_to_file(measure: Callable[..., Any], arguments: tuple, path: Path, starter: int) -> None:
+def _measure_to_file(measure: Callable[..., Any], arguments: tuple, path: Path, starter: int) -> Any:
     if os.getpid() != starter:
         _prepare_worker()
     with _one_thread():
         result = measure(*arguments)
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
 
 
 @contextmanager
