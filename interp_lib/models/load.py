@@ -36,13 +36,11 @@ def load_image_model(
     """Load Stable Diffusion 1.5, 2.1 or XL (its base), or a model of the same classes, with a DDIM scheduler.
 
     source: "embedded" (data/models/image of this repository), a local folder in diffusers' format, or a hub name.
-    device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the
-    same, but a VAE that overflows in float16 by its own configuration (force_upcast) stays in float32, and noted.
-    offload: the networks wait in the computer's memory and take turns on the device, which changes memory alone.
-    Everything that can be checked without reading weights is checked first. What was adapted is in `.notes`.
-    Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, one with
-    a damaged configuration or tokenizer, or pickled, damaged, missing or non-finite weights, and for an unknown device
-    or dtype.
+    device: "auto" is CUDA, then MPS, then the CPU. dtype: of all networks, None is float32, on CUDA float16, where a
+    VAE that overflows by its own configuration (force_upcast) stays in float32. offload: the networks wait in the
+    computer's memory and take turns on the device, which changes memory alone. What was adapted is in `.notes`.
+    Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, for
+    damaged, pickled, missing or non-finite weights, and for an unknown device or dtype.
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
@@ -87,14 +85,11 @@ def _load_tokenizer(folder: Path, part: str, words: Any) -> Any:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder=part, local_files_only=True)
         tokenizer("a")
+        if isinstance(words, int) and len(tokenizer) > words:
+            raise ValueError(f"it has {len(tokenizer)} tokens and the text encoder {words}")
     except Exception as error:  # the parser in Rust raises Exception itself
-        raise ValueError(
-            f"{folder / part} cannot be loaded ({first_line(error)}): copy the model folder again."
-        ) from None
-    if isinstance(words, int) and len(tokenizer) > words:
-        raise ValueError(
-            f"{folder / part} has {len(tokenizer)} tokens and the text encoder {words}: use those of one model."
-        )
+        reason = first_line(error)
+        raise ValueError(f"{folder / part} cannot be loaded ({reason}): copy the model folder again.") from None
     return tokenizer
 
 
@@ -106,21 +101,13 @@ def load_networks(
     Every part gets `dtype`, but an autoencoder that overflows in float16, by its own configuration, float32.
     offload: the networks take turns on the device. Raises ValueError for weights that are absent or not finite.
     """
-    names = [str(path.relative_to(folder)) for path in folder.glob("*/*.safetensors")]
     networks, notes = {}, []
     for part, name in contents.classes.items():
-        own = dtype
-        if part == "vae" and dtype == torch.float16 and contents.configs[part].get("force_upcast"):
-            own = torch.float32
-            notes.append("vae: kept in float32, because it overflows in float16 (force_upcast)")
-        files, variant = weight_files(names, part)
-        if not files:
-            raise ValueError(
-                f"{folder / part} has no safetensors weights (pickled ones can run code and are not opened): copy the "
-                "whole model folder, or save it again with safe_serialization=True."
-            )
+        upcast = part == "vae" and dtype == torch.float16 and contents.configs[part].get("force_upcast")
+        network, variant = _load_network(folder, part, name, torch.float32 if upcast else dtype)
+        notes += ["vae: kept in float32, because it overflows in float16 (force_upcast)"] if upcast else []
         notes += [f"{part}: only fp16 weights there"] if variant else []
-        networks[part] = _load_network(folder, part, name, variant, own).to("cpu" if offload else device)
+        networks[part] = network.to("cpu" if offload else device)
     for module in (m for network in networks.values() for m in network.modules() if device.type != "mps"):
         if isinstance(module, torch.nn.Conv2d):  # faster in this layout on the CPU and on CUDA
             module.to(memory_format=torch.channels_last)
@@ -129,26 +116,30 @@ def load_networks(
     return networks, notes
 
 
-def _load_network(folder: Path, part: str, name: str, variant: str | None, dtype: torch.dtype) -> torch.nn.Module:
+def _load_network(folder: Path, part: str, name: str, dtype: torch.dtype) -> tuple[torch.nn.Module, str | None]:
+    """Load one network; return it and the variant of its files."""
     import diffusers
     import transformers
 
+    files, variant = weight_files([f"{part}/{path.name}" for path in (folder / part).iterdir()], part)
     # transformers takes `dtype` where diffusers takes `torch_dtype`; without it transformers keeps the file's own
     library, keyword = (transformers, "dtype") if name.startswith("CLIP") else (diffusers, "torch_dtype")
-    options = {keyword: dtype, "variant": variant, "output_loading_info": True}
+    options = {keyword: dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
     try:
+        if not files:
+            raise ValueError("no safetensors weights; pickled ones can run code and are not opened")
         with quiet():
             network, info = getattr(library, name).from_pretrained(
-                str(folder), subfolder=part, use_safetensors=True, local_files_only=True, **options
+                str(folder), subfolder=part, output_loading_info=True, **options
             )
         if missing := sorted(map(str, info["missing_keys"])):
-            raise ValueError(f"{len(missing)} weights that its config.json asks for, {missing[0]} among them")
+            raise ValueError(f"it lacks {len(missing)} weights, {missing[0]} among them")
+        for key, value in network.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"NaN or infinite weights in {key}")
     except Exception as error:  # what a damaged configuration or file sets off is not foreseeable
+        reason = f"{folder / part} cannot be loaded as {name} ({first_line(error)})"
         raise ValueError(
-            f"{folder / part} cannot be loaded as {name} ({first_line(error)}): a file is missing, damaged or of "
-            "another model, so copy or download it again."
+            f"{reason}: a file is missing, damaged or of another model, so copy or download it again."
         ) from None
-    for key, value in network.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{folder / part} has NaN or infinite weights in {key}: use another copy of the model.")
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), variant

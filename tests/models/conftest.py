@@ -49,44 +49,24 @@ def sdxl_folder(tmp_path_factory):
     """A random model of SDXL's classes, with its three levels and a VAE of factor 4, saved by diffusers' pipeline."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=37,
-        num_attention_heads=4,
-        num_hidden_layers=3,
-        projection_dim=32,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=32,
-        block_out_channels=(32, 32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 3),
-        attention_head_dim=(2, 2, 4),
-        use_linear_projection=True,
-        cross_attention_dim=64,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 32,
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(32, 32, 32),
-        latent_channels=4,
-        scaling_factor=0.13025,
-    )
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"
-    )
+    sizes = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 3}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = CLIPTextConfig(vocab_size=len(tokenizer), projection_dim=32, **sizes, **ends)
+    blocks = {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 3),
+        "attention_head_dim": (2, 2, 4),
+    }
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    added |= {"projection_class_embeddings_input_dim": 6 * 8 + 32, "cross_attention_dim": 64}
+    widths = {"block_out_channels": (32, 32, 64), "layers_per_block": 1, "use_linear_projection": True}
+    stages = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     StableDiffusionXLPipeline(
-        vae=vae,
-        unet=unet,
-        scheduler=scheduler,
+        vae=AutoencoderKL(block_out_channels=(32, 32, 32), scaling_factor=0.13025, **stages),
+        unet=UNet2DConditionModel(sample_size=32, **widths, **blocks, **added),
+        scheduler=EulerDiscreteScheduler(**noise),
         text_encoder=CLIPTextModel(text),
         text_encoder_2=CLIPTextModelWithProjection(text),
         tokenizer=tokenizer,

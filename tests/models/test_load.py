@@ -125,3 +125,14 @@ def test_hub_name_without_network(tmp_path, monkeypatch, model):
     first.unlink()
     with pytest.raises(FileNotFoundError, match="could not be fetched"):
         load_image_model("acme/tiny", device="cpu")
+
+
+@pytest.mark.parametrize("kind, way", [("GatedRepoError", "is gated: .*hf auth login"), ("OSError", "not be fetched")])
+def test_a_gated_model_names_the_licence_and_the_login(monkeypatch, kind, way):
+    def refuse(*args, **options):
+        raise type(kind, (Exception,), {})("first line\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(FileNotFoundError, match=f"'owner/name' .*{way}") as caught:
+        load_image_model("owner/name")
+    assert "\n" not in str(caught.value)
