@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def _from_hub(name: str, check: Callable[[Path], Any] | None) -> Path:
     return Path(fetch(lambda: snapshot_download(name, allow_patterns=[*_CONFIGS, *sum(wanted, [])])))
 
 
-def weight_files(names: Iterable[str], part: str) -> tuple[list[str], str | None]:
+def weight_files(names: Sequence[str], part: str) -> tuple[list[str], str | None]:
     """Choose a part's safetensors files among names "part/file", and return their variant with them.
 
     That is None for the plain files, and "fp16" where only those are there; whole files go before shards.
