@@ -55,6 +55,7 @@ _HOME = {
     "rotate_map": "inbetweening.temporal",
     "two_directions": "inbetweening.temporal",
     "inbetween": "inbetweening.pipeline",
+    "inbetween_sequence": "inbetweening.sequence",
     "animate": "inbetweening.animate",
     "fit_backward_motion": "inbetweening.backward",
     "draw_clips": "inbetweening.clips",
