@@ -60,7 +60,7 @@ def animate(
     start, notes = starting_noise(settings, latents, picture), notes + settings.notes
     with model.lock:
         before, plan = model.unet_calls, schedule(model, settings.steps)
-        key = condition_keyframe(model, picture, noise_like(picture, settings.seed), conditioning)
+        key = condition_keyframe(model, picture, noise_like(picture, settings.generator), conditioning)
         states = denoise_side_by_side(settings, start * plan.start, key, plan)
         (latents,) = run([states], settings.steps, on_step, progress, "animate")
         video = model.decode(latents, device=picture.device, notes=notes, progress=progress)

@@ -109,7 +109,7 @@ def sample(
     loop: the last image is the first one again, which closes the circle and is not repeated.
     """
     check_callable("on_step", on_step)
-    model, generator, method = settings.model, settings.seed, settings.method
+    model, generator, method = settings.model, settings.generator, settings.method
     images, notes = prepare_pair(images, size=size, native_size=model.native_size, multiple=model.multiple, names=names)
     start, notes = starting_noise(settings, latents, images[0]), notes + settings.notes
     with model.lock:  # a second thread on the same model waits here: networks and processors are changed below
@@ -148,14 +148,14 @@ def denoise_together(settings: Settings, z: Tensor, keys: Sequence[Keyframe], pl
     """
     method, steps = settings.method, settings.steps
     keys = keys[:1] if method == "forward" else keys
-    guidance_scale, weights = settings.guidance_scale.to(z), settings.fuse.to(z)
+    guidance_scale, weights = settings.guidance_scale.to(z), settings.weights.to(z)
     both_directions = fused_network(settings)
     early = 0 if method == "forward" else int(steps / 2)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for repeat in range(1 + settings.recurrence * (i < early)):
             if repeat:
-                z = renoise(z, sigma, below, settings.seed)
+                z = renoise(z, sigma, below, settings.generator)
             # the second direction sees the video backwards in time, from the last keyframe
             with both_directions():
                 pairs = guided(settings.model, [z, z.flip(1)][: len(keys)], keys, sigma, timestep)
@@ -180,7 +180,7 @@ def denoise_alternating(settings: Settings, z: Tensor, keys: Sequence[Keyframe],
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         for direction, key in enumerate(keys):
             if direction:
-                z = renoise(z, sigma, below, settings.seed).flip(1)
+                z = renoise(z, sigma, below, settings.generator).flip(1)
             ((without, image),) = guided(model, [z], [key], sigma, timestep)
             if settings.method == "vibid-plain":
                 clean = denoised(z, without + guidance_scale * (image - without), sigma)

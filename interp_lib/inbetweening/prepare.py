@@ -24,9 +24,9 @@ OnStep = Callable[[Step], None]
 class Settings:
     """Arguments of `inbetween`, checked and resolved for a model; ValueError for those that do not fit.
 
-    frames, steps, recurrence: None becomes the model's recommendation, which `notes` says. guidance_scale, and fuse as
-    the weight of the forward direction, become tensors [1,frames,1,1,1], rotate the blocks whose maps rotate (() for
-    none, None for all), and seed a generator. conditioning: (fps, motion_bucket_id, noise_aug_strength).
+    frames, steps, recurrence: None becomes the model's recommendation, which `notes` says. guidance_scale becomes
+    [1,frames,1,1,1], as are weights, those of the forward direction. rotate becomes the blocks whose maps rotate, () for
+    none, None for all. conditioning: (fps, motion_bucket_id, noise_aug_strength).
     """
 
     model: VideoModel
@@ -41,6 +41,8 @@ class Settings:
     rotate: Any
     seed: Any
     notes: list[str] = field(default_factory=list)
+    weights: Tensor = field(init=False)
+    generator: torch.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         model, method = self.model, self.method
@@ -68,10 +70,11 @@ class Settings:
                 f"`model.{DELTAS[method]} = fit_backward_motion(model, clips, steps=...{option}).deltas`, or use "
                 "'no-finetune', 'trf' or 'vibid', which need none."
             )
-        self.fuse = forward_weights("linear" if method == "trf" else self.fuse, self.frames)
+        self.weights = forward_weights("linear" if method == "trf" else self.fuse, self.frames)
         self.rotate = self._rotating_blocks()
+        self.generator = self.seed
         if not isinstance(self.seed, torch.Generator):  # on the CPU: a seed gives the same noise on every device
-            self.seed = torch.Generator().manual_seed(check_int("seed", self.seed, 0, 2**63 - 1))
+            self.generator = torch.Generator().manual_seed(check_int("seed", self.seed, 0, 2**63 - 1))
         if method == "vibid-plain":
             self.notes.append("vibid-plain: without CFG++ and without the projection onto the keyframes")
 
@@ -101,7 +104,7 @@ def starting_noise(settings: Settings, latents: Tensor | None, image: Tensor) ->
     height, width = (side // model.vae_factor for side in image.shape[-2:])
     shape = (1, settings.frames, model.latent_channels, height, width)
     if latents is None:
-        return noise_like(torch.empty(shape, device=model.device), settings.seed)
+        return noise_like(torch.empty(shape, device=model.device), settings.generator)
     if not isinstance(latents, Tensor) or tuple(latents.shape) != shape or not bool(torch.isfinite(latents).all()):
         what = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise ValueError(f"latents: {what} given, finite unit noise of shape {list(shape)} is needed here.")
