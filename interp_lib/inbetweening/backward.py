@@ -134,16 +134,7 @@ def fit_backward_motion(
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
             bar.set_postfix(loss=f"{fmean(losses[-50:]):.4f}", refresh=False)  # a single step's loss is mostly noise
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            if world > 1:
-                for master in masters.values():
-                    torch.distributed.all_reduce(master.grad)
-                    master.grad /= world
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(masters.values(), 1.0)
-            scaler.step(optimizer)
-            scaler.update()
+            _descend(loss, list(masters.values()), optimizer, scaler, world)
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
                 state = {"masters": {name: value.detach() for name, value in masters.items()}, "losses": losses}
                 state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
@@ -205,6 +196,20 @@ def _checkpointing(unet: Any, on: bool) -> Iterator[None]:
     finally:
         if change:
             unet.disable_gradient_checkpointing()
+
+
+def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, scaler: Any, world: int) -> None:
+    """Take one step of the optimiser, with the gradients of all processes averaged and clipped at 1."""
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    if world > 1:
+        for master in masters:
+            torch.distributed.all_reduce(master.grad)
+            master.grad /= world
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(masters, 1.0)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def _processes(device: torch.device) -> tuple[int, int]:

@@ -25,8 +25,8 @@ class Settings:
     """Arguments of `inbetween`, checked and resolved for a model; ValueError for those that do not fit.
 
     frames, steps, recurrence: None becomes the model's recommendation, which `notes` says. guidance_scale becomes
-    [1,frames,1,1,1], as are weights, those of the forward direction. rotate becomes the blocks whose maps rotate, () for
-    none, None for all. conditioning: (fps, motion_bucket_id, noise_aug_strength).
+    [1,frames,1,1,1], as are weights, those of the forward direction. rotate becomes the blocks whose maps rotate, ()
+    for none, None for all. conditioning: (fps, motion_bucket_id, noise_aug_strength).
     """
 
     model: VideoModel

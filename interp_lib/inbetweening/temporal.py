@@ -72,16 +72,12 @@ def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
 class TemporalMaps:
     """The attention map of each layer in the last call of the U-Net, as `record_temporal_attention` yields them.
 
-    names, count: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
+    names: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
     [b*h*w + y*w + x] is what pixel (x, y) of the layer's grid attends to over the N frames.
     """
 
     names: list[str]
     maps: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return len(self.names)
 
 
 @contextmanager
