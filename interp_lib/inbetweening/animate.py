@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_callable, check_choice, check_switch
-from interp_lib.images import prepare_pair
-from interp_lib.inbetweening.pipeline import fused_network
-from interp_lib.inbetweening.prepare import OnStep, Settings, condition_keyframe, run, starting_noise
-from interp_lib.inbetweening.sampling import Keyframe, Schedule, Step, denoised, euler, guided, noise_like, schedule
+from interp_lib.checks import check_choice, check_switch
+from interp_lib.inbetweening.pipeline import fused_network, sample
+from interp_lib.inbetweening.prepare import OnStep, Settings
+from interp_lib.inbetweening.sampling import Keyframe, Schedule, Step, denoised, euler, guided
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
@@ -52,22 +51,13 @@ def animate(
     """
     check_choice("method", method, ("dual", "no-rotation", "no-finetune"))
     check_switch("reverse", reverse)
-    check_callable("on_step", on_step)
     conditioning, method = (fps, motion_bucket_id, noise_aug_strength), method if reverse else "forward"
     settings = Settings(model, method, "paper", frames, steps, 0, guidance_scale, conditioning, 0.5, rotate, seed)
-    about = {"size": size, "native_size": model.native_size, "multiple": model.multiple}
-    (picture,), notes = prepare_pair((image,), names=("image",), **about)
-    start, notes = starting_noise(settings, latents, picture), notes + settings.notes
-    with model.lock:
-        before, plan = model.unet_calls, schedule(model, settings.steps)
-        key = condition_keyframe(model, picture, noise_like(picture, settings.generator), conditioning)
-        states = denoise_side_by_side(settings, start * plan.start, key, plan)
-        (latents,) = run([states], settings.steps, on_step, progress, "animate")
-        video = model.decode(latents, device=picture.device, notes=notes, progress=progress)
-        return Interpolation(video, latents, unet_calls=model.unet_calls - before, notes=notes)
+    images, names = (image,), ("image",)
+    return sample(settings, images, names, size, latents, on_step, progress, denoise=denoise_side_by_side)
 
 
-def denoise_side_by_side(settings: Settings, start: Tensor, key: Keyframe, plan: Schedule) -> Iterator[Step]:
+def denoise_side_by_side(settings: Settings, start: Tensor, keys: Sequence[Keyframe], plan: Schedule) -> Iterator[Step]:
     """Denoise the forward video alone (method "forward"), or with the backward one, each in its own Euler steps."""
     reverse = settings.method != "forward"
     videos, scale = [start, start] if reverse else [start], settings.guidance_scale.to(start)
@@ -75,7 +65,7 @@ def denoise_side_by_side(settings: Settings, start: Tensor, key: Keyframe, plan:
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
         with both_directions():
-            pairs = guided(settings.model, videos, [key] * len(videos), sigma, timestep)
+            pairs = guided(settings.model, videos, [keys[0]] * len(videos), sigma, timestep)
         clean = [
             denoised(z, without + scale * (image - without), sigma)
             for z, (without, image) in zip(videos, pairs, strict=True)

@@ -103,10 +103,12 @@ def sample(
     progress: bool,
     *,
     loop: bool = False,
+    denoise: Callable[..., Iterator[Step]] | None = None,
 ) -> Interpolation:
-    """Make a video through two or more keyframes, each encoded once.
+    """Make a video through the keyframes, each encoded once, by `denoise` (None: by method) between neighbours.
 
-    loop: the last image is the first one again, which closes the circle and is not repeated.
+    loop: the last image is the first one again, which closes the circle and is not repeated. A single image is a video
+    of its own.
     """
     check_callable("on_step", on_step)
     model, generator, method = settings.model, settings.generator, settings.method
@@ -115,19 +117,18 @@ def sample(
     with model.lock:  # a second thread on the same model waits here: networks and processors are changed below
         before, plan = model.unet_calls, schedule(model, settings.steps)
         noise = noise_like(images[0], generator)  # the same on all keyframes (METHODS, section 3)
-        keys = [
-            condition_keyframe(model, image, noise, settings.conditioning) for image in images[: -1 if loop else None]
-        ]
-        pairs = list(pairwise([*keys, keys[0]] if loop else keys))
-        denoise = denoise_alternating if method.startswith("vibid") else denoise_together
+        own = images[:-1] if loop else images
+        keys = [condition_keyframe(model, image, noise, settings.conditioning) for image in own]
+        pairs = list(pairwise([*keys, keys[0]] if loop else keys)) or [keys]
+        denoise = denoise or (denoise_alternating if method.startswith("vibid") else denoise_together)
         state = generator.get_state()
 
-        def stretch(pair: tuple[Keyframe, Keyframe]) -> Iterator[Step]:
+        def stretch(pair: Sequence[Keyframe]) -> Iterator[Step]:
             generator.set_state(state)  # every stretch is what `inbetween` makes of its two keyframes alone
             return denoise(settings, start * plan.start, pair, plan)
 
         total = len(pairs) * unet_calls(method, settings.steps, settings.recurrence)
-        videos = run(map(stretch, pairs), total, on_step, progress, method)
+        videos = run(map(stretch, pairs), total, on_step, progress, "animate" if len(images) == 1 else method)
         calls, device, whole = model.unet_calls - before, images[0].device, settings.preset == "released"
         films = [model.decode(z, device=device, whole=whole, notes=notes, progress=progress) for z in videos]
     # Two stretches share the keyframe at their joint: the later one's frame is retained
@@ -135,8 +136,9 @@ def sample(
     counts = [last] * (len(pairs) - 1) + [last if loop else last + 1]
     frames = torch.cat([film[:n] for film, n in zip(films, counts, strict=True)])
     z = torch.cat([video[:, :n] for video, n in zip(videos, counts, strict=True)], 1)
-    at = [k * last for k in range(len(pairs) if method == "forward" else len(keys))]
-    notes.append(f"keyframes, as the model draws them: frame {', '.join(map(str, at))}, counted from 0")
+    if len(images) > 1:
+        at = [k * last for k in range(len(pairs) if method == "forward" else len(keys))]
+        notes.append(f"keyframes, as the model draws them: frame {', '.join(map(str, at))}, counted from 0")
     return Interpolation(frames, z, unet_calls=calls, notes=list(dict.fromkeys(notes)))
 
 
@@ -146,14 +148,12 @@ def denoise_together(settings: Settings, z: Tensor, keys: Sequence[Keyframe], pl
     z: [1,N,C,h,w] at the first sigma. keys: the first and the last keyframe. The first half of the steps is repeated
     `recurrence` times from re-injected noise, which lets the two directions agree.
     """
-    method, steps = settings.method, settings.steps
-    keys = keys[:1] if method == "forward" else keys
+    keys = keys[:1] if settings.method == "forward" else keys
     guidance_scale, weights = settings.guidance_scale.to(z), settings.weights.to(z)
     both_directions = fused_network(settings)
-    early = 0 if method == "forward" else int(steps / 2)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
-        for repeat in range(1 + settings.recurrence * (i < early)):
+        for repeat in range(1 + settings.recurrence * (i < int(settings.steps / 2))):
             if repeat:
                 z = renoise(z, sigma, below, settings.generator)
             # the second direction sees the video backwards in time, from the last keyframe

@@ -52,8 +52,8 @@ class Settings:
         self.frames = check_int("frames", frames, 2, model.max_frames, "the most this model makes")
         self.steps = self._recommended("steps", 1, 1000)
         averages = method in ("dual", "no-rotation", "no-finetune")
-        if averages or method == "trf":  # the others repeat no step
-            self.recurrence = self._recommended("recurrence", 0)
+        # the other methods repeat no step
+        self.recurrence = self._recommended("recurrence", 0) if averages or method == "trf" else 0
         for name, value in zip(("fps", "motion_bucket_id", "noise_aug_strength"), self.conditioning, strict=True):
             check_number(name, value, 0)
         constant = averages and self.preset == "released" and not (isinstance(self.fuse, str) and self.fuse == "linear")
