@@ -92,7 +92,6 @@ _HOME = {
     "resize_flow": "bench.metrics",
     "save_video": "show.video",
     "save_figure": "show.figure",
-    "figure_style": "show.figure",
     "figure_path": "show.figure",
     "contact_sheet": "show.figure",
     "flow_to_colour": "show.figure",
@@ -103,7 +102,7 @@ _HOME = {
     "explore_correspondence": "show.explorers",
     "explore_fusion": "show.explorers",
     "explore_attention": "show.explorers",
-    "explore_temporal_maps": "show.explorers_video",
+    "explore_temporal_maps": "show.explorers",
 }
 __all__ = sorted(_HOME)
 

@@ -18,7 +18,7 @@ from interp_lib import (
     render_pair,
     rotate_map,
 )
-from interp_lib.show.explorers_video import ahead
+from interp_lib.show.explorers import ahead
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 

@@ -1,14 +1,13 @@
 import json
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from interp_lib.show.figure import contact_sheet, figure_path, figure_style, flow_legend, flow_to_colour, save_figure
+from interp_lib.show.figure import contact_sheet, figure_path, flow_legend, flow_to_colour, save_figure
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +74,6 @@ def test_figures_go_beside_pyproject_without_the_runner(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert figure_path("a.png") == tmp_path / "figures" / "a.png" and (tmp_path / "figures").is_dir()
-
-
-def test_style_is_restored():
-    before = matplotlib.rcParams["lines.linewidth"]
-    with figure_style():
-        assert matplotlib.rcParams["lines.linewidth"] != before
-    assert matplotlib.rcParams["lines.linewidth"] == before
 
 
 def test_contact_sheet_shows_both_ends_and_labels():

@@ -7,13 +7,13 @@ from nbclient import NotebookClient
 
 from interp_lib.show.widgets import explore, frame_at, frame_slider
 
-FRAMES = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 3, 4, 6)
+FRAMES = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 3, 8, 12)
 
 
 @pytest.mark.parametrize("position, value", [(0, 0), (0.25, 64), (0.3, 64), (1, 255)])
 def test_frame_at_is_the_nearest_frame(position, value):
-    image = frame_at(FRAMES, position, height=8)
-    assert image.size == (12, 8) and np.unique(np.asarray(image)).tolist() == [value]
+    image = frame_at(FRAMES, position, height=16)
+    assert image.size == (24, 16) and np.unique(np.asarray(image)).tolist() == [value]
 
 
 def test_frame_at_refuses_other_times():
