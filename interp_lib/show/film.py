@@ -99,7 +99,8 @@ def embedded_note(model: ImageModel | VideoModel) -> str:
     """Say in one line what the embedded model was trained on and how to use real weights."""
     return (
         "the embedded model is a small one, trained on rendered creatures rather than photographs: it shows how the "
-        f"method works. For real images give real weights, a diffusers folder or a hub id such as {REAL_WEIGHTS[type(model)]}."
+        "method works. For real images give real weights, a diffusers folder or a hub id such as "
+        f"{REAL_WEIGHTS[type(model)]}."
     )
 
 
