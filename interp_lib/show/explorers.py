@@ -51,16 +51,15 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
     def look(across: float, down: float, direction: str) -> Figure:
         """A point of one image, where it lands in the other, and its similarity with every place there."""
         a, b, flow = directions[direction]
-        row, column = cell(down, h), cell(across, w)
-        start = centre(row, column, h, w)
+        row, column, start = locate(across, down, h, w)
         similarity = torch.einsum("c,chw->hw", features[a, :, row, column], features[b])
-        match = centre(*divmod(int(similarity.argmax()), w), h, w)
+        best = int(similarity.argmax())
+        match = torch.tensor([(best % w + 0.5) / w, (best // w + 0.5) / h])
         print(f"{place(start)} of image {a} goes to {place(match)} of image {b}, cosine {float(similarity.max()):.2f}")
-        pictures = {f"image {a}": images[a], f"image {b}": images[b], "similarity": heat(similarity[None], images)[0]}
-        fig = row_of(pictures)
-        left, *others = fig.axes
-        mark(left, start, "o")
-        for axes in others:
+        colours = heat(similarity[None], images)[0]
+        fig = row_of({f"image {a}": images[a], f"image {b}": images[b], "similarity": colours})
+        mark(fig.axes[0], start, "o")
+        for axes in fig.axes[1:]:
             mark(axes, match, "X")
             if flow is not None:
                 x, y = (start * sides).long()
@@ -124,8 +123,8 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int | N
 
     def look(across: float, down: float, layer: str) -> Figure:
         """A point of the middle frame, and what it attends to in both images."""
-        row, column = cell(down, QUERIES), cell(across, QUERIES)
-        weights, here = layers[layer][row, column], centre(row, column, QUERIES, QUERIES)
+        row, column, here = locate(across, down, QUERIES, QUERIES)
+        weights = layers[layer][row, column]
         shares = [f"{100 * float(part.sum()):.0f} % on image {end}" for end, part in enumerate(weights)]
         print(f"{place(here)} of the middle frame: {', '.join(shares)}")
         colours = heat(weights, images)
@@ -157,8 +156,8 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int | None = 
 
     def look(across: float, down: float, layer: str) -> Figure:
         """A place of the first image, and which frames attend to which there, as they are and rotated."""
-        h, w = maps[layer].shape[:2]  # a coarse layer has one map for many places
-        here, a = torch.tensor([across, down]), maps[layer][cell(down, h), cell(across, w)]
+        row, column, here = locate(across, down, *maps[layer].shape[:2])
+        a = maps[layer][row, column]
         variants = {"as it is": a, "rotated": rotate_map(a)}
         print(f"{place(here)}: " + ", ".join(f"{name} {ahead(x):+.2f} frames ahead" for name, x in variants.items()))
         colours = heat(torch.stack(list(variants.values())), image)
@@ -197,19 +196,15 @@ def layer_grid(unet: torch.nn.Module, name: str, latents: Tensor) -> tuple[int, 
 
 
 def _queries(h: int, w: int) -> list[int]:
-    """Return the tokens of an (h, w) grid nearest to the centres of QUERIES x QUERIES cells, row by row."""
+    """Return the tokens of an (h, w) grid at the centres of QUERIES x QUERIES cells, row by row."""
     share = (torch.arange(QUERIES) + 0.5) / QUERIES
     return ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
 
 
-def cell(share: float, cells: int) -> int:
-    """Return the index of the cell at a share of the side, 0 to 1."""
-    return min(int(share * cells), cells - 1)
-
-
-def centre(row: int, column: int, rows: int, columns: int) -> Tensor:
-    """Return the centre of a cell as shares of the sides (across, down)."""
-    return torch.tensor([(column + 0.5) / columns, (row + 0.5) / rows])
+def locate(across: float, down: float, h: int, w: int) -> tuple[int, int, Tensor]:
+    """Return row and column of the cell of an (h, w) grid at a point, and the cell's centre as shares of the sides."""
+    row, column = min(int(down * h), h - 1), min(int(across * w), w - 1)
+    return row, column, torch.tensor([(column + 0.5) / w, (row + 0.5) / h])
 
 
 def place(point: Tensor) -> str:
@@ -235,6 +230,6 @@ def mark(axes: Axes, point: Tensor, shape: str) -> None:
     """Draw a ring "o" or a cross "X" at a point, given as shares of the sides, that shows on any background."""
     height, width = axes.images[0].get_array().shape[:2]
     x, y = float(point[0]) * width - 0.5, float(point[1]) * height - 0.5
-    axes.plot(x, y, shape, ms=12, mfc="none" if shape == "o" else "#D55E00", mec="black", mew=4)
-    axes.plot(x, y, shape, ms=12, mfc="none" if shape == "o" else "#D55E00", mec="white", mew=1.8)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axes.autoscale(False)
+    for colour, line in (("black", 4), ("white", 1.8)):
+        axes.plot(x, y, shape, ms=12, mfc="none" if shape == "o" else "#D55E00", mec=colour, mew=line)
