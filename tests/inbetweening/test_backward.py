@@ -142,7 +142,7 @@ def test_gradient_checkpointing_gives_the_same(tiny, clips):
 
 
 def test_a_float16_model_learns_from_the_first_step(tiny, clips):
-    """The loss is scaled, or its gradients would vanish, and not so much that they overflow."""
+    """The loss is scaled, but not so much that the first gradients overflow and the step is lost."""
     model = load_video_model(tiny.name, device="cpu", dtype=torch.float16, reverse=None)
     half, full = fit(model, clips, steps=1), fit(tiny, clips, steps=1)
     # AdamW's first step is lr in the direction of each gradient's sign
