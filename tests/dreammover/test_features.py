@@ -53,24 +53,6 @@ def test_an_inversion_is_reused_or_continued(tiny, small, depth, calls):
     assert len(inversion.latents) == depth + 1
 
 
-@pytest.mark.parametrize(
-    "options, word",
-    [
-        ({"step": 0}, "step=0"),
-        ({"step": 51}, "step=51"),
-        ({"block": 4}, "block=4"),
-        ({"prompt": None}, "prompt=None is no text"),
-    ],
-)
-def test_wrong_arguments(tiny, small, options, word):
-    before = tiny.unet_calls
-    with pytest.raises(ValueError, match=word):
-        diffusion_features(tiny, small, **options)
-    with pytest.raises(ValueError, match="load_image_model"):
-        diffusion_features("embedded", small)
-    assert tiny.unet_calls == before
-
-
 def test_default_block_and_step(tiny, small, monkeypatch):
     """The first block from the paper's on with 32 cells a side, and step 14 of 50; the model's settings go first."""
     f = tiny.vae_factor

@@ -84,12 +84,6 @@ def test_ties_go_to_the_lowest_index(scale):
     assert (flow[0, 1] + torch.arange(6.0)[:, None] < 3).all(), "the copies in the lower half must never win"
 
 
-def test_constant_features_all_point_to_the_first_pixel():
-    flow = match_features(torch.full((1, 64, 5, 4), 0.3), torch.full((1, 64, 5, 4), 0.7), size=(7, 9), tile=5)
-    assert torch.equal(flow[0, 0], -torch.arange(9.0).expand(7, 9))
-    assert torch.equal(flow[0, 1], -torch.arange(7.0)[:, None].expand(7, 9))
-
-
 @pytest.mark.parametrize("tile", [1, 7, 64, 100, 10_000])
 def test_tile_size_changes_nothing_even_at_near_ties(tile):
     """Copies of one vector that differ in the last float32 bit: float32 products would rank them by block shape."""
@@ -121,37 +115,6 @@ def test_the_precision_of_products_is_as_before():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-
-
-@given(seed=st.integers(0, 2**16), dx=st.integers(-3, 3), dy=st.integers(-3, 3), scale=st.floats(1e-3, 1e3))
-@settings(max_examples=25, deadline=None)
-def test_match_finds_a_shift_and_ignores_the_length_of_features(seed, dx, dy, scale):
-    source = noise(1, 16, 8, 8, seed=seed)
-    flow = match_features(source, scale * source.roll((dy, dx), dims=(2, 3)))
-    x, y = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy")
-    assert torch.equal(x + flow[0, 0], (x + dx) % 8) and torch.equal(y + flow[0, 1], (y + dy) % 8)
-
-
-def test_half_precision_features_give_a_float32_flow():
-    source, target = noise(1, 8, 4, 4).half(), noise(1, 8, 4, 4, seed=1).half()
-    flow = match_features(source, target)
-    assert flow.dtype == torch.float32 and torch.equal(flow, match_features(source.float(), target.float()))
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "keywords"),
-    [
-        (noise(1, 4, 5, 5), noise(1, 3, 5, 5), {}),
-        (noise(1, 4, 5, 5), noise(1, 4, 6, 5), {}),
-        (noise(4, 5, 5), noise(4, 5, 5), {}),
-        (noise(1, 4, 5, 5), noise(1, 4, 5, 5), {"tile": 0}),
-        (noise(1, 4, 5, 5), noise(1, 4, 5, 5), {"size": 0}),
-        (noise(1, 4, 5, 5) / 0, noise(1, 4, 5, 5), {}),
-    ],
-)
-def test_features_that_do_not_fit_are_refused(source, target, keywords):
-    with pytest.raises(ValueError):
-        match_features(source, target, **keywords)
 
 
 def test_combined_features_have_the_mean_cosine():
