@@ -12,12 +12,12 @@ SHORT = {"steps": 20, "step": 3, "block": 1}
 
 def hooked(model, z, t, block):
     """The block's output in a whole pass, and how many of the later blocks ran."""
-    kept = []
-    hook = model.unet.up_blocks[block].register_forward_hook(lambda m, a, out: kept.append(out))
+    outputs = []
+    hook = model.unet.up_blocks[block].register_forward_hook(lambda m, a, out: outputs.append(out))
     with torch.no_grad():
         model.unet(z, t, encoder_hidden_states=model.embed_text("").expand(len(z), -1, -1))
     hook.remove()
-    return kept[0]
+    return outputs[0]
 
 
 @pytest.mark.parametrize("block", [0, 1, 2, 3])
