@@ -19,7 +19,8 @@ from interp_lib.dreammover.splat import landing, splat_with_coverage
 
 Times = float | Sequence[float] | Tensor
 Metric = Tensor | None
-WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
+# Above the rounding of a landing point: weights this close are equal, this small are none. MPS has no float64.
+WEIGHT_TIE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 # Eq. 6
@@ -159,8 +160,8 @@ def winning_source(
     source = torch.arange(2 * pixels, device=index.device, dtype=exact).expand_as(index)
     index, weight, score, source = (x.flatten(1) for x in (index, weight, score, source))
     best = score.new_zeros(len(index), pixels + 1).scatter_reduce(1, index, score, "amax")
-    wins = (score > 0) & (weight > WEIGHT_TIE) & (score >= (1 - WEIGHT_TIE) * best.gather(1, index))
-    nobody = 2 * pixels
+    tie, nobody = WEIGHT_TIE[exact], 2 * pixels
+    wins = (score > 0) & (weight > tie) & (score >= (1 - tie) * best.gather(1, index))
     first = source.new_full((len(index), pixels + 1), nobody)
     first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels].long()
     return torch.where(first < nobody, first, -1).unflatten(1, (height, width))
