@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel
+    from interp_lib.models.image_model import ImageModel, TextContext
 
 MOST_STORED = 48 * 48  # latent pixels, 384 px in SD: from here on activations are recomputed in the backward pass
 MOST_PLAIN = 64 * 64  # latent pixels, 512 px in SD: above it attention without a fused kernel takes too much memory
@@ -25,7 +25,7 @@ def train_factors(
     model: ImageModel,
     factors: Sequence[torch.nn.Parameter],
     z: Tensor,
-    context: Any,
+    context: TextContext,
     *,
     steps: int,
     lr: float,
