@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 METHODS = ("dual", "no-rotation", "no-finetune", "trf", "forward", "vibid", "vibid-plain")
 # Without recurrence, a third of the paper's steps changes the frames little (42 and 43 dB on two calm clips of the
-# embedded model). Recurrence changes them as another seed does (26 dB on one clip), with no gain towards the true frames.
+# embedded model). Recurrence changes them as another seed does (26 dB, one clip), with no gain towards the true frames.
 # Here one repetition remains: 25 U-Net calls in the place of 175. On SVD's own weights it is not measured.
 QUICK = {"steps": 17, "recurrence": 1}
 
