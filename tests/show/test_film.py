@@ -31,8 +31,8 @@ def test_a_film_says_which_frames_are_the_keyframes(tmp_path, kind, count, loop,
         model = load_video_model(str(CONFORMANCE / "inbetween" / "tiny_svd"), device="cpu")
         settings |= {"steps": 2, "recurrence": 0}
     images = [PAIR.image0, PAIR.image1, OTHER.image0][:count]
-    film = make_film(model, images, tmp_path / "film", loop=loop, size=32, progress=False, **settings)
-    assert re.match(rf"{frames} frames of 32x32 pixels at 8 fps by .*, {keyframes}, \d+ U-Net calls", film.summary)
+    film = make_film(model, images, tmp_path / "film", loop=loop, size=64, progress=False, **settings)
+    assert re.match(rf"{frames} frames of 64x64 pixels at 8 fps by .*, {keyframes}, \d+ U-Net calls", film.summary)
     assert len(film.images) == count and film.count == frames == len(list((tmp_path / "film").iterdir()))
     if kind == "image":
         for k, image in enumerate(film.images):
