@@ -17,7 +17,7 @@ import torch
 
 from interp_lib.images import open_image, to_pil
 from interp_lib.models.video_model import MAX_FRAMES
-from interp_lib.show.film import embedded_note, is_out_of_memory, make_film
+from interp_lib.show.film import embedded_note, is_out_of_memory, make_film, quick_settings
 from interp_lib.show.media import Media
 from interp_lib.show.video import save_video
 
@@ -130,14 +130,15 @@ class Page:
 
     def _film(self, settings: dict[str, Any], folder: Path) -> str:
         """Make the film and return it as HTML, next to a cross-dissolve of the same images."""
-        method, frames, prompt = (settings.pop(name) for name in ("method", "frames", "prompt"))
-        size, fps, kind = settings.pop("size") or None, settings.pop("fps"), METHODS[method]
+        method, frames, prompt, steps = (settings.pop(name) for name in ("method", "frames", "prompt", "steps"))
+        quick, kind = settings.pop("quick"), METHODS[method]
         model = self._model(kind)
-        settings["steps"] = settings["steps"] or None
         if kind == "image":
             settings |= {"frames": frames - 2, "prompt": prompt}
         else:
             settings |= {"frames": frames, "method": "dual" if model.reverse else "no-finetune"}
+        settings |= (quick_settings(model) if quick else {}) | ({"steps": steps} if steps else {})
+        settings["size"] = settings["size"] or None
         start, images = time.perf_counter(), [self.images[end] for end in ENDS]
 
         def count(network: torch.nn.Module, inputs: Any) -> None:
@@ -150,11 +151,12 @@ class Page:
 
         calls, hook = 0, model.unet.register_forward_pre_hook(count)
         try:
-            film = make_film(model, images, folder / "film.mp4", size=size, fps=fps, progress=False, **settings)
+            film = make_film(model, images, folder / "film.mp4", progress=False, **settings)
         finally:
             hook.remove()
         times = torch.linspace(0, 1, film.count).view(-1, 1, 1, 1)
-        faded = save_video(torch.lerp(*film.images, times), folder / "faded.mp4", fps=fps, alt="Both images, blended")
+        blend, fps = torch.lerp(*film.images, times), settings["fps"]
+        faded = save_video(blend, folder / "faded.mp4", fps=fps, alt="The first image fades into the last")
         notes = film.notes + ([embedded_note(model)] if self.sources[kind] == "embedded" else [])
         films = _video(film.media, method) + _video(faded, "Cross-dissolve of the same images, to compare with")
         link = (
@@ -187,6 +189,7 @@ def _knobs() -> dict[str, Any]:
         "frames": number(9, 3, MOST_FRAMES, "Frames, both images included"),
         "size": number(0, 0, 2048, "Size in pixels a side (0: the model's)"),
         "steps": number(0, 0, 999, "Steps (0: the model's)"),
+        "quick": w.Checkbox(False, description="Quick: fewer calls of the network", **ROW),
         "prompt": w.Text("", placeholder="optional, DreamMover", description="What both images show", **ROW),
         "seed": number(0, 0, 2**31 - 1, "Seed"),
         "fps": number(8, 1, 60, "Frames per second"),

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from interp_lib import render_pair
+from interp_lib.dreammover.pipeline import QUICK
 from interp_lib.images import to_pil
 from interp_lib.show import app
 from interp_lib.show.film import make_film
@@ -111,6 +112,16 @@ def test_two_uploads_become_the_command_lines_film_next_to_a_cross_dissolve(page
     assert len(iio.imread(film, extension=".mp4")) == len(frames) == 4
     expected = ((2 * first + last) / 3).permute(1, 2, 0).numpy()
     assert np.abs(frames[1] - expected).mean() < 6
+
+
+@pytest.mark.long
+def test_quick_is_the_librarys_quick_setting(page, tmp_path):
+    page.knobs["steps"].value, page.knobs["quick"].value = 0, True
+    run(page, *GOOD)
+    film = base64.b64decode(re.search(r'<video [^>]*base64,([^"]+)"', page.result.value)[1])
+    images = list(page.images.values())
+    same = make_film(page.loaded["image"], images, tmp_path / "v.mp4", size=64, frames=2, progress=False, **QUICK)
+    assert Path(same.media).read_bytes() == film
 
 
 def test_a_model_that_is_not_there_is_one_sentence_and_nothing_entered_is_lost(page, tmp_path):
