@@ -67,12 +67,6 @@ def test_without_what_it_needs_a_method_says_what_to_get(name, pair, tiny, monke
         METHODS[name].run(model, pair, frames=1, seed=0, settings={})
 
 
-def test_a_path_that_is_not_there_is_named(pair, monkeypatch):
-    monkeypatch.setenv("INTERP_FILM", "/nowhere/at all")
-    with pytest.raises(FileNotFoundError, match=r"/nowhere/at all \(INTERP_FILM\) does not exist; FILM needs"):
-        pretrained.film(None, pair, frames=1, seed=0)
-
-
 def test_padding_is_cut_again():
     images = torch.rand(2, 3, 40, 56)
     edges = {"multiple": 8, "least": 128, "mode": "replicate"}
@@ -120,10 +114,6 @@ def test_film(pair, tmp_path, monkeypatch):
     weights = [w2 / 4, w2, w3, w3 + (1 - w3) / 4]  # 2 of [0,5], then 1 of [0,2] and 3 of [2,5], then 4 of [3,5]
     assert torch.allclose(made.frames[1:-1], torch.cat([mixed(pair, w) for w in weights]), atol=1e-6)
     assert made.notes == ["padded from 56x40 to 64x64 pixels by zeros, and cut again"]
-    torch.save({"weight": torch.ones(1)}, tmp_path / "state.pt")
-    monkeypatch.setenv("INTERP_FILM", str(tmp_path / "state.pt"))
-    with pytest.raises(ValueError, match="state.pt is no TorchScript"):
-        pretrained.film(None, pair, frames=1, seed=0)
 
 
 IFNET = """
@@ -170,11 +160,10 @@ def test_rife(pair, alone):
     made = pretrained.rife(None, pair, frames=3, seed=0, device="cpu")
     check(made, pair, 3)
     assert torch.allclose(made.frames, torch.cat(clip(pair, 3)), atol=1e-6)
-    for state in ({"other": torch.ones(1)}, {"gain": torch.ones(2)}, {"gain": "much"}, [1]):
-        torch.save(state, weights)
-        pretrained._load_rife.cache_clear()
-        with pytest.raises(ValueError, match="flownet.pkl"):
-            pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
+    torch.save({"other": torch.ones(1)}, weights)
+    pretrained._load_rife.cache_clear()
+    with pytest.raises(ValueError, match="flownet.pkl does not fit IFNet: it lacks gain"):
+        pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
 
 
 def test_the_real_rife_beats_the_mean_of_two_images():
@@ -206,14 +195,10 @@ def raft(alone, monkeypatch):
     importlib.import_module("torchvision.models.optical_flow").raft_large = lambda weights: Raft()
 
 
-def test_raft_flows(pair, raft, monkeypatch):
+def test_raft_flows(pair, raft):
     flow01, flow10 = pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
     for flow, (a, b) in ((flow01, (pair.image0, pair.image1)), (flow10, (pair.image1, pair.image0))):
         assert torch.allclose(flow, torch.cat([2 * (b - a)[:, :1], 2 * a[:, 1:2] - 1], 1), atol=1e-6)  # in [-1,1]
-    pretrained._load_raft.cache_clear()
-    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
-    with pytest.raises(FileNotFoundError, match="no working one"):
-        pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
 
 
 def test_dreammover_with_raft(tiny, images, raft):
@@ -245,24 +230,17 @@ def write_clone(tmp_path, monkeypatch):
 
 
 EVALUATE = """
-import argparse, os, torch
+import os, sys
 import numpy as np
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-for name in ("config", "ckpt", "dataset", "data_dir", "out_dir"):
-    parser.add_argument(f"--{name}")
-parser.add_argument("--metrics", nargs="+")
-parser.add_argument("--use_ddim", action="store_true")
-parser.add_argument("--ddim_steps", type=int)
-args = parser.parse_args()
-assert os.path.isfile(args.config) and os.path.isfile(args.ckpt) and args.use_ddim and args.metrics == ["PSNR"]
-name, mode = args.dataset.lower().split("_")
-data = os.path.join(args.data_dir, name)
-for i, line in enumerate(open(os.path.join(data, f"test-{mode}.txt")).read().splitlines(), 1):
+options = dict(zip(sys.argv, sys.argv[1:]))
+assert os.path.isfile(options["--config"]) and os.path.isfile(options["--ckpt"])
+data = os.path.join(options["--data_dir"], "snufilm")
+for i, line in enumerate(open(os.path.join(data, "test-easy.txt")).read().splitlines(), 1):
     images = [np.asarray(Image.open(os.path.join(data, file)), float) for file in line.split(" ")]
     assert images[0].shape == images[1].shape and min(images[0].shape[:2]) >= 256
-    out = os.path.join(args.out_dir, args.dataset, f"{mode}-{i:03d}")
+    out = os.path.join(options["--out_dir"], f"easy-{i:03d}")
     os.makedirs(out)
     Image.fromarray(((images[0] + 3 * images[2]) / 4).round().astype(np.uint8)).save(os.path.join(out, "output.png"))
 """
@@ -279,30 +257,20 @@ def test_ldmvfi(pair, write_clone):
 
 
 INFERENCE = """
-import argparse, glob, os
+import os, sys
 import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-for name in ("savedir", "ckpt_path", "config", "prompt_dir", "timestep_spacing"):
-    parser.add_argument(f"--{name}")
-for name in ("n_samples", "ddim_steps", "bs", "height", "width", "frame_stride", "seed", "video_length"):
-    parser.add_argument(f"--{name}", type=int)
-for name in ("ddim_eta", "unconditional_guidance_scale", "guidance_rescale"):
-    parser.add_argument(f"--{name}", type=float)
-for name in ("text_input", "perframe_ae", "interp"):
-    parser.add_argument(f"--{name}", action="store_true")
-args = parser.parse_args()
-assert os.path.isfile(args.config) and os.path.isfile(args.ckpt_path) and args.interp
-prompts = [line for line in open(glob.glob(f"{args.prompt_dir}/*.txt")[0]) if line.strip()]
-a, b = (np.asarray(Image.open(file), float) for file in sorted(glob.glob(f"{args.prompt_dir}/*.png")))
-assert a.shape == b.shape == (args.height, args.width, 3) and len(prompts) == 1
-open("said", "w").write(f"{args.seed} {prompts[0].strip() if args.text_input else ''}")
-times = np.linspace(0, 1, args.video_length)
-os.makedirs(f"{args.savedir}/samples_separate")
-frames = [(a + (b - a) * t).round().astype(np.uint8) for t in times]
-imageio.mimwrite(f"{args.savedir}/samples_separate/0_sample0.mp4", frames, fps=8, quality=10)
+options = dict(zip(sys.argv, sys.argv[1:]))
+folder, out = options["--prompt_dir"], options["--savedir"]
+assert os.path.isfile(options["--config"]) and os.path.isfile(options["--ckpt_path"])
+prompt = open(f"{folder}/prompt.txt").read().strip()
+a, b = (np.asarray(Image.open(f"{folder}/{k}.png"), float) for k in (0, 1))
+assert a.shape == b.shape == (int(options["--height"]), int(options["--width"]), 3)
+open("said", "w").write(f"{options['--seed']} {prompt if '--text_input' in sys.argv else ''}")
+frames = [(a + (b - a) * t).round().astype(np.uint8) for t in np.linspace(0, 1, int(options["--video_length"]))]
+imageio.mimwrite(f"{out}/0_sample0.mp4", frames, fps=8, quality=10)
 """
 
 
@@ -320,16 +288,13 @@ def test_dynamicrafter(pair, write_clone):
 
 
 @pytest.mark.parametrize("method", [clones.ldmvfi, clones.dynamicrafter], ids=["ldmvfi", "dynamicrafter"])
-def test_a_clone_that_does_not_work(method, pair, write_clone, monkeypatch):
+def test_a_clone_that_does_not_work(method, pair, write_clone):
     name = method.__name__.upper()
     write_clone(name, "raise SystemExit('CUDA is not here')")
     with pytest.raises(RuntimeError, match="own script failed.*CUDA is not here"):
         method(None, pair, frames=1, seed=0)
-    clone = write_clone(name, "print('done')")
+    write_clone(name, "print('done')")
     with pytest.raises(RuntimeError, match="ended with"):
-        method(None, pair, frames=1, seed=0)
-    monkeypatch.setenv(f"INTERP_{name}_PYTHON", str(clone / "model.ckpt"))
-    with pytest.raises(ValueError, match="cannot be run"):
         method(None, pair, frames=1, seed=0)
 
 
@@ -378,10 +343,6 @@ def test_wan_from_a_folder_that_does_not_fit(pair, tmp_path, monkeypatch):
         wan(None, pair, frames=3, seed=0, device="cpu")
     give_ftfy(monkeypatch)
     with pytest.raises(ValueError, match="is no first-and-last-frame Wan.*FLF2V"):
-        wan(None, pair, frames=3, seed=0, device="cpu")
-    (tmp_path / "transformer").mkdir()
-    (tmp_path / "transformer" / "config.json").write_text('{"image_dim": 1280, "pos_embed_seq_len": null}')
-    with pytest.raises(ValueError, match="takes a first image only"):
         wan(None, pair, frames=3, seed=0, device="cpu")
 
 

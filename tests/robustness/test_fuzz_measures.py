@@ -17,8 +17,8 @@ from interp_lib import (
     rotate_map,
     spectrum,
 )
-from interp_lib.bench.measures.warping import warp, warping_errors
 from interp_lib.bench.metrics import ssim
+from interp_lib.bench.warping import warp, warping_errors
 from tests.robustness.tensors import ROUNDING, SCALES, SIDES, check_same, fuzz, grids, laid_out, noise
 
 
