@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +55,23 @@ def set_distances(
 
 
 def _distances(clips: list[Tensor], true: list[Tensor], net: str | Features) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
     frames, true_frames = torch.cat(clips), torch.cat(true)
-    try:
-        made, real = features(frames, net=net), features(true_frames, net=net)
-        cells |= {"fid": fid(made, real), "kid": kid(made, real)}
-    except networks.Unavailable as error:
-        cells |= {"fid": error.cell, "kid": error.cell}
-    try:
-        cells["fvd"] = "n/a: clips of one size and nine frames"
-        if len(clips) > 1 and len({clip.shape for clip in clips}) == 1 and len(clips[0]) >= 9:
-            cells["fvd"] = fvd(torch.stack(clips), torch.stack(true))
-    except networks.Unavailable as error:
-        cells["fvd"] = error.cell
-    try:
-        if net in NETS:
-            cells["perceptual"] = float(networks.perceptual_distance(frames, true_frames, net=NETS[net]).mean())
-    except networks.Unavailable as error:
-        cells["perceptual"] = error.cell
+    both = cache(lambda: (features(frames, net=net), features(true_frames, net=net)))
+    cells = {"fid": _cell(lambda: fid(*both())), "kid": _cell(lambda: kid(*both()))}
+    cells["fvd"] = "n/a: clips of one size and nine frames"
+    if len(clips) > 1 and len({clip.shape for clip in clips}) == 1 and len(clips[0]) >= 9:
+        cells["fvd"] = _cell(lambda: fvd(torch.stack(clips), torch.stack(true)))
+    if net in NETS:
+        distance = partial(networks.perceptual_distance, frames, true_frames, net=NETS[net])
+        cells["perceptual"] = _cell(lambda: float(distance().mean()))
     return cells
+
+
+def _cell(distance: Callable[[], float]) -> float | str:
+    try:
+        return distance()
+    except networks.Unavailable as error:
+        return error.cell
 
 
 def _read_frames(out: Path, row: dict[str, Any]) -> Tensor:

