@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,14 @@ def benchmark(
         for kind in {method.kind for method in chosen} - {None}:
             find_folder(models[kind], embedded=kind)
 
-    items = {
-        (key := _item_hash(method, case, case_hash, seed, run)): (key, method.name, case, seed, run)
-        for method in chosen
-        for case, case_hash in zip(cases, case_hashes(cases), strict=True)
-        for seed in seeds
-    }
+    hashes = list(zip(cases, case_hashes(cases), strict=True))
+    networks = {kind: _describe_model(kind, models[kind]) for kind in {method.kind for method in chosen} - {None}}
+    items = {}
+    for method, (case, case_hash), seed in product(chosen, hashes, seeds):
+        options = {name: value for name, value in run.options.items() if name in method.takes()} | method.options
+        own = (method.name, options, networks.get(method.kind), method.brings(_name(case)))
+        key = content_hash(VERSION, case_hash, seed, run.frames, run.size, run.metrics, *own)
+        items[key] = (key, method.name, case, seed, run)
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     if retry:
         _remove_failed(folder / "items", items)
@@ -155,15 +158,9 @@ def _name(case: str | Pair) -> str:
     return case if isinstance(case, str) else case.name
 
 
-def _item_hash(method: Method, case: str | Pair, case_hash: str, seed: int, run: Settings) -> str:
-    options = {name: value for name, value in run.options.items() if name in method.takes()} | method.options
-    model: tuple = ()
-    if method.kind:
-        source = run.models[method.kind]
-        folder = EMBEDDED / method.kind if source == "embedded" else Path(source)
-        model = (weights_hash(method.kind, source), read_settings(folder))
-    settings = (run.frames, run.size, run.metrics, options)
-    return content_hash(VERSION, method.name, case_hash, seed, settings, model, method.brings(_name(case)))
+def _describe_model(kind: str, source: str) -> tuple[str, dict[str, Any]]:
+    """Return what the results depend on: the hash of the weights, and the model's own recommendations."""
+    return weights_hash(kind, source), read_settings(EMBEDDED / kind if source == "embedded" else Path(source))
 
 
 def _list_cases(pairs: Any) -> list[str | Pair]:

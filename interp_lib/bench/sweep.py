@@ -67,7 +67,7 @@ def sweep(
             ) from None
         finally:
             load_model.cache_clear()
-            if count > 1:
+            if ray is None and count > 1:
                 get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)  # and the models they hold
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths.values()]
 
