@@ -18,7 +18,7 @@ from interp_lib.bench.baselines._frames import between_keyframes, keyframes, tim
 from interp_lib.bench.baselines.latents import along_arc
 from interp_lib.dreammover.ddim import ddim_step, run_inversion, timesteps
 from interp_lib.dreammover.lora import Lora, fit_lora
-from interp_lib.models.image_model import ImageModel, up_block_self_attentions
+from interp_lib.models.image_model import ImageModel, TextContext, up_block_self_attentions
 from interp_lib.models.processors import swap_processors
 from interp_lib.types import Interpolation, Pair
 
@@ -51,7 +51,7 @@ def diffmorpher(
 
 
 @torch.no_grad()
-def morph(model: ImageModel, clean: Tensor, context: Tensor, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
+def morph(model: ImageModel, clean: Tensor, context: TextContext, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
     """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]."""
     schedule, noisy = timesteps(model, steps), []
     for k, z in enumerate(clean.split(1)):
