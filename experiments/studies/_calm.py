@@ -11,9 +11,9 @@ from interp_lib.bench.motion import (
     actor_track,
     back_and_forth,
     direction_accuracy,
-    empty_scene,
     net_displacement,
     world_clips,
+    world_ground,
 )
 from interp_lib.world.truth import Clip
 
@@ -31,7 +31,7 @@ def held_out(seed: int) -> tuple[Clip, float]:
 
 def measured(frames: Tensor, clip: Clip, *, given: int) -> dict[str, Any]:
     """Net displacement, true and made, direction, index, PSNR of frame number `given` and of all against the clip's."""
-    ground = empty_scene(clip)
+    ground = world_ground(clip.scene, clip.size)
     track, truth = actor_track(frames, ground), actor_track(clip.frames, ground)
     return {
         "net": net_displacement(track, clip.facing),

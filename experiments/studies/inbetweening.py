@@ -19,8 +19,8 @@ from interp_lib.bench.motion import (
     actor_track,
     back_and_forth,
     direction_accuracy,
-    empty_scene,
     world_clips,
+    world_ground,
 )
 from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models.video_model import VideoModel
@@ -54,7 +54,7 @@ def make(model: VideoModel, clip: Clip, method: str, seed: int) -> tuple[Tensor,
 
 def score(frames: Tensor, clip: Clip) -> dict[str, float]:
     """The columns of the table for one video [T,3,H,W]."""
-    ground, true, between = empty_scene(clip), clip.frames, slice(1, -1)
+    ground, true, between = world_ground(clip.scene, clip.size), clip.frames, slice(1, -1)
     track = actor_track(frames, ground)
     actor = (true - ground).abs().amax(1, keepdim=True) > 0.05
     masks = (actor | actor[:1] | actor[-1:])[between]

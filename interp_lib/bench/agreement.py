@@ -37,7 +37,7 @@ def place_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
     """
     first, second = _on_grid(colours, flow, mask)
     height, width = flow.shape[-2:]
-    partner = _distance(first, backwarp(second, flow))
+    partner = (first - backwarp(second, flow)).norm(dim=1, keepdim=True)
     x, y = pixel_grid(height, width, like=flow)
     won, compared = 0.0, 0
     for angle in ANGLES:
@@ -45,26 +45,27 @@ def place_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
         rotated = torch.stack([cos * flow[:, 0] - sin * flow[:, 1], sin * flow[:, 0] + cos * flow[:, 1]], dim=1)
         u, v = x + rotated[:, 0], y + rotated[:, 1]
         inside = mask & ((u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1))[:, None]
-        won += float(_partner_wins(partner, _distance(first, backwarp(second, rotated)))[inside].sum())
+        rival = (first - backwarp(second, rotated)).norm(dim=1, keepdim=True)
+        won += float(_partner_wins(partner, rival)[inside].sum())
         compared += int(inside.sum())
     return _share(won, compared)
 
 
-def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor, *, apart: float = 0.1, most: int = 600) -> float:
+def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
     """Return how often the true partner of a pixel is nearer in colour than the partners of other pixels in the mask.
 
     Source: ours. Arguments as in `place_agreement`; with the object's pixels as mask the rivals are other places on the
-    same object. apart: least distance between partner and rival, in longer sides; most: pixels that are compared,
-    about, taken evenly from the mask. A share in [0,1], 1/2 for colours that say nothing; colours that only tell where
-    a pixel is may score more, so measure them too. Raises ValueError for an empty mask, and without any rival.
+    same object, at least a tenth of the longer side away. About 600 pixels, taken evenly from the mask, are compared. A
+    share in [0,1], 1/2 for colours that say nothing; colours that only tell where a pixel is may score more, so measure
+    them too. Raises ValueError for an empty mask, and without any rival.
     """
     first, second = _on_grid(colours, flow, mask)
     index = mask.flatten().nonzero().flatten()
-    index = index[:: max(1, len(index) // most)]
+    index = index[:: max(1, len(index) // 600)]
     landed = pixel_grid(*flow.shape[-2:], like=flow) + flow
     own, partner, place = (z.flatten(2)[0, :, index].T for z in (first, backwarp(second, flow), landed))
     distance = torch.cdist(own, partner, compute_mode="donot_use_mm_for_euclid_dist")
-    rival = torch.cdist(place, place) >= apart * max(flow.shape[-2:])
+    rival = torch.cdist(place, place) >= 0.1 * max(flow.shape[-2:])
     return _share(float(_partner_wins(distance.diagonal()[:, None], distance)[rival].sum()), int(rival.sum()))
 
 
@@ -77,10 +78,6 @@ def _on_grid(colours: Tensor, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
         )
     first, second = F.interpolate(colours.to(flow), flow.shape[-2:], mode="bilinear", align_corners=False).split(1)
     return first, second
-
-
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(first - second, dim=1, keepdim=True)
 
 
 def _partner_wins(partner: Tensor, rival: Tensor) -> Tensor:

@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from interp_lib.bench import motion
-from interp_lib.bench.measures import Unavailable
-from interp_lib.bench.measures.distributions import features, fid, kid
-from interp_lib.bench.measures.perceptual import neighbour_distances, perceptual_distance
-from interp_lib.bench.measures.warping import warping_error, warping_error_middle
 from interp_lib.bench.metrics import AREA, SIDE, high_frequency_ratio, psnr, ssim
+from interp_lib.bench.networks import Unavailable, perceptual_distance
 from interp_lib.bench.optical_flow import tvl1_flow
+from interp_lib.bench.set_metrics import features, fid, kid
+from interp_lib.bench.warping import warping_errors
 from interp_lib.checks import check_choice, check_tensors
 from interp_lib.images import as_images
 
-Flow = Callable[[int, int], Any]  # of frames i, j: flow [1,2,H,W], or a tuple that begins with it
+Flow = Callable[[int, int], Any]  # of frames i and j
 NETS = {"lpips": "lpips-alex", "perceptual": "efficientnet-lite0", "feature": "inception"}  # network by its use
 
 
@@ -38,7 +37,7 @@ def evaluate(
 ) -> dict[str, float | str]:
     """Measure an interpolation: {name: value}, over the frames between the keyframes unless the name says otherwise.
 
-    Source: METHODS, section 5; the formulas are in `interp_lib.bench.metrics`, `measures` and `motion`.
+    Source: METHODS, section 5; the formulas are in the modules that this one imports.
     frames: [T,3,H,W] in [0,1], keyframes included. reference: the true frames, likewise. endpoints: the two inputs
     [2,3,H,W], by default the first and last frame. flow: a function (i, j) -> flow [1,2,H,W] of frame i to frame j in
     pixels, or a tuple that begins with it, such as `Case.flow`; or "tvl1", estimated on the reference where there is
@@ -56,8 +55,8 @@ def evaluate(
 
     metrics: names, or "auto", all that the arguments allow and that need no network. The result also has `n`, the
     number of frames between, and `we_flow`, `lpips_net`, `perceptual_net`, `feature_net` where they were used. What
-    this machine or this clip cannot have is a string, "n/a: " and why. PSNR is infinite for equal frames.
-    Raises ValueError for unknown names, for a measure whose argument is missing, and for arguments that do not fit.
+    this machine or this clip cannot have is a string, "n/a: " and why. Raises ValueError for unknown names, for a
+    measure whose argument is missing, and for arguments that do not fit.
     """
     inputs = _check_inputs(frames, reference, endpoints, flow, moving, ground, facing)
     values: dict[str, float | str] = {"n": len(inputs.between)}
@@ -100,10 +99,6 @@ class Inputs:
     def track(self) -> Tensor:
         return motion.actor_track(self.frames.cpu(), self.ground.cpu())
 
-    @cached_property
-    def features(self) -> tuple[Tensor, Tensor]:
-        return features(self.between, net=NETS["feature"]), features(self.true, net=NETS["feature"])
-
     def flows(self, *pairs: tuple[int, int]) -> Tensor:
         """Return the flow of each pair of frames, [K,2,H,W]; ValueError where `flow` returns something else."""
         shape, stack = (1, 2, *self.frames.shape[-2:]), []
@@ -112,9 +107,7 @@ class Inputs:
             flow = flow[0] if isinstance(flow, (tuple, list)) else flow
             if not isinstance(flow, Tensor) or tuple(flow.shape) != shape or not bool(torch.isfinite(flow).all()):
                 got = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
-                raise ValueError(
-                    f"flow({i}, {j}) gave {got}: it must be a finite flow {shape} in pixels of the frames."
-                )
+                raise ValueError(f"flow({i}, {j}) gave {got}: it must be a finite flow {shape}, in pixels.")
             stack.append(flow.to(self.frames))
         return torch.cat(stack)
 
@@ -135,42 +128,44 @@ def _psnr_moving(x: Inputs) -> Tensor:
     return psnr(x.between[some], x.true[some], masks[some]).mean()
 
 
-def _we(x: Inputs) -> float:
+def _we(x: Inputs) -> Tensor:
     steps = [(t, t + 1) for t in range(len(x.frames) - 1)]
-    return warping_error(x.frames, x.flows(*steps), x.flows(*[(j, i) for i, j in steps]))
+    flows, backward = x.flows(*steps), x.flows(*[(j, i) for i, j in steps])
+    return warping_errors(x.frames[:-1], x.frames[1:], flows, backward).mean()
 
 
-def _we_mid(x: Inputs) -> float:
+def _we_mid(x: Inputs) -> Tensor:
     last, mid = len(x.frames) - 1, len(x.frames) // 2
     flows, backward = x.flows((mid, 0), (mid, last)), x.flows((0, mid), (last, mid))
-    return warping_error_middle(x.frames[mid : mid + 1], x.ends, flows, backward)
+    return warping_errors(x.frames[mid : mid + 1].expand_as(x.ends), x.ends, flows, backward).mean()
 
 
 def _net_displacement(x: Inputs) -> float:
-    moves = not motion.steps_along(x.track, 1.0).isnan().all()
-    return motion.net_displacement(x.track, x.facing) if moves else math.nan
+    return math.nan if x.track.diff(dim=0).isnan().all() else motion.net_displacement(x.track, x.facing)
 
 
 def _spread(x: Inputs) -> Tensor:
-    made, true = (motion.actor_spread(frames.cpu(), x.ground.cpu()) for frames in (x.between, x.true))
-    return (made / true).nanmean()
+    widths, true = (motion.actor_spread(frames.cpu(), x.ground.cpu()) for frames in (x.between, x.true))
+    return (widths / true).nanmean()
+
+
+def _set_distance(x: Inputs, distance: Callable[[Tensor, Tensor], float]) -> float:
+    return distance(*(features(frames, net=NETS["feature"]) for frames in (x.between, x.true)))
 
 
 def _perceptual(net: str, prefix: str) -> dict[str, Measure]:
-    """Return the four measures of one perceptual distance, two of them with a prefix to their name."""
-
-    def to_truth(x: Inputs) -> Tensor:
-        return perceptual_distance(x.between, x.true, net=NETS[net]).mean()
+    def distance(first: Tensor, second: Tensor) -> Tensor:
+        return perceptual_distance(first, second, net=NETS[net])
 
     def to_ends(x: Inputs) -> Tensor:
         ends = torch.cat([end.expand_as(x.between) for end in x.ends.split(1)])
-        return perceptual_distance(x.between.repeat(2, 1, 1, 1), ends, net=NETS[net]).mean()
+        return distance(x.between.repeat(2, 1, 1, 1), ends).mean()
 
     return {
-        net: Measure(to_truth, ("reference",), net),
+        net: Measure(lambda x: distance(x.between, x.true).mean(), ("reference",), net),
         f"{net}_ends": Measure(to_ends, (), net),
-        f"{prefix}ppl": Measure(lambda x: neighbour_distances(x.frames, net=NETS[net]).sum(), (), net),
-        f"{prefix}pdv": Measure(lambda x: neighbour_distances(x.frames, net=NETS[net]).var(correction=0), (), net),
+        f"{prefix}ppl": Measure(lambda x: distance(x.frames[:-1], x.frames[1:]).sum(), (), net),
+        f"{prefix}pdv": Measure(lambda x: distance(x.frames[:-1], x.frames[1:]).var(correction=0), (), net),
     }
 
 
@@ -189,8 +184,8 @@ MEASURES = {
     "spread": Measure(_spread, ("ground", "reference"), empty=STILL),
     **_perceptual("lpips", ""),
     **_perceptual("perceptual", "perceptual_"),
-    "fid": Measure(lambda x: fid(*x.features), ("reference",), "feature"),
-    "kid": Measure(lambda x: kid(*x.features), ("reference",), "feature"),
+    "fid": Measure(lambda x: _set_distance(x, fid), ("reference",), "feature"),
+    "kid": Measure(lambda x: _set_distance(x, kid), ("reference",), "feature"),
 }
 
 
@@ -199,7 +194,7 @@ def check_metrics(metrics: str | Sequence[str]) -> list[str]:
     names = list(metrics) if isinstance(metrics, Iterable) and not isinstance(metrics, str) else [metrics]
     for name in names:
         if name == "fvd":
-            raise ValueError("fvd compares two sets of clips: collect them and call measures.distributions.fvd.")
+            raise ValueError("fvd compares two sets of clips: collect them and call `set_metrics.fvd`.")
         check_choice("metrics", name, ["auto", *MEASURES])
     return names
 
@@ -221,15 +216,20 @@ def _check_inputs(
 ) -> Inputs:
     """Return the arguments of `evaluate`, checked, on the device of the frames."""
     frames = as_images(frames, name="frames").detach()
-    if len(frames) < 3:
-        raise ValueError(f"frames holds {len(frames)} images: give both ends and at least one frame between them.")
     count, size = len(frames), tuple(frames.shape[-2:])
-    images: dict[str, Tensor | None] = {"reference": reference, "endpoints": endpoints, "ground": ground}
-    for (name, x), number in zip(images.items(), (count, 2, 1), strict=True):
-        if x is not None:
-            images[name] = x = as_images(x, name=name).detach().to(frames.device)
-            if tuple(x.shape) != (number, 3, *size):
-                raise ValueError(f"{name} has shape {tuple(x.shape)}: it must be {(number, 3, *size)}.")
+    if count < 3:
+        raise ValueError(f"frames holds {count} images: give both ends and at least one frame between them.")
+
+    def images(name: str, x: Any, number: int) -> Tensor | None:
+        if x is None:
+            return None
+        x = as_images(x, name=name).detach().to(frames.device)
+        if tuple(x.shape) != (number, 3, *size):
+            raise ValueError(f"{name} has shape {tuple(x.shape)}: it must be {(number, 3, *size)}.")
+        return x
+
+    reference, ground = images("reference", reference, count), images("ground", ground, 1)
+    ends = frames[[0, -1]] if endpoints is None else images("endpoints", endpoints, 2)
     if moving is not None:
         check_tensors(moving=moving)
         if tuple(moving.shape) != (count, 1, *size) or moving.dtype != torch.bool:
@@ -240,11 +240,10 @@ def _check_inputs(
         raise ValueError(f"facing={facing!r} is out of range: give 1 for right, -1 for left, 0 where it is unknown.")
     if not (flow is None or callable(flow) or (isinstance(flow, str) and flow == "tvl1")):
         raise ValueError(f"flow={flow!r} is unknown: give a function of two frame numbers, 'tvl1', or None.")
-    known = frames if reference is None else images["reference"]
+    clip = (frames if reference is None else reference).split(1)
 
     def estimated(i: int, j: int) -> Tensor:
-        return tvl1_flow(known[i : i + 1], known[j : j + 1])
+        return tvl1_flow(clip[i], clip[j])
 
-    flow, facing = estimated if flow == "tvl1" else flow, float(facing) if facing else None
-    ends = frames[[0, -1]] if endpoints is None else images["endpoints"]
-    return Inputs(frames, ends, images["reference"], moving, images["ground"], facing, flow)
+    flow = estimated if flow == "tvl1" else flow
+    return Inputs(frames, ends, reference, moving, ground, float(facing) if facing else None, flow)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from interp_lib.bench.baselines import clones, latents, papers, pixels, pretrained
-from interp_lib.bench.baselines.diffinterp import diffinterp
 from interp_lib.bench.baselines.diffmorpher import diffmorpher
 from interp_lib.bench.baselines.external import external, find_frames
 from interp_lib.bench.baselines.wan import wan
@@ -63,7 +62,7 @@ METHODS = {
     "latent lerp": Method(latents.lerp, "image"),
     "latent slerp": Method(latents.slerp, "image"),
     "direct fusion": Method(papers.dreammover, "image", {"two_level": False, "attention": False, "lora": False}),
-    "DiffInterp": Method(diffinterp, "image"),
+    "DiffInterp": Method(latents.diffinterp, "image"),
     "DiffMorpher": Method(diffmorpher, "image"),
     "DreamMover": Method(papers.dreammover, "image"),
     "DreamMover w/o our estimator": Method(papers.dreammover, "image", {"flow": "classical"}),

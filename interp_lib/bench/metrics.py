@@ -61,16 +61,16 @@ def high_frequency_ratio(frames: Tensor, inputs: Tensor, *, centre: float = AREA
     return torch.where(flat, torch.nan, high_frequency_energy(frames, centre=centre) / high)
 
 
-def moving_pixels(pair: Pair, middle: Tensor, *, least: float = 0.15) -> Tensor:
+def moving_pixels(pair: Pair, middle: Tensor) -> Tensor:
     """Return where something moves, bool `[1,1,H,W]`: foreground objects of a keyframe, and pixels that change.
 
     Source: ours. middle: the true frame between, `[1,3,H,W]`. A pixel changes where a channel differs from either
-    keyframe by more than `least`.
+    keyframe by more than 0.15.
     """
     check_tensors(middle=middle)
     if middle.shape != pair.image0.shape:
         raise ValueError(f"middle has shape {list(middle.shape)}: give a frame {list(pair.image0.shape)} of the pair.")
-    changed = [(middle - end).abs().amax(1, keepdim=True) > least for end in (pair.image0, pair.image1)]
+    changed = [(middle - end).abs().amax(1, keepdim=True) > 0.15 for end in (pair.image0, pair.image1)]
     actors = [actor for actor in (pair.actor0, pair.actor1) if actor is not None]
     return torch.stack(changed + actors).any(0)
 

@@ -27,66 +27,54 @@ def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> l
     return [Clip(calm_scene(seed), frames=frames, size=size) for seed in range(first, first + count)]
 
 
-def empty_scene(clip: Clip) -> Tensor:
-    """Render the background [1,3,H,W] of a single-object clip; it does not move."""
-    return world_ground(clip.scene, clip.size)
-
-
 def world_ground(scene: Scene, size: int | tuple[int, int]) -> Tensor:
-    """Render a single-object scene without its object, [1,3,H,W]."""
+    """Render a single-object scene without its object, [1,3,H,W]; it does not move."""
     parts = scene.parts.clone()
     parts[..., 11] = 0
     return render(replace(scene, parts=parts), 0.0, size=size)
 
 
-def actor_track(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
-    """Return where the object is, [T,2]: the centre of what differs from the background by more than the threshold.
+def actor_track(frames: Tensor, ground: Tensor) -> Tensor:
+    """Return where the object is, [T,2]: the centre of what differs from the background by more than `THRESHOLD`.
 
-    frames: [T,3,H,W] in [0,1]. ground: the background [1,3,H,W], see `empty_scene`.
+    frames: [T,3,H,W] in [0,1]. ground: the background [1,3,H,W], see `world_ground`.
     """
-    weight, total = _object_weight(frames, ground, threshold)
-    x = weight.sum(1) @ torch.arange(weight.shape[2], dtype=weight.dtype) / total
-    y = weight.sum(2) @ torch.arange(weight.shape[1], dtype=weight.dtype) / total
+    weight, total = _object_weight(frames, ground)
+    x, y = (weight.sum(d) @ torch.arange(weight.shape[3 - d], dtype=weight.dtype) / total for d in (1, 2))
     return torch.stack([x, y], 1).masked_fill((total < 1e-3)[:, None], torch.nan)
 
 
-def actor_spread(frames: Tensor, ground: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
+def actor_spread(frames: Tensor, ground: Tensor) -> Tensor:
     """Return the object's standard deviation along x in pixels, [T], NaN where there is none.
 
     Two ghosts of one object, as a cross-dissolve makes them, have a centre that moves like the object's; their spread
     gives them away.
     """
-    weight, total = _object_weight(frames, ground, threshold)
+    weight, total = _object_weight(frames, ground)
     columns, position = weight.sum(1), torch.arange(weight.shape[-1], dtype=weight.dtype)
     mean = (columns @ position / total)[:, None]
     return ((columns * (position - mean).square()).sum(1) / total).sqrt().masked_fill(total < 1e-3, torch.nan)
 
 
-def _object_weight(frames: Tensor, ground: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def _object_weight(frames: Tensor, ground: Tensor) -> tuple[Tensor, Tensor]:
     """Return [T,H,W], 0 below the threshold and 1 from 0.1 above it, and its sum per frame."""
     check_tensors(frames=frames, ground=ground)
     if frames.ndim != 4 or ground.shape != (1, *frames.shape[1:]):
         shapes = f"{list(frames.shape)} and {list(ground.shape)}"
         raise ValueError(f"frames and ground have shapes {shapes}: give [T,3,H,W] and [1,3,H,W] of one size.")
-    weight = (((frames - ground).abs().amax(1) - threshold) / 0.1).clamp(0, 1)
+    weight = (((frames - ground).abs().amax(1) - THRESHOLD) / 0.1).clamp(0, 1)
     return weight, weight.sum((1, 2))
 
 
-def steps_along(track: Tensor, direction: float) -> Tensor:
-    """Return the signed displacement per frame [T-1] in pixels along `direction` (+1 right, -1 left)."""
-    return (track[1:, 0] - track[:-1, 0]) * direction
-
-
 def direction_accuracy(track: Tensor, direction: float) -> float:
-    """Return the share of steps between frames along `direction`: 1/2 for a trembling object, NaN without steps."""
-    steps = steps_along(track, direction)
-    known = steps[~steps.isnan()]
-    return float((known > 0).float().mean()) if len(known) else float("nan")
+    """Return the share of steps along `direction` (+1 right, -1 left): 1/2 for a trembling object, NaN for none."""
+    steps = track[:, 0].diff() * direction
+    return float((steps[~steps.isnan()] > 0).float().mean())
 
 
 def net_displacement(track: Tensor, direction: float) -> float:
     """Return the sum of all known steps along `direction`, in pixels."""
-    return float(steps_along(track, direction).nansum())
+    return float((track[:, 0].diff() * direction).nansum())
 
 
 def back_and_forth(track: Tensor) -> float:
@@ -94,6 +82,6 @@ def back_and_forth(track: Tensor) -> float:
 
     Source: ours, after the paper's complaint about fused forward paths (Generative Inbetweening, section 5.2).
     """
-    steps = steps_along(track, 1.0)
+    steps = track[:, 0].diff()
     path = float(steps.abs().nansum())
     return 1 - abs(float(steps.nansum())) / path if path > 0 else float("nan")

@@ -1,8 +1,13 @@
-"""Distances between whole sets of frames: every method's, pooled over all cases, against the true ones."""
+"""Distances between two sets of frames or clips, FID, KID and FVD: every method's, pooled over all cases, to the true.
+
+Sets of features are `[N,D]`, those of the method and of the truth, of a named network or of a function of images.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from interp_lib.bench.measures import Unavailable
-from interp_lib.bench.measures.distributions import Features, fid, fvd, kid
-from interp_lib.bench.measures.distributions import features as features_of
-from interp_lib.bench.measures.perceptual import perceptual_distance
+from interp_lib.bench import networks
+from interp_lib.checks import check_choice
 
+Features = Callable[[Tensor], Tensor]  # images [N,3,H,W] in [0,1] -> features [N,D]
 # network of the features -> network of the perceptual distance
 NETS = {"inception": "lpips-alex", "efficientnet-lite0": "efficientnet-lite0"}
+BATCH = 32  # images at once
 
 
 def set_distances(
@@ -26,53 +31,46 @@ def set_distances(
 ) -> dict[str, dict[str, Any]]:
     """Return {method: {"fid", "kid", "fvd", "perceptual", "net", "n"}} over the frames that `benchmark` saved in `out`.
 
-    Source: METHODS, section 5; see `measures.distributions`. table: of the benchmark, with rows of the method `truth`;
-    only cases and seeds that it has too are pooled, without failed rows. n: frames of a method, to be given with its
-    numbers (FID is biased where n is not far above the number of features, so KID leads). perceptual: the mean distance
-    of a frame to its true one, with "inception" LPIPS on AlexNet, with "efficientnet-lite0" the maps of that network,
-    absent with a function of your own. A number whose network this machine lacks is the text "n/a: weights".
+    Source: METHODS, section 5. table: of the benchmark, with rows of the method `truth`; only cases and seeds that it
+    has too are pooled, without failed rows. net: as in `features`. n: frames of a method, to be given with its numbers
+    (FID is biased where n is not far above the number of features, so KID leads). perceptual: the mean distance of a
+    frame to its true one, by LPIPS with "inception", by its maps with "efficientnet-lite0", absent with a function of
+    your own. A number whose network this machine lacks is a text such as "n/a: weights".
     Raises ValueError where `truth` has no rows, FileNotFoundError where the frames were not saved.
     """
-    rows = table[table["status"] == "ok"].to_dict("records")
-    true = {(row["case"], row["seed"]): row for row in rows if row["method"] == truth}
-    if not true:
+    by_method: dict[str, dict[tuple, dict]] = {}
+    for row in table[table["status"] == "ok"].to_dict("records"):
+        by_method.setdefault(row["method"], {})[row["case"], row["seed"]] = row
+    if truth not in by_method:
         raise ValueError(
             f"the table has no successful row of the method {truth!r}: run it too, or name another truth=."
         )
-    distances: dict[str, dict[str, Any]] = {}
-    true_features: dict[Any, Tensor] = {}  # computed once for methods with the same cases
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = {(row["case"], row["seed"]): row for row in rows if row["method"] == method}
-        common = tuple(key for key in mine if key in true)
-        clips, true_clips = ([_read_frames(Path(out), of[key]) for key in common] for of in (mine, true))
-        cells: dict[str, Any] = {"net": net if isinstance(net, str) else net.__name__, "n": sum(map(len, clips))}
-        try:
-            if common not in true_features:
-                true_features[common] = features_of(torch.cat(true_clips), net=net)
-            features = features_of(torch.cat(clips), net=net)
-            cells |= {"fid": fid(features, true_features[common]), "kid": kid(features, true_features[common])}
-        except Unavailable as error:
-            cells |= {"fid": error.cell, "kid": error.cell}
-        cells["fvd"] = _fvd(clips, true_clips)
-        if net in NETS:
-            cells["perceptual"] = _perceptual(clips, true_clips, NETS[net])
-        distances[method] = cells
+    distances = {}
+    for method, mine in by_method.items():
+        common = [key for key in mine if key in by_method[truth]]
+        clips, true = ([_read_frames(Path(out), of[key]) for key in common] for of in (mine, by_method[truth]))
+        distances[method] = {"net": net if isinstance(net, str) else net.__name__, "n": sum(map(len, clips))}
+        distances[method] |= _distances(clips, true, net)
     return distances
 
 
-def _perceptual(clips: list[Tensor], true_clips: list[Tensor], net: str) -> float | str:
-    try:
-        return float(perceptual_distance(torch.cat(clips), torch.cat(true_clips), net=net).mean())
-    except Unavailable as error:
-        return error.cell
+def _distances(clips: list[Tensor], true: list[Tensor], net: str | Features) -> dict[str, Any]:
+    frames, true_frames = torch.cat(clips), torch.cat(true)
+    both = cache(lambda: (features(frames, net=net), features(true_frames, net=net)))
+    cells = {"fid": _cell(lambda: fid(*both())), "kid": _cell(lambda: kid(*both()))}
+    cells["fvd"] = "n/a: clips of one size and nine frames"
+    if len(clips) > 1 and len({clip.shape for clip in clips}) == 1 and len(clips[0]) >= 9:
+        cells["fvd"] = _cell(lambda: fvd(torch.stack(clips), torch.stack(true)))
+    if net in NETS:
+        distance = partial(networks.perceptual_distance, frames, true_frames, net=NETS[net])
+        cells["perceptual"] = _cell(lambda: float(distance().mean()))
+    return cells
 
 
-def _fvd(clips: list[Tensor], true_clips: list[Tensor]) -> float | str:
-    if len(clips) < 2 or len({clip.shape for clip in clips}) != 1 or len(clips[0]) < 9:
-        return "n/a: clips of one size and nine frames"
+def _cell(distance: Callable[[], float]) -> float | str:
     try:
-        return fvd(torch.stack(clips), torch.stack(true_clips))["fvd"]
-    except Unavailable as error:
+        return distance()
+    except networks.Unavailable as error:
         return error.cell
 
 
@@ -80,6 +78,77 @@ def _read_frames(out: Path, row: dict[str, Any]) -> Tensor:
     """Read the frames between the keyframes [n,3,H,W] of an item from the strip that `benchmark` saved."""
     path = out / "frames" / f"{Path(row['file']).name}.png"  # a table may come from anywhere: no path leaves `out`
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: run the benchmark with save_frames=True in another folder.")
+        raise FileNotFoundError(f"{path} does not exist: run the benchmark again in another folder.")
     strip = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1).float() / 255
     return torch.stack(strip.chunk(int(row["n"]) + 2, dim=2))[1:-1]
+
+
+@torch.no_grad()
+def features(images: Tensor, *, net: str | Features = "inception") -> Tensor:
+    """Return features `[N,D]` float64 of images `[N,3,H,W]` in [0,1].
+
+    net: "inception" (2048 features, those of the published FID and KID), "efficientnet-lite0" (1280; numbers that
+    compare with each other only), or a function of images. Raises Unavailable where the network is absent.
+    """
+    if not callable(net):
+        check_choice("net", net, list(NETS))
+        net = networks.inception_features if net == "inception" else networks.lite0_features
+    return torch.cat([net(batch).double() for batch in images.split(BATCH)])
+
+
+def fid(generated: Tensor, real: Tensor) -> float:
+    """Return the Frechet distance of two sets of features.
+
+    Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, 2017, Eq. 6: |m - m'|^2 + tr(C + C' - 2 (C
+    C')^(1/2)), covariances by n-1. With centred features A/sqrt(n-1), C = A^T A, so tr (C C')^(1/2) is the sum of the
+    singular values of A A'^T, and no root of a singular matrix is taken. Biased upwards where N or M is not far above
+    D: report n beside it, and let `kid` lead. Raises ValueError for fewer than two and for other shapes.
+    """
+    generated, real = _check_features(generated, real)
+    factors = []
+    for x in (generated, real):
+        centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+        # R of QR gives the same covariance in fewer rows
+        factors.append(torch.linalg.qr(centred, mode="r").R if len(x) > x.shape[1] else centred)
+    shared = torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
+    spread = factors[0].square().sum() + factors[1].square().sum()
+    return float((generated.mean(0) - real.mean(0)).square().sum() + spread - 2 * shared)
+
+
+def kid(generated: Tensor, real: Tensor) -> float:
+    """Return the unbiased squared maximum mean discrepancy of two sets of features, kernel (x.y / D + 1)^3.
+
+    Source: Binkowski et al., Demystifying MMD GANs, 2018, Eq. 4, over all features at once rather than over random
+    subsets. Zero on average for two sets of one distribution, so it may be negative. Raises ValueError as `fid` does.
+    """
+    generated, real = _check_features(generated, real)
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    within = 0.0
+    for x in (generated, real):
+        k = kernel(x, x)
+        within += float((k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1)))
+    return within - 2 * float(kernel(generated, real).mean())
+
+
+@torch.no_grad()
+def fvd(generated: Tensor, real: Tensor) -> float:
+    """Return FVD of two sets of clips `[B,T,3,H,W]` in [0,1]: `fid` of I3D's Kinetics logits (package cd-fvd).
+
+    Source: Unterthiner et al., Towards Accurate Generative Models of Video, 2018. Raises ValueError for fewer than two
+    clips or nine frames, below which nothing is left for I3D's last pooling; Unavailable without package or weights.
+    """
+    for name, clips in (("generated", generated), ("real", real)):
+        if clips.ndim != 5 or len(clips) < 2 or clips.shape[1] < 9:
+            rule = "FVD takes two or more clips of at least 9 frames, [B,T,3,H,W]"
+            raise ValueError(f"{name} has shape {tuple(clips.shape)}: {rule}.")
+    return fid(networks.i3d_features(generated), networks.i3d_features(real))
+
+
+def _check_features(generated: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    for name, x in (("generated", generated), ("real", real)):
+        if x.ndim != 2 or len(x) < 2 or x.shape[1] != real.shape[-1]:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}: two sets of features are [N,D] and [M,D], N, M >= 2.")
+    return generated.double(), real.double()

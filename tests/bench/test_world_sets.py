@@ -53,7 +53,7 @@ WRONG_NAMES = {
     "clip-bench:0": "the set is clip-bench",
     "clip:dog:3": "CLIP is one of bunny, carphone, bikes",
     "clip:bunny": "a window is clip:CLIP:FIRST",
-    "clip:bunny:24-40": "at least 25 frames apart, so end at 49 or later",
+    "clip:bunny:24-40": "a window is clip:CLIP:FIRST",
     "davis:": "'' is not there: davis:FOLDER needs FOLDER/JPEGImages/480p",
     "pairs:/nowhere/at/all": "is not there: pairs:FOLDER needs FOLDER/PAIR/",
 }
@@ -64,18 +64,6 @@ def test_a_wrong_name_is_answered_by_one_sentence(name):
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         list_cases(name)
     assert WRONG_NAMES[name] in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["world-bench", "calm-bench:3", "clip-bench", "davis:bear", 7, None])
-def test_only_the_name_of_a_case_is_loaded(name):
-    with pytest.raises(ValueError, match="no case|is unknown|no data set"):
-        load_case(name, frames=1)
-
-
-@pytest.mark.parametrize("frames", [0, -1, 1.5, True])
-def test_the_number_of_frames_between_is_a_whole_one(frames):
-    with pytest.raises(ValueError, match="out of range"):
-        load_case("world:0", frames=frames)
 
 
 @pytest.mark.parametrize("name", ["world:5", "world-easy:5"])
@@ -102,18 +90,6 @@ def test_world_flow_between_any_two_frames_is_the_true_one():
     assert not torch.allclose(case.flow(1, 3)[0], case.flow(3, 1)[0])
 
 
-def test_moving_pixels_of_a_world_case_by_hand():
-    case = load_case("world:5", frames=2, size=32)
-    pair = case.pair
-    assert case.moving.shape == (4, 1, 32, 32) and case.moving.dtype == torch.bool
-    for frame, moving in zip(pair.frames, case.moving, strict=True):
-        expected = pair.actor0[0] | pair.actor1[0]
-        for end in (pair.image0[0], pair.image1[0]):
-            expected = expected | ((frame - end).abs().max(0, keepdim=True).values > 0.15)
-        assert torch.equal(moving, expected)
-    assert 0 < case.moving.float().mean() < 1
-
-
 def test_displacement_is_the_median_length_of_the_flow_in_longer_sides():
     case = load_case("world:3", frames=1, size=(32, 48))
     pair = case.pair
@@ -131,17 +107,6 @@ def test_grades_split_at_their_bounds():
     small, medium = BOUNDS.values()
     given = [0.0, small - 1e-6, small, medium - 1e-6, medium, 1.0]
     assert [grade(value) for value in given] == ["small", "small", "medium", "medium", "large", "large"]
-
-
-@pytest.mark.parametrize("kind", ["world", "world-easy", "calm"])
-def test_every_grade_has_cases(kind):
-    grades = [load_case(f"{kind}:{seed}", frames=1, size=24).tags["grade"] for seed in range(12)]
-    assert all(grades.count(name) >= 2 for name in ("small", "medium", "large"))
-
-
-@pytest.mark.parametrize("name, side", [("world:0", 128), ("calm:0", 64)])
-def test_a_set_has_a_size_of_its_own(name, side):
-    assert load_case(name, frames=1).pair.image0.shape == (1, 3, side, side)
 
 
 def test_a_size_that_is_no_multiple_of_eight_is_brought_down_and_says_so():

@@ -129,7 +129,7 @@ ROWS = [
     case("davis with a gap", "davis:{files}/gap", "bear goes from frame 0 to frame 2: davis:FOLDER needs"),
     case("half a pair", "pairs:{files}/half", "cat has 1 image.s.: cat_0.png: pairs:FOLDER needs"),
     case("pairs of one", "pairs:{files}/mixed/x", "0.png is named neither PAIR_0 nor PAIR_1: pairs:FOLDER needs"),
-    case("folders among videos", "pexels:{files}/videos", "holds a folder among the videos: pexels:FOLDER needs"),
+    case("folders in place of videos", "pexels:{files}/videos", "holds no video: pexels:FOLDER needs"),
     case("a text for a video", "pexels:{files}/named", "text.mp4 cannot be decoded .*: convert", item="text.mp4"),
     case("a file outside", "pexels:{files}/named", "has no '../clip.mp4': it holds text.mp4", item="../clip.mp4"),
 ]

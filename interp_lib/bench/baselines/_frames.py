@@ -21,6 +21,15 @@ def times(frames: int) -> Tensor:
     return (torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)).view(-1, 1, 1, 1)
 
 
+def halvings(frames: int) -> list[list[tuple[int, int, int]]]:
+    """Return (parent, child, parent) of every frame 1..frames, the middle of a gap first: a list per generation."""
+    gaps, plan = [(0, frames + 1)], []
+    while gaps := [(low, high) for low, high in gaps if high - low > 1]:
+        plan.append([(low, (low + high) // 2, high) for low, high in gaps])
+        gaps = [gap for low, k, high in plan[-1] for gap in ((low, k), (k, high))]
+    return plan
+
+
 def between_keyframes(
     pair: Pair, middle: Tensor, *, latents: Tensor | None = None, calls: int = 0, notes: Sequence[str] = ()
 ) -> Interpolation:
@@ -41,9 +50,9 @@ def pad_to(
     down, right = (max(least, -(-side // multiple) * multiple) - side for side in (height, width))
     top, left = (down // 2, right // 2) if centred else (0, 0)
     padded = F.pad(images, (left, right - left, top, down - top), mode=mode)
-    (h, w), content = padded.shape[-2:], "zeros" if mode == "constant" else "edge pixels"
-    notes = [f"padded from {width}x{height} to {w}x{h} pixels by {content}, and cut again"] if down or right else []
-    return padded, lambda x: x[..., top : top + height, left : left + width], notes
+    content = "zeros" if mode == "constant" else "edge pixels"
+    note = f"padded from {width}x{height} to {width + right}x{height + down} pixels by {content}, and cut again"
+    return padded, lambda x: x[..., top : top + height, left : left + width], [note] if down or right else []
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor
 from interp_lib.bench.baselines._frames import between_keyframes, keyframes, nearest, pad_to, resize
 from interp_lib.bench.baselines.pretrained import find
 from interp_lib.images import to_pil
-from interp_lib.models.folder import first_line
 from interp_lib.pairs.videos import read_pictures
 from interp_lib.types import Interpolation, Pair
 
@@ -73,18 +72,17 @@ def dynamicrafter(model: None, pair: Pair, *, frames: int, seed: int) -> Interpo
     are fitted into 512x320 px, their edge pixels filling the rest, and the frames resized back; on the way they are
     coded as H.264, since the script has no other output.
     """
-    size, own = (320, 512), tuple(pair.image0.shape[-2:])
-    scale = min(size[0] / own[0], size[1] / own[1])
-    height, width = (min(most, round(side * scale)) for most, side in zip(size, own, strict=True))
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    sides = (left, size[1] - width - left, top, size[0] - height - top)
+    own = tuple(pair.image0.shape[-2:])
+    scale = min(320 / own[0], 512 / own[1])
+    height, width = min(320, round(own[0] * scale)), min(512, round(own[1] * scale))
+    top, left = (320 - height) // 2, (512 - width) // 2
+    sides = (left, 512 - width - left, top, 320 - height - top)
     images = F.pad(resize(keyframes(pair).cpu(), (height, width)), sides, mode="replicate")
     caption = " ".join(pair.caption.split())
     # The script wants a line for every pair, and reads it with --text_input only
     command = DYNAMICRAFTER.replace("{seed}", str(seed % 2**32)) + (" --text_input" if caption else "")
-    video = torch.cat(
-        _run("DynamiCrafter", command, images.split(1), {"prompt.txt": f"{caption or 'no prompt'}\n"}, 16)
-    )
+    prompt = {"prompt.txt": f"{caption or 'no prompt'}\n"}
+    video = torch.cat(_run("DynamiCrafter", command, images.split(1), prompt, 16))
     video = resize(video[:, :, top : top + height, left : left + width], own)
     chosen, note = nearest(len(video), frames)
     notes = [f"made at 512x320 pixels, of which the images fill {width}x{height}, coded as H.264", *note]
@@ -99,24 +97,22 @@ def _run(method: str, command: str, images: Sequence[Tensor], texts: dict[str, s
     (repository, checkpoint), name = SOURCES[method], f"INTERP_{method}".upper()
     clone = find(f"{name}_CLONE", f"{method} needs its repository: git clone {repository}")
     weights = find(name, f"{method} needs its weights: download {checkpoint}")
-    python = os.environ.get(f"{name}_PYTHON", sys.executable)
     with TemporaryDirectory(prefix=method) as folder:
         data, out = Path(folder, "snufilm"), Path(folder, "out")
-        data.mkdir(), out.mkdir()
+        data.mkdir()
+        out.mkdir()
         for k, image in enumerate(images):
             to_pil(image).save(data / f"{k}.png")
         for file, text in texts.items():
             (data / file).write_text(text, encoding="utf-8")
         words = [word.replace("{weights}", str(weights)).replace("{folder}", folder) for word in shlex.split(command)]
-        try:
-            done = subprocess.run([python, *words], cwd=clone, capture_output=True, text=True, errors="replace")
-        except OSError as error:
-            raise ValueError(f"{python} cannot be run ({first_line(error)}): set {name}_PYTHON to a python.") from None
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-            raise RuntimeError(f"{method}'s own script failed in {clone} (exit status {done.returncode}): {last}")
-        made = sorted([*out.rglob("output.png"), *out.rglob("*.mp4")])
-        frames = [x for path in made for x in read_pictures(path if path.suffix == ".mp4" else path.parent)]
+        words.insert(0, os.environ.get(f"{name}_PYTHON", sys.executable))
+        run = subprocess.run(words, cwd=clone, capture_output=True, text=True, errors="replace")
+        if run.returncode:
+            last = (run.stderr.strip() or run.stdout.strip() or "it said nothing").splitlines()[-1]
+            raise RuntimeError(f"{method}'s own script failed in {clone} (exit status {run.returncode}): {last}")
+        files = sorted([*out.rglob("output.png"), *out.rglob("*.mp4")])
+        frames = [x for path in files for x in read_pictures(path if path.suffix == ".mp4" else path.parent)]
         if len(frames) != count:
             raise RuntimeError(f"{method}'s own script in {clone} ended with {len(frames)} frames, not {count}.")
         return frames

@@ -1,21 +1,20 @@
 """DiffMorpher: one LoRA per image, both mixed, with spherically mixed noise and mixed attention inputs.
 
-Source: Zhang et al., DiffMorpher: Unleashing the Capability of Diffusion Models for Image Morphing, 2024: LoRAs and
-text embeddings interpolated, the inverted latents along an arc, the attention inputs of the up-blocks for the first
-60 % of the steps, AdaIN on the clean latents. Without its reschedule of the frame times.
+Source: Zhang et al., DiffMorpher: Unleashing the Capability of Diffusion Models for Image Morphing, 2024: LoRAs
+interpolated, the inverted latents along an arc, the attention inputs of the up-blocks for the first 60 % of the steps,
+AdaIN on the clean latents. One caption for both images, and without its reschedule of the frame times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from interp_lib.bench.baselines._frames import between_keyframes, keyframes, times
-from interp_lib.bench.baselines.diffinterp import Prompts
 from interp_lib.bench.baselines.latents import along_arc
 from interp_lib.dreammover.ddim import ddim_step, run_inversion, timesteps
 from interp_lib.dreammover.lora import Lora, fit_lora
@@ -35,38 +34,38 @@ def diffmorpher(
     steps: int = 50,
     lora_steps: int = 200,
     lr: float = 2e-4,
-    prompts: Prompts = None,
 ) -> Interpolation:
     """Fit a LoRA to each image, invert both, and denoise everything between them.
 
     U-Net calls: 2 * steps to invert, then (frames + 2) * steps.
     """
-    calls, both = model.unet_calls, keyframes(pair)
-    texts = prompts or (pair.caption, pair.caption)
-    words, loras = model.embed_text(list(texts)), []
+    calls, both, loras = model.unet_calls, keyframes(pair), []
+    context = model.embed_text(pair.caption)
+    fit = {"prompt": pair.caption, "steps": lora_steps, "lr": lr, "seed": seed, "progress": False}
     with ExitStack() as stack:
-        for image, prompt in zip(both.split(1), texts, strict=True):
-            loras.append(fit_lora(model, image, prompt=prompt, steps=lora_steps, lr=lr, seed=seed, progress=False))
+        for image in both.split(1):
+            loras.append(fit_lora(model, image, **fit))
             stack.callback(loras[-1].remove)
-        latents = morph(model, model.encode(both), words, loras, times(frames), steps)
+        latents = morph(model, model.encode(both), context, loras, times(frames), steps)
     return between_keyframes(pair, model.decode(latents), latents=latents, calls=model.unet_calls - calls)
 
 
 @torch.no_grad()
-def morph(model: ImageModel, clean: Tensor, words: TextContext, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
-    """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]; words: of both prompts."""
+def morph(model: ImageModel, clean: Tensor, context: TextContext, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
+    """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]."""
     schedule, noisy = timesteps(model, steps), []
     for k, z in enumerate(clean.split(1)):
         blend(loras, float(k))
-        noisy.append(run_inversion(model, z, words.lerp(float(k)), schedule, steps=steps).latents[-1])
+        noisy.append(run_inversion(model, z, context, schedule, steps=steps).latents[-1])
     states, deltas = [*noisy, *along_arc(*noisy, mix).split(1)], [0.0, 1.0, *mix.flatten().tolist()]
-    down = [int(t) for t in schedule.flip(0)]
-    with mixed_attention(model) as inputs:
+    down, inputs = [int(t) for t in schedule.flip(0)], MixedInputs()
+    layers = dict(x for block in range(len(model.unet.up_blocks)) for x in up_block_self_attentions(model.unet, block))
+    with swap_processors(layers, inputs.processor):
         for i, (t, below) in enumerate(zip(down, [*down[1:], 0], strict=True)):
             for k, delta in enumerate(deltas):  # the keyframes first: the frames between mix their inputs
                 blend(loras, delta)
                 inputs.frame, inputs.delta, inputs.active = k, delta, i < MIXED * len(down)
-                noise = model.predict_noise(states[k], t, words.lerp(delta))
+                noise = model.predict_noise(states[k], t, context)
                 states[k] = ddim_step(states[k], noise, model.alpha_bar(t), model.alpha_bar(below))
     return torch.cat([adain(z, *states[:2], delta) for z, delta in zip(states[2:], deltas[2:], strict=True)])
 
@@ -84,13 +83,14 @@ def adain(z: Tensor, first: Tensor, last: Tensor, delta: float) -> Tensor:
     return (z - z.mean((2, 3), keepdim=True)) / z.std((2, 3), keepdim=True).clamp(min=1e-6) * std + mean
 
 
+@dataclass
 class MixedInputs:
     """The self-attention inputs of both keyframes in this step, and which frame is being denoised."""
 
-    frame, delta, active = 0, 0.0, False
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[str, int], Tensor] = {}
+    frame: int = 0
+    delta: float = 0.0
+    active: bool = False
+    seen: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def processor(self, name: str, plain: Any) -> Any:
         """Return an attention processor: queries of the frame itself, keys and values of the mixed inputs."""
@@ -104,12 +104,3 @@ class MixedInputs:
             return plain(attn, hidden_states, *args, **(kwargs | {"encoder_hidden_states": source}))
 
         return attend
-
-
-@contextmanager
-def mixed_attention(model: ImageModel) -> Iterator[MixedInputs]:
-    """Let the self-attention of all up-blocks take keys and values from `MixedInputs`; restores the processors."""
-    blocks, inputs = range(len(model.unet.up_blocks)), MixedInputs()
-    layers = dict(layer for block in blocks for layer in up_block_self_attentions(model.unet, block))
-    with swap_processors(layers, inputs.processor):
-        yield inputs

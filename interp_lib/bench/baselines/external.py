@@ -26,23 +26,21 @@ def external(model: None, pair: Pair, *, frames: int, seed: int, folder: str | o
     """
     source = find_frames(folder, pair.name)
     images = torch.cat(list(read_pictures(source)))
-    notes = ["decoded from a video"] if source.is_file() else []
+    (h, w), (h0, w0) = images.shape[-2:], pair.image0.shape[-2:]
     if len(images) not in (frames, frames + 2):
-        raise ValueError(
-            f"{source} holds {len(images)} frames: {frames} between the ends are asked for, so write {frames}, or "
-            f"{frames + 2} with both ends."
-        )
-    if images.shape[-2:] != pair.image0.shape[-2:]:
-        (h, w), (h0, w0) = images.shape[-2:], pair.image0.shape[-2:]
+        rule = f"{frames} between the ends are asked for, so write {frames}, or {frames + 2} with both ends"
+        raise ValueError(f"{source} holds {len(images)} frames: {rule}.")
+    if (h, w) != (h0, w0):
         raise ValueError(f"{source} holds frames of {w}x{h} pixels: {pair.name} has {w0}x{h0}, write that size.")
-    if len(images) == frames:
-        return between_keyframes(pair, images, notes=[f"{frames} frames without the ends", *notes])
-    straight = psnr(images[[0, -1]], keyframes(pair))
-    if bool((psnr(images[[0, -1]], keyframes(pair).flip(0)) > straight).all()):
-        raise ValueError(f"{source} runs backwards: its first frame is the pair's last image, so reverse the order.")
-    first, last = straight.tolist()
-    note = f"{len(images)} frames with the ends ({first:.1f} and {last:.1f} dB from the pair's, which replace them)"
-    return between_keyframes(pair, images[1:-1], notes=[note, *notes])
+    note = f"{frames} frames without the ends"
+    if len(images) == frames + 2:
+        straight, reverse = (psnr(images[[0, -1]], ends) for ends in (keyframes(pair), keyframes(pair).flip(0)))
+        if bool((reverse > straight).all()):
+            raise ValueError(f"{source} runs backwards: its first frame is the pair's last image, reverse the order.")
+        first, last = straight.tolist()
+        note = f"{len(images)} frames with the ends ({first:.1f} and {last:.1f} dB from the pair's, which replace them)"
+        images = images[1:-1]
+    return between_keyframes(pair, images, notes=[note, "decoded from a video"] if source.is_file() else [note])
 
 
 def find_frames(folder: str | os.PathLike, name: str) -> Path:
@@ -54,11 +52,11 @@ def find_frames(folder: str | os.PathLike, name: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the one that holds a folder or a video for every case.")
     inside = folder / stem
-    found = [inside] if inside.is_dir() and any(inside.iterdir()) else []
-    found += [file for suffix in VIDEO_SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()]
-    if len(found) > 1:
+    sources = [inside] if inside.is_dir() and any(inside.iterdir()) else []
+    sources += [file for suffix in VIDEO_SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()]
+    if len(sources) > 1:
         raise ValueError(f"{folder} has more than one answer for {name}: keep {stem}/ or one video.")
-    if not found:
+    if not sources:
         way_out = f"write them as PNG files into {inside}, or as {stem}.mp4"
         raise FileNotFoundError(f"{folder} has no frames for {name}: {way_out}.")
-    return found[0]
+    return sources[0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from interp_lib.bench.baselines._frames import keyframes
-from interp_lib.dreammover.inputs import LORA
+from interp_lib.bench.content_hash import content_hash
+from interp_lib.dreammover.inputs import LORA, choose_lora
 from interp_lib.dreammover.lora import fit_lora
 from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.images import fit_images
@@ -26,10 +26,10 @@ def dreammover(
     frames: int,
     seed: int,
     steps: int = 50,
-    inversion_steps: int = 30,
+    inversion_steps: int | None = None,
     preset: str = "paper",
-    lora: bool = True,
-    flow: Any = "diffusion",
+    lora: bool | None = None,
+    flow: str | tuple[Tensor, Tensor] = "diffusion",
     two_level: bool = True,
     attention: bool = True,
     batch_size: int | None = None,
@@ -37,34 +37,23 @@ def dreammover(
 ) -> Interpolation:
     """Run `interpolate` with its arguments; lora, flow, two_level and attention are Table 3's ablations.
 
-    scratch: a folder for the pair's LoRA, in which the next row of the ablation finds it; the numbers are the same.
+    inversion_steps, lora: None is the model's own setting, as everywhere. scratch: a folder for the pair's LoRA, in
+    which the next row of the ablation finds it; the numbers are the same.
     """
-    result = interpolate(
-        model,
-        pair.image0,
-        pair.image1,
-        frames=frames,
-        preset=preset,
-        lora=_shared_lora(model, pair, seed, preset, Path(scratch)) if lora and scratch else lora,
-        flow=flow,
-        two_level=two_level,
-        attention=attention,
-        steps=steps,
-        inversion_steps=inversion_steps,
-        batch_size=batch_size,
-        seed=seed,
-        prompt=pair.caption,
-        progress=False,
+    if scratch and choose_lora(model, lora) is True:
+        lora = _shared_lora(model, pair, seed, preset, Path(scratch))
+    options = {"preset": preset, "lora": lora, "flow": flow, "two_level": two_level, "attention": attention}
+    options |= {"steps": steps, "inversion_steps": inversion_steps, "batch_size": batch_size, "seed": seed}
+    images = (pair.image0, pair.image1)
+    return _at_pair_size(
+        interpolate(model, *images, frames=frames, prompt=pair.caption, progress=False, **options), pair
     )
-    return _at_pair_size(result, pair)
 
 
 def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: Path) -> Path:
     """Return the file of the LoRA that `interpolate` would fit, fitted where it is not there yet."""
     images, _ = fit_images(keyframes(pair), multiple=model.multiple)
-    digest = hashlib.sha256(repr((tuple(images.shape), pair.caption, seed, preset)).encode())
-    digest.update(images.detach().cpu().contiguous().numpy().tobytes())
-    path = folder / f"{digest.hexdigest()[:16]}.safetensors"
+    path = folder / f"{content_hash(images, pair.caption, seed, preset)}.safetensors"
     if not path.is_file():
         steps, lr, _ = LORA[preset]
         with fit_lora(model, images, prompt=pair.caption, steps=steps, lr=lr, seed=seed, progress=False) as fitted:
@@ -73,11 +62,19 @@ def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: 
 
 
 def generative_inbetweening(
-    model: VideoModel, pair: Pair, *, frames: int, seed: int, method: str, steps: int = 50, recurrence: int = 5
+    model: VideoModel,
+    pair: Pair,
+    *,
+    frames: int,
+    seed: int,
+    method: str,
+    steps: int | None = None,
+    recurrence: int | None = None,
 ) -> Interpolation:
     """Run `inbetween`, by one of its methods: dual sampling, its ablations, and its relatives on the same model.
 
-    The first and the last frame are what the model makes of the keyframes, as in the paper's videos.
+    steps, recurrence: None is the model's own setting. The first and the last frame are what the model makes of the
+    keyframes, as in the paper's videos.
     """
     options = {"method": method, "steps": steps, "recurrence": recurrence, "seed": seed, "progress": False}
     return _at_pair_size(inbetween(model, pair.image0, pair.image1, frames=frames + 2, **options), pair)

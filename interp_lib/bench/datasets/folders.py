@@ -3,8 +3,8 @@
 A case is SET:FOLDER:ITEM with the pair, the sequence or the video's file name as ITEM. FOLDER may contain colons, since
 it is what lies between the first colon and the last; an ITEM may not. The first keyframe of a sequence or video is its
 first frame, the last one lies `frames.spacing` further on, and the true frames between are equally spaced. Hidden files
-are ignored, and so are files of other kinds next to pairs and videos (a licence, a list of prompts). A sequence that
-is too short is listed all the same, and refused when it is loaded: how long it must be depends on `frames`.
+and files of other kinds are ignored. A sequence that is too short is listed all the same, and refused when it is
+loaded: how long it must be depends on `frames`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,16 +19,15 @@ import torch
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import MULTIPLE, Size, clip_case, round_down, spacing
 from interp_lib.images import MIN_SIDE, fit_images
-from interp_lib.pairs.folders import image_suffixes
+from interp_lib.pairs.folders import image_files, natural_order
 from interp_lib.pairs.load import load_pair
-from interp_lib.pairs.videos import VIDEO_SUFFIXES, natural_order, read_pictures
+from interp_lib.pairs.videos import VIDEO_SUFFIXES
 
 LAYOUTS = {
     "pairs": "FOLDER/PAIR/ with exactly two images, or FOLDER/PAIR_0.png and FOLDER/PAIR_1.png",
     "davis": "FOLDER/JPEGImages/480p/SEQUENCE/00000.jpg, 00001.jpg, ...",
     "pexels": f"FOLDER/VIDEO.mp4 (or {' '.join(VIDEO_SUFFIXES[1:])})",
 }
-Item = Path | list[Path]  # a sequence or video, or the two images of a pair
 
 
 def list_names(spec: str) -> list[str]:
@@ -41,7 +39,7 @@ def list_names(spec: str) -> list[str]:
     rest = rest.rstrip("/") or rest  # one folder, one set of names
     folder, _, item = rest.rpartition(":")
     if folder and not _path(rest).is_dir() and _path(folder).is_dir():
-        _items(kind, folder, item)
+        _find_item(kind, folder, item)
         return [spec]
     return [f"{kind}:{rest}:{item}" for item in _items(kind, rest)]
 
@@ -55,24 +53,24 @@ def load(name: str, *, frames: int, size: Size) -> Case:
     folder, _, item = rest.rpartition(":")
     if not folder:
         raise ValueError(f"{name!r} is no case: give {kind}:FOLDER:ITEM, as list_cases({kind + ':FOLDER'!r}) does.")
-    found = _items(kind, folder, item)[item]
-    if isinstance(found, list):
-        sides, notes = (None, []) if size is None else round_down(size, least=MIN_SIDE)
-        pair = load_pair(found, size=sides)
-        images, cropped = fit_images(torch.cat([pair.image0, pair.image1]), multiple=MULTIPLE)
-        notes = [*pair.notes, *(f"{name}: {note}" for note in [*notes, *cropped])]
-        return Case(replace(pair, name=name, image0=images[:1], image1=images[1:], notes=notes))
-    distance, step = spacing(frames)
-    note = f"keyframes are its frames 0 and {distance}, every {step}. of them between is true"
-    return clip_case(name, read_pictures(found), str(found), distance=distance, step=step, size=size, note=note)
+    files = _find_item(kind, folder, item)
+    if kind != "pairs":
+        distance, step = spacing(frames)
+        note = f"keyframes are its frames 0 and {distance}, every {step}. of them between is true"
+        return clip_case(name, files[0], distance=distance, step=step, size=size, note=note)
+    sides, notes = (None, []) if size is None else round_down(size, least=MIN_SIDE)
+    pair = load_pair(files, size=sides)
+    images, cropped = fit_images(torch.cat([pair.image0, pair.image1]), multiple=MULTIPLE)
+    notes = [*pair.notes, *(f"{name}: {note}" for note in [*notes, *cropped])]
+    return Case(replace(pair, name=name, image0=images[:1], image1=images[1:], notes=notes))
 
 
 def _path(folder: str) -> Path:
     return Path(os.path.expanduser(folder))
 
 
-def _items(kind: str, folder: str, item: str | None = None) -> dict[str, Item]:
-    """Return what the folder holds, by name; ValueError for another layout, and where an item is not in it."""
+def _items(kind: str, folder: str) -> dict[str, list[Path]]:
+    """Return the files of each item of a folder, by name: two images, or the one folder or video of its frames."""
     path = _path(folder)
     if not folder or not path.exists():
         raise FileNotFoundError(f"{folder!r} is not there: {kind}:FOLDER needs {LAYOUTS[kind]}.")
@@ -82,63 +80,61 @@ def _items(kind: str, folder: str, item: str | None = None) -> dict[str, Item]:
     for name in items:
         if ":" in name:
             raise ValueError(f"{path} holds {name!r}: a name with a colon cannot be told from a folder, rename it.")
-    if item is not None and item not in items:
-        known = ", ".join(list(items)[:5]) + (", ..." if len(items) > 5 else "")
-        raise ValueError(f"{folder} has no {item!r}: it holds {known}.")
     return items
 
 
-def _pairs(folder: Path) -> dict[str, Item]:
-    """Return the two images of each pair, either in a folder of its own or as PAIR_0 and PAIR_1."""
-    folders, images = [path for path in _visible(folder) if path.is_dir()], _images(folder)
-    if bool(folders) == bool(images):
-        raise _wrong("pairs", folder, "holds folders and images" if images else "holds neither folders nor images")
-    pairs: dict[str, list[Path]] = {path.name: _images(path) for path in folders}
-    for image in images:
+def _find_item(kind: str, folder: str, item: str) -> list[Path]:
+    items = _items(kind, folder)
+    if item not in items:
+        known = ", ".join(list(items)[:5]) + (", ..." if len(items) > 5 else "")
+        raise ValueError(f"{folder} has no {item!r}: it holds {known}.")
+    return items[item]
+
+
+def _pairs(folder: Path) -> dict[str, list[Path]]:
+    """Return the two images of each pair, in a folder of its own or named PAIR_0 and PAIR_1."""
+    pairs = {path.name: image_files(path)[0] for path in _visible(folder) if path.is_dir()}
+    for image in image_files(folder)[0]:
         parts = re.fullmatch("(.+)_([01])", image.stem)
         if not parts:
             raise _wrong("pairs", image, "is named neither PAIR_0 nor PAIR_1")
         pairs.setdefault(parts[1], []).append(image)
+    if not pairs:
+        raise _wrong("pairs", folder, "holds neither folders nor images")
     for name, files in pairs.items():
-        if len(files) != 2 or (images and files[0].stem == files[1].stem):
+        if len(files) != 2 or (files[0].parent == folder and files[0].stem == files[1].stem):
             raise _wrong("pairs", folder / name, f"has {len(files)} image(s): {', '.join(x.name for x in files)}")
     return pairs
 
 
-def _davis(folder: Path) -> dict[str, Item]:
+def _davis(folder: Path) -> dict[str, list[Path]]:
     """Return the folders of frames that are numbered without a gap: true frames must be equally spaced."""
     root = folder / "JPEGImages" / "480p"
-    sequences = _visible(root) if root.is_dir() else []
+    sequences = [path for path in _visible(root) if path.is_dir()] if root.is_dir() else []
     if not sequences:
         raise _wrong("davis", folder, "has no sequence in JPEGImages/480p")
     for sequence in sequences:
-        files = _visible(sequence) if sequence.is_dir() else []
+        files, last = _visible(sequence), None
         if not files:
             raise _wrong("davis", sequence, "holds no frame")
         for file in files:
             if not re.fullmatch(r"[0-9]+\.jpe?g", file.name, re.IGNORECASE):
                 raise _wrong("davis", file, "is no numbered JPEG frame")
-        for before, number in pairwise(int(file.stem) for file in files):
-            if number != before + 1:
-                raise _wrong("davis", sequence, f"goes from frame {before} to frame {number}")
-    return {sequence.name: sequence for sequence in sequences}
+            if last is not None and int(file.stem) != last + 1:
+                raise _wrong("davis", sequence, f"goes from frame {last} to frame {int(file.stem)}")
+            last = int(file.stem)
+    return {sequence.name: [sequence] for sequence in sequences}
 
 
-def _pexels(folder: Path) -> dict[str, Item]:
-    inside = _visible(folder)
-    videos = {path.name: path for path in inside if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES}
-    nested = any(path.is_dir() for path in inside)
-    if nested or not videos:
-        raise _wrong("pexels", folder, "holds a folder among the videos" if nested else "holds no video")
-    return videos
+def _pexels(folder: Path) -> dict[str, list[Path]]:
+    videos = [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise _wrong("pexels", folder, "holds no video")
+    return {path.name: [path] for path in videos}
 
 
 def _visible(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=natural_order)
-
-
-def _images(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in image_suffixes()]
 
 
 def _wrong(kind: str, path: Path, what: str) -> ValueError:

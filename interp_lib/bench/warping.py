@@ -46,26 +46,10 @@ def warping_errors(images: Tensor, others: Tensor, flow: Tensor, backward: Tenso
     """Return the mean squared difference between each image and the other warped to it, `[N]`, where not occluded.
 
     flow: images -> others; backward: others -> images. The sum is divided by the number of visible pixels times three
-    channels, by 3HW where there are none.
+    channels, by 3HW where there are none. WE is the mean over consecutive frames; WE_mid (DreamMover, section 4.2) the
+    mean over the middle frame with each keyframe. Tables also give them times 100.
     """
     visible = ~occluded(flow, backward)
     error = visible * (warp(others, flow) - images).square()
     count = visible.flatten(1).sum(1) * images.shape[1]
     return error.flatten(1).sum(1) / torch.where(count > 0, count, images[0].numel())
-
-
-def warping_error(frames: Tensor, flows: Tensor, backward: Tensor) -> float:
-    """Return WE, the mean of `warping_errors` over consecutive frames `[T,3,H,W]`; tables also give it times 100.
-
-    flows: frame t -> t+1; backward: t+1 -> t, both `[T-1,2,H,W]`. 0 where the flow maps each frame onto the next.
-    """
-    return float(warping_errors(frames[:-1], frames[1:], flows, backward).mean())
-
-
-def warping_error_middle(middle: Tensor, keyframes: Tensor, flows: Tensor, backward: Tensor) -> float:
-    """Return WE_mid, the mean of `warping_errors` between the middle frame and each keyframe warped to it.
-
-    Source: DreamMover, section 4.2. middle: `[1,3,H,W]`, frame T//2 of T; keyframes: `[2,3,H,W]`; flows: middle ->
-    keyframe, backward: keyframe -> middle, both `[2,2,H,W]`.
-    """
-    return float(warping_errors(middle.expand_as(keyframes), keyframes, flows, backward).mean())
