@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -206,10 +207,10 @@ def prepare_pair(
         same, fitted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)
         prepared.append(same.to(listed[0].device))
         notes += [note for note in fitted if note not in notes]
-    for name, x in zip(names[1:], prepared[1:], strict=True):
-        if torch.equal(prepared[0], x):
+    for (name, x), (after, y) in pairwise(zip(names, prepared, strict=True)):
+        if torch.equal(x, y):
             raise ValueError(
-                f"{names[0]} and {name} are identical: there is nothing between them, give two different images."
+                f"{name} and {after} are identical: there is nothing between them, give two different images."
             )
     return prepared, notes
 

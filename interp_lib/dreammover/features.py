@@ -49,11 +49,12 @@ def diffusion_features(
         raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
     with model.lock:
         context = model.embed_text(prompt)
-        path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
-        done = len(path) - 1
-        rest = invert_along(model, path[-1], context, schedule[done:step], schedule[done - 1] if done else 0)
-        path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
-        z = path[-1]
+        levels = [] if inversion is None else inversion.timesteps.tolist()
+        done = sum(t == level for t, level in zip(schedule[:step], levels, strict=False))  # a quick one skips some
+        z = model.encode(image_batch(images)) if inversion is None else inversion.latents[done]
+        rest = invert_along(model, z, context, schedule[done:step], schedule[done - 1] if done else 0)
+        for latents, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step):
+            z = latents
         if block is None:
             block = feature_block(model, max(z.shape[-2:]) * model.vae_factor)
         return _block_output(model, z, schedule[step - 1], context, block)

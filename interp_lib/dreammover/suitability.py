@@ -91,7 +91,7 @@ def suitability(
     steps = len(timesteps(model, steps))
     if feature_step is not None:
         feature_step = check_int("feature_step", feature_step, 1, steps)
-    images, _ = prepare_images(model, image0, image1, size=size)
+    images, _ = prepare_images(model, (image0, image1), size=size)
     with model.lock:
         calls = model.unet_calls
         features = diffusion_features(
