@@ -44,7 +44,7 @@ def measure_overhead(
 
         def bare() -> None:
             for batch in needed:
-                model.run_unet(z[:1].expand(batch, -1, -1, -1).contiguous(), int(plan.up[-1]), context)
+                model.run_unet(z[:1].expand(batch, -1, -1, -1).contiguous(), int(plan.schedule[-1]), context)
 
         seconds = time_interleaved({"method": method, "bare": bare}, repeats=repeats)
     return {"seconds": seconds, "unet_batches": needed, "overhead": ratio(seconds, "method", "bare")}

@@ -83,12 +83,14 @@ def _recommended_steps(model: ImageModel) -> int:
 
 
 class Plan(NamedTuple):
-    """The timesteps of a run: `up` [L], ascending, of the inversion, the last is T; `down`, of denoising, T first.
+    """The noise levels of a run.
 
-    steps: of the schedule that `up` is from. solver: of the way down.
+    schedule: timesteps up to T, ascending, of a schedule of `steps` steps. strides: how many of them each step of the
+    inversion covers. down: the timesteps of denoising, T first. solver: that of `interpolate`.
     """
 
-    up: Tensor
+    schedule: Tensor
+    strides: list[int]
     down: list[int]
     steps: int
     solver: str
@@ -98,21 +100,22 @@ def plan_levels(model: ImageModel, steps: int, inversion_steps: int | None = Non
     """Choose the noise levels of inversion and denoising up to T = `inversion_steps` of `steps`.
 
     "ddim": the first n = T levels of the schedule, both ways. "dpmsolver++": n levels down, at T (k/n)^2, dense where
-    the latents change fast (the "quad" spacing of Song et al. 2021, arXiv 2010.02502). Its way up has levels of the
-    paper's 50 steps: all of them to that of the features, as the arg-max of Eq. 5 turns any difference into another
-    flow, and n more to T. Raises ValueError for numbers out of range and an unknown solver.
+    the latents change fast (the "quad" spacing of Song et al. 2021, arXiv 2010.02502); up the paper's 50 steps, one by
+    one to the level of the features, as the arg-max of Eq. 5 turns any difference into another flow, then in strides.
+    Raises ValueError for numbers out of range and an unknown solver.
     """
     schedule = timesteps(model, steps)
     check_choice("solver", solver, SOLVERS)
     n = choose_inversion_steps(model, inversion_steps, len(schedule))
     if solver == "ddim":
-        return Plan(schedule[:n], schedule[:n].flip(0).tolist(), len(schedule), solver)
-    top = _recommended_steps(model) if inversion_steps is None else max(1, round(n / len(schedule) * PAPER_STEPS))
-    dense = min(FEATURE_STEP, top)
-    chosen = {*range(1, dense + 1), *(dense + round((top - dense) * k / n) for k in range(1, n + 1))}
-    up = timesteps(model, PAPER_STEPS)[[k - 1 for k in sorted(chosen)]]
-    down = {max(1, round(int(up[-1]) * (k / n) ** 2)) for k in range(1, n + 1)}
-    return Plan(up, sorted(down, reverse=True), PAPER_STEPS, solver)
+        return Plan(schedule[:n], [1] * n, schedule[:n].flip(0).tolist(), len(schedule), solver)
+    top = max(1, round(n / len(schedule) * PAPER_STEPS)) if inversion_steps else _recommended_steps(model)
+    fifty, rest = timesteps(model, PAPER_STEPS)[:top], top - FEATURE_STEP
+    up = 2 * n - 1  # strides; less than twice the steps down, which are dearer
+    stops = [round(rest * k / up) for k in range(up + 1)] if rest > 0 else [0]
+    strides = [1] * min(FEATURE_STEP, top) + [m for m in (b - a for a, b in pairwise(stops)) if m]
+    down = {max(1, round(int(fifty[-1]) * (k / n) ** 2)) for k in range(1, n + 1)}
+    return Plan(fifty, strides, sorted(down, reverse=True), PAPER_STEPS, solver)
 
 
 # Eq. 3
@@ -175,7 +178,7 @@ def invert(
         inversion = run_inversion(model, model.encode(image_batch(images)), context, plan, progress=progress)
         if preset == "paper":
             z = inversion.latents[-1]
-            inversion.noise = model.predict_noise(z, int(plan.up[-1]), context)
+            inversion.noise = model.predict_noise(z, int(plan.schedule[-1]), context)
             inversion.clean = predict_clean(z, inversion.noise, inversion.alpha_bar)
     return inversion
 
@@ -190,13 +193,14 @@ def run_inversion(
     batch_size: int | None = None,
     progress: bool = False,
 ) -> Inversion:
-    """Invert clean latents along the plan; clean and noise are those of its last call (the released rule)."""
+    """Invert clean latents along the plan; clean and noise are those of its last step (the released rule)."""
     path, state = [latents], (latents, latents, latents)
-    states = invert_along(model, latents, context, plan.up.tolist(), batch_size=batch_size)
-    for state in tqdm(states, total=len(plan.up), desc="inversion", disable=not progress):
+    states = invert_along(model, latents, context, plan.schedule.tolist(), strides=plan.strides, batch_size=batch_size)
+    for state in tqdm(states, total=len(plan.strides), desc="inversion", disable=not progress):
         path.append(state[0])
     _, clean, noise = state
-    return Inversion(path, clean, noise, plan.up, model.alpha_bar(plan.up[-1]), plan.steps, plan.solver, plan.down)
+    levels = plan.schedule[torch.tensor(plan.strides).cumsum(0) - 1]
+    return Inversion(path, clean, noise, levels, model.alpha_bar(levels[-1]), plan.steps, plan.solver, plan.down)
 
 
 @torch.no_grad()
@@ -207,14 +211,22 @@ def invert_along(
     schedule: Sequence[int],
     start: int = 0,
     *,
+    strides: Sequence[int] = (),
     batch_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`."""
-    a = model.alpha_bar(start)
-    for t in schedule:
-        noise = predict_in_batches(model, latents, t, context, batch_size)
+    """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`.
+
+    strides: how many levels each step covers (default: one). A step over m levels stands in for m DDIM steps, up to
+    second order in m: the mean of their eps lies (m - 1)/2 levels ahead of the first, and is extrapolated from it and
+    the step before, a two-step Adams-Bashforth rule.
+    """
+    a, at, before = model.alpha_bar(start), 0, None
+    for m in strides or [1] * len(schedule):
+        first = predict_in_batches(model, latents, schedule[at], context, batch_size)
+        noise = first if m == 1 else first + (m - 1) / (2 * before[1]) * (first - before[0])
+        before, at = (first, m), at + m
         clean = predict_clean(latents, noise, a)
-        a = model.alpha_bar(t)
+        a = model.alpha_bar(schedule[at - 1])
         latents = add_noise(clean, noise, a)
         yield latents, clean, noise
 

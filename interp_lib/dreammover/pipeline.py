@@ -7,6 +7,7 @@ It reads from top to bottom: `interpolate`, `make_frames` (LoRA, inversion, flow
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # The quick setting, as keyword arguments: 30 U-Net calls for the 91 of 50 DDIM steps at the paper's T.
-QUICK = {"solver": "dpmsolver++", "steps": 8}
+QUICK = {"solver": "dpmsolver++", "steps": 7}
 
 
 @dataclass
@@ -129,13 +130,10 @@ def make_frames(
                 for k, pair in enumerate(pairs):
                     flows = flow01[k : k + 1], flow10[k : k + 1]
                     states = denoise_frames(net, inversion.select(pair), *flows, deltas, two_level=settings.two_level)
-                    for state in tqdm(states, total=len(plan.down) + 1, desc="denoising", disable=not progress):
-                        pass
-                    films.append(state)
+                    bar = tqdm(states, total=len(plan.down) + 1, desc="denoising", disable=not progress)
+                    films.append(deque(bar, maxlen=1).pop())  # the last state; no other stays in memory
             notes += [] if adapter is None else adapter.notes
-        latents = torch.cat(
-            [film.latents[min(k, 1) :] for k, film in enumerate(films)]
-        )  # a keyframe at a joint is in both
+        latents = torch.cat([films[0].latents[:1], *(film.latents[1:] for film in films)])  # no keyframe twice
         latents = latents[:-1] if loop else latents
         pictures = _decode(model, latents, keyframes, frames + 1, settings.endpoints, progress)
         calls = model.unet_calls - calls
@@ -178,10 +176,10 @@ def denoise_frames(
             noise = between(eps_ends, net.middle(z, t))
             clean = predict_clean(start, noise, a)
     yield FrameState(t, start, fused)
-    z = add_noise(clean, noise, model.alpha_bar(below))
-    yield FrameState(below, z, fused)
-    for below, z in descend(model, net.all, z, levels, inversion.solver, (clean, a)):
-        yield FrameState(below, z, fused)
+    first = add_noise(clean, noise, model.alpha_bar(below))
+    yield FrameState(below, first, fused)
+    for t, z in descend(model, net.all, first, levels, inversion.solver, (clean, a)):
+        yield FrameState(t, z, fused)
 
 
 def _fuse(
