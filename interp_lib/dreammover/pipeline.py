@@ -111,6 +111,8 @@ def make_frames(
     keyframes, notes = prepare_images(model, images)
     count = len(keyframes)
     pairs = [(k, (k + 1) % count) for k in range(count if loop else count - 1)]
+    if loop and torch.equal(keyframes[-1], keyframes[0]):
+        raise ValueError(f"image{count - 1} and image0 are identical: leave the last out, a loop returns by itself.")
     given = prepare_flow(model, settings.flow, keyframes, len(pairs), notes)
     notes += note_choices(model, settings, len(plan.down), lora, keyframes)
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
@@ -210,7 +212,7 @@ def _find_flow(
         ways = [block_flow(images[i], images[j], factor=model.vae_factor) for p in pairs for i, j in (p, p[::-1])]
     else:
         options = {"steps": inversion.steps, "prompt": settings.prompt, "progress": False}
-        parts = [inversion.select(part) for part in torch.arange(len(z)).split(batch_size)]
+        parts = [inversion.select(part.tolist()) for part in torch.arange(len(z)).split(batch_size)]
         features = [f for p in parts for f in diffusion_features(model, None, inversion=p, **options).split(1)]
         size = tuple(z.shape[-2:])
         ways = [match_features(features[i], features[j], size=size) for p in pairs for i, j in (p, p[::-1])]

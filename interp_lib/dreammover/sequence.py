@@ -49,8 +49,8 @@ def interpolate_sequence(
     Returns (K-1) * (frames+1) + 1 frames, in a loop K * (frames+1), with the keyframes at every (frames+1)-th; flow01
     and flow10 have one row per neighbouring pair. Two images give what `interpolate` gives, bit for bit.
     One LoRA is fitted on all images; each is encoded, inverted and its features computed once, all in one batch (of
-    `batch_size`, but at least two). U-Net calls, with images in one batch: T + 1 + (K-1) * T * (1 + ceil(frames/batch_size)).
-    K-1 separate pairs need (K-2) * (T+1) more: at T = 30 five keyframes take 271 calls, four pairs 364.
+    `batch_size`, but at least two). U-Net calls in one batch: T + 1 + (K-1) * T * (1 + ceil(frames/batch_size)),
+    where K-1 separate pairs need (K-2) * (T+1) more: at T = 30 five keyframes take 271 calls, four pairs 364.
     Raises ValueError, before anything slow, for arguments and images that do not fit and for identical neighbours.
     """
     check_switch("loop", loop)
