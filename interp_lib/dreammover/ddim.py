@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_choice, check_int
 from interp_lib.images import as_images
-from interp_lib.models.image_model import ImageModel, check_model
+from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
 PRESETS = ("paper", "released")  # what the paper says, and what its released code does
 SOLVERS = ("ddim", "dpmsolver++")
@@ -187,7 +187,7 @@ def invert(
 def run_inversion(
     model: ImageModel,
     latents: Tensor,
-    context: Tensor,
+    context: TextContext,
     plan: Plan,
     *,
     batch_size: int | None = None,
@@ -207,7 +207,7 @@ def run_inversion(
 def invert_along(
     model: ImageModel,
     latents: Tensor,
-    context: Tensor,
+    context: TextContext,
     schedule: Sequence[int],
     start: int = 0,
     *,
@@ -231,7 +231,7 @@ def invert_along(
         yield latents, clean, noise
 
 
-def predict_in_batches(model: ImageModel, z: Tensor, t: int, context: Tensor, batch_size: int | None) -> Tensor:
+def predict_in_batches(model: ImageModel, z: Tensor, t: int, context: TextContext, batch_size: int | None) -> Tensor:
     """Predict eps(z, t) of any number of latents, `batch_size` of them a call (None: all)."""
     return torch.cat([model.predict_noise(part, t, context) for part in z.split(batch_size or len(z))])
 

@@ -121,8 +121,7 @@ def prepare_images(
         largest, sides = sys.maxsize, listed[0].shape[-2:]
         if min(sides) >= model.multiple:  # cut to the multiple rather than resampled
             size = tuple(side - side % model.multiple for side in sides)
-    names = [f"image{k}" for k in range(len(listed))]
-    out, notes = prepare_pair(listed, size=size, native_size=largest, multiple=model.multiple, names=names)
+    out, notes = prepare_pair(listed, size=size, native_size=largest, multiple=model.multiple)
     return torch.cat(out), notes
 
 

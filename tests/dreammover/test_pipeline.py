@@ -298,7 +298,7 @@ def test_refusals_come_before_any_call(tiny, small):
         (lambda: run(tiny, small, endpoints="none"), "endpoints='none'"),
         (lambda: run(tiny, small, solver="euler"), "solver='euler'"),
         (lambda: run(tiny, small, inversion_steps=11), "inversion_steps=11 .* at most steps = 10"),
-        (lambda: interpolate(tiny, small, last), "one image at each end"),
+        (lambda: interpolate(tiny, small, last), "one image for each keyframe"),
         (lambda: interpolate_sequence(tiny, [first]), "two or more"),
         (lambda: interpolate_sequence(tiny, first[0]), "two or more"),
         (lambda: interpolate_sequence(tiny, [first, last, last]), "image1 and image2 are identical"),
