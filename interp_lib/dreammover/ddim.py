@@ -47,8 +47,8 @@ class Inversion:
     def select(self, images: Sequence[int]) -> Inversion:
         """Return the inversion of some of the images, by their numbers."""
         index = list(images)
-        parts = {"clean": self.clean[index], "noise": self.noise[index]}
-        return replace(self, latents=[z[index] for z in self.latents], **parts)
+        latents = [z[index] for z in self.latents]
+        return replace(self, latents=latents, clean=self.clean[index], noise=self.noise[index])
 
 
 def timesteps(model: ImageModel, steps: int = 50) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_tensors
-from interp_lib.dreammover.ddim import Inversion, image_batch, invert_along, of_fifty, timesteps
+from interp_lib.dreammover.ddim import FEATURE_STEP, Inversion, image_batch, invert_along, of_fifty, timesteps
 from interp_lib.dreammover.flow import match_features
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
-STEP, BLOCK, CELLS = 14, 1, 32  # the paper's step of 50 and up-block (the second), and that block's grid at 512 px
+BLOCK, CELLS = 1, 32  # the paper's up-block (the second), and its grid at 512 px
 
 
 class _BlockDone(Exception):
@@ -41,7 +41,7 @@ def diffusion_features(
     Raises ValueError for a step or block out of range and a prompt that is no text.
     """
     schedule = timesteps(model, steps).tolist()
-    step = of_fifty(STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
+    step = of_fifty(FEATURE_STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
     if block is not None:
         block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
     _check_inversion(inversion)

@@ -1,7 +1,6 @@
 """`interpolate` and `interpolate_sequence` whole: shapes, counts, switches, batches, determinism, threads, refusals."""
 
 import inspect
-from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -20,7 +19,6 @@ from interp_lib.dreammover.sequence import interpolate_sequence
 from interp_lib.models.load import load_image_model
 from interp_lib.world import render_pair
 
-CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 SHORT = {"frames": 3, "steps": 10, "inversion_steps": 4, "lora": False, "progress": False}
 
 
@@ -97,18 +95,6 @@ def test_defaults_follow_the_model(tiny, small, monkeypatch, quick_lora):
     monkeypatch.setattr(tiny, "settings", {"lora": "no"})
     with pytest.raises(ValueError, match="lora in the model's settings.json"):
         run(tiny, small, **free)
-
-
-def test_settings_lie_in_the_model_folder(tmp_path):
-    for path in (CONFORMANCE / "tiny_sd").iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    assert load_image_model(tmp_path, device="cpu").settings == {}
-    (tmp_path / "settings.json").write_text('{"inversion_steps": 14}')
-    assert load_image_model(tmp_path, device="cpu").settings == {"inversion_steps": 14}
-    (tmp_path / "settings.json").write_text("[14]")
-    with pytest.raises(ValueError, match="settings.json"):
-        load_image_model(tmp_path, device="cpu")
-    assert load_image_model(device="cpu").settings == {"feature_block": 2, "inversion_steps": 14, "lora": False}
 
 
 def test_every_switch_changes_the_frames(tiny, small, random_lora):
