@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dreammover.fusion": ["fuse_direct", "fuse_two_level", "winning_source"],
         "dreammover.lora": ["fit_lora", "load_lora"],
         "dreammover.pipeline": ["interpolate"],
+        "dreammover.sequence": ["interpolate_sequence"],
         "dreammover.sampler": ["denoise_between"],
         "dreammover.spectrum": ["spectrum", "high_frequency_energy"],
         "dreammover.splat": ["softmax_splat"],

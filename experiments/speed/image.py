@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.speed.timing import in_own_process, peak_memory, ratio, time_interleaved, unet_batches
-from interp_lib.dreammover.ddim import run_inversion, timesteps
+from interp_lib.dreammover.ddim import plan_levels, run_inversion
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.flow import match_features, pixel_grid
 from interp_lib.dreammover.lora import fit_lora
@@ -30,11 +30,11 @@ def measure_overhead(
     """Time inversion, flow and denoising, and the bare calls of the U-Net that they need, at the same batch sizes."""
     model = load_image_model(source, device=device)
     z, context = model.encode(random_images(size, size)), model.embed_text("")
-    schedule = timesteps(model, steps)[: max(1, steps // 2)]
+    plan = plan_levels(model, steps, max(1, steps // 2))
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
 
     def method() -> None:
-        inversion = run_inversion(model, z, context, schedule, steps=steps)
+        inversion = run_inversion(model, z, context, plan)
         flows = estimate_flow(model, inversion)
         list(denoise_frames(Network(model, context, batch_size or frames), inversion, *flows, deltas))
 
@@ -44,7 +44,7 @@ def measure_overhead(
 
         def bare() -> None:
             for batch in needed:
-                model.run_unet(z[:1].expand(batch, -1, -1, -1).contiguous(), int(schedule[-1]), context)
+                model.run_unet(z[:1].expand(batch, -1, -1, -1).contiguous(), int(plan.schedule[-1]), context)
 
         seconds = time_interleaved({"method": method, "bare": bare}, repeats=repeats)
     return {"seconds": seconds, "unet_batches": needed, "overhead": ratio(seconds, "method", "bare")}

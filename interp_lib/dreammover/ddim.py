@@ -1,9 +1,12 @@
-"""Deterministic DDIM in both directions (paper section 3.1, Eq. 2 and 3) and the inversion of the image pair."""
+"""The deterministic sampler in both directions (paper section 3.1, Eq. 2 and 3) and the inversion of the keyframes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,16 +17,18 @@ from interp_lib.images import as_images
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
 PRESETS = ("paper", "released")  # what the paper says, and what its released code does
-INVERSION_STEPS = 30  # the paper's T, of 50 steps
+SOLVERS = ("ddim", "dpmsolver++")
+INVERSION_STEPS, FEATURE_STEP, PAPER_STEPS = 30, 14, 50  # the paper's T and step of the features, of 50 steps
 
 
 @dataclass
 class Inversion:
     """The path from clean latents up to noise step T.
 
-    latents: inversion_steps + 1 tensors [N,C,h,w], the clean ones first. timesteps: [inversion_steps] int64, ascending;
-    timesteps[k-1] belongs to latents[k]. clean: z_{T->0} and noise: eps, both [N,C,h,w], with
-    latents[-1] = sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise, alpha_bar being that of T. steps: of the schedule.
+    latents: one tensor [N,C,h,w] per level, the clean ones first. timesteps: int64, ascending; timesteps[k-1] belongs
+    to latents[k], the last is T. clean: z_{T->0} and noise: eps, both [N,C,h,w], with
+    latents[-1] = sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise, alpha_bar being that of T. steps: of the schedule
+    that the timesteps are from. solver: of the way down. down: its timesteps, T first; empty for those of the way up.
     """
 
     latents: list[Tensor]
@@ -32,6 +37,18 @@ class Inversion:
     timesteps: Tensor
     alpha_bar: float
     steps: int
+    solver: str = "ddim"
+    down: list[int] = field(default_factory=list)
+
+    def levels(self) -> list[tuple[int, int]]:
+        """Return the steps of denoising as pairs (t, timestep below it), down to 0."""
+        return list(pairwise([*(self.down or self.timesteps.flip(0).tolist()), 0]))
+
+    def select(self, images: Sequence[int]) -> Inversion:
+        """Return the inversion of some of the images, by their numbers."""
+        index = list(images)
+        latents = [z[index] for z in self.latents]
+        return replace(self, latents=latents, clean=self.clean[index], noise=self.noise[index])
 
 
 def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
@@ -47,7 +64,7 @@ def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
 
 def of_fifty(step: int, steps: int) -> int:
     """Return the step of a schedule of `steps` steps that corresponds to `step` of 50, at least 1."""
-    return max(1, round(step / 50 * steps))
+    return max(1, round(step / PAPER_STEPS * steps))
 
 
 def choose_inversion_steps(model: ImageModel, inversion_steps: int | None, steps: int) -> int:
@@ -56,9 +73,49 @@ def choose_inversion_steps(model: ImageModel, inversion_steps: int | None, steps
     A recommendation is stated for 50 steps and scales with the schedule. Raises ValueError unless 1 <= T <= steps.
     """
     if inversion_steps is None:
-        recommended = model.settings.get("inversion_steps", INVERSION_STEPS)
-        return of_fifty(check_int("inversion_steps in the model's settings.json", recommended, 1, 50), steps)
+        return of_fifty(_recommended_steps(model), steps)
     return check_int("inversion_steps", inversion_steps, 1, steps, "steps")
+
+
+def _recommended_steps(model: ImageModel) -> int:
+    recommended = model.settings.get("inversion_steps", INVERSION_STEPS)
+    return check_int("inversion_steps in the model's settings.json", recommended, 1, PAPER_STEPS)
+
+
+class Plan(NamedTuple):
+    """The noise levels of a run.
+
+    schedule: timesteps up to T, ascending, of a schedule of `steps` steps. strides: how many of them each step of the
+    inversion covers. down: the timesteps of denoising, T first. solver: that of `interpolate`.
+    """
+
+    schedule: Tensor
+    strides: list[int]
+    down: list[int]
+    steps: int
+    solver: str
+
+
+def plan_levels(model: ImageModel, steps: int, inversion_steps: int | None = None, solver: str = "ddim") -> Plan:
+    """Choose the noise levels of inversion and denoising up to T = `inversion_steps` of `steps`.
+
+    "ddim": the first n = T levels of the schedule, both ways. "dpmsolver++": n levels down, at T (k/n)^2, dense where
+    the latents change fast (the "quad" spacing of Song et al. 2021, arXiv 2010.02502); up the paper's 50 steps, one by
+    one to the level of the features, as the arg-max of Eq. 5 turns any difference into another flow, then in strides.
+    Raises ValueError for numbers out of range and an unknown solver.
+    """
+    schedule = timesteps(model, steps)
+    check_choice("solver", solver, SOLVERS)
+    n = choose_inversion_steps(model, inversion_steps, len(schedule))
+    if solver == "ddim":
+        return Plan(schedule[:n], [1] * n, schedule[:n].flip(0).tolist(), len(schedule), solver)
+    top = max(1, round(n / len(schedule) * PAPER_STEPS)) if inversion_steps else _recommended_steps(model)
+    fifty, rest = timesteps(model, PAPER_STEPS)[:top], top - FEATURE_STEP
+    up = 2 * n - 1  # strides; less than twice the steps down, which are dearer
+    stops = [round(rest * k / up) for k in range(up + 1)] if rest > 0 else [0]
+    strides = [1] * min(FEATURE_STEP, top) + [m for m in (b - a for a, b in pairwise(stops)) if m]
+    down = {max(1, round(int(fifty[-1]) * (k / n) ** 2)) for k in range(1, n + 1)}
+    return Plan(fifty, strides, sorted(down, reverse=True), PAPER_STEPS, solver)
 
 
 # Eq. 3
@@ -79,6 +136,20 @@ def ddim_step(latents: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: 
     return add_noise(predict_clean(latents, noise, alpha_bar), noise, alpha_bar_next)
 
 
+# DPM-Solver++(2M): Lu et al. 2022, arXiv 2211.01095, Algorithm 2
+def multistep(
+    clean: Tensor, before: Tensor, alpha_bar: float, alpha_bar_next: float, alpha_bar_before: float
+) -> Tensor:
+    """Return what to add to a DDIM step from t to s to make it second order, of the shape of the latents.
+
+    clean, before: z_{t->0} of this step and of the one before. With lambda = log sqrt(ab/(1-ab)), half the log-SNR, and
+    h = lambda_s - lambda_t, it is -sqrt(ab_s) (e^-h - 1) h / (2 h_before) (clean - before).
+    """
+    now, later, earlier = (0.5 * math.log(a / (1 - a)) for a in (alpha_bar, alpha_bar_next, alpha_bar_before))
+    h = later - now
+    return -(alpha_bar_next**0.5) * math.expm1(-h) * h / (2 * (now - earlier)) * (clean - before)
+
+
 @torch.no_grad()
 def invert(
     model: ImageModel,
@@ -88,55 +159,81 @@ def invert(
     inversion_steps: int | None = None,
     prompt: str = "",
     preset: str = "paper",
+    solver: str = "ddim",
     progress: bool = True,
 ) -> Inversion:
     """Invert images [N,3,H,W] in [0,1], all in one batch, up to noise step T = `inversion_steps` of `steps`.
 
     Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
     inversion_steps: None is the model's recommendation, else the paper's 30 of 50. preset: "paper" takes the noise and
-    the clean latents from one more call, eps(z_T, T); "released" from the last call of the inversion.
-    U-Net calls: inversion_steps, plus one for "paper".
-    Raises ValueError for an unknown preset, a count out of range, a prompt that is no text and images of a wrong size.
+    the clean latents from one more call, eps(z_T, T); "released" from the last call of the inversion. solver: as of
+    `interpolate`; it chooses the levels, see `plan_levels`. U-Net calls: one a level, plus one for "paper".
+    Raises ValueError for an unknown preset or solver, a count out of range, a prompt that is no text and images of a
+    wrong size.
     """
     check_choice("preset", preset, PRESETS)
-    schedule = timesteps(model, steps)
-    inversion_steps = choose_inversion_steps(model, inversion_steps, len(schedule))
+    plan = plan_levels(model, steps, inversion_steps, solver)
     with model.lock:
         context = model.embed_text(prompt)
-        z = model.encode(image_batch(images))
-        inversion = run_inversion(model, z, context, schedule[:inversion_steps], steps=len(schedule), progress=progress)
+        inversion = run_inversion(model, model.encode(image_batch(images)), context, plan, progress=progress)
         if preset == "paper":
             z = inversion.latents[-1]
-            inversion.noise = model.predict_noise(z, int(schedule[inversion_steps - 1]), context)
+            inversion.noise = model.predict_noise(z, int(plan.schedule[-1]), context)
             inversion.clean = predict_clean(z, inversion.noise, inversion.alpha_bar)
     return inversion
 
 
 @torch.no_grad()
 def run_inversion(
-    model: ImageModel, latents: Tensor, context: TextContext, schedule: Tensor, *, steps: int, progress: bool = False
+    model: ImageModel,
+    latents: Tensor,
+    context: TextContext,
+    plan: Plan,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
 ) -> Inversion:
-    """Invert clean latents along `schedule`; clean and noise are those of its last call (the released rule)."""
+    """Invert clean latents along the plan; clean and noise are those of its last step (the released rule)."""
     path, state = [latents], (latents, latents, latents)
-    states = invert_along(model, latents, context, schedule.tolist())
-    for state in tqdm(states, total=len(schedule), desc="inversion", disable=not progress):
+    states = invert_along(model, latents, context, plan.schedule.tolist(), strides=plan.strides, batch_size=batch_size)
+    for state in tqdm(states, total=len(plan.strides), desc="inversion", disable=not progress):
         path.append(state[0])
     _, clean, noise = state
-    return Inversion(path, clean, noise, schedule, model.alpha_bar(schedule[-1]), steps)
+    levels = plan.schedule[torch.tensor(plan.strides).cumsum(0) - 1]
+    return Inversion(path, clean, noise, levels, model.alpha_bar(levels[-1]), plan.steps, plan.solver, plan.down)
 
 
 @torch.no_grad()
 def invert_along(
-    model: ImageModel, latents: Tensor, context: TextContext, schedule: Sequence[int], start: int = 0
+    model: ImageModel,
+    latents: Tensor,
+    context: TextContext,
+    schedule: Sequence[int],
+    start: int = 0,
+    *,
+    strides: Sequence[int] = (),
+    batch_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`."""
-    a = model.alpha_bar(start)
-    for t in schedule:
-        noise = model.predict_noise(latents, t, context)
+    """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`.
+
+    strides: how many levels each step covers (default: one). A step over m levels stands in for m DDIM steps, up to
+    second order in m: the mean of their eps lies (m - 1)/2 levels ahead of the first, and is extrapolated from it and
+    the step before, a two-step Adams-Bashforth rule.
+    """
+    a, at, before = model.alpha_bar(start), 0, None
+    for m in strides or [1] * len(schedule):
+        first = predict_in_batches(model, latents, schedule[at], context, batch_size)
+        noise = first if m == 1 else first + (m - 1) / (2 * before[1]) * (first - before[0])
+        before, at = (first, m), at + m
         clean = predict_clean(latents, noise, a)
-        a = model.alpha_bar(t)
+        a = model.alpha_bar(schedule[at - 1])
         latents = add_noise(clean, noise, a)
         yield latents, clean, noise
+
+
+def predict_in_batches(model: ImageModel, z: Tensor, t: int, context: TextContext, batch_size: int | None) -> Tensor:
+    """Predict eps(z, t) of any number of latents, `batch_size` of them a call (None: all)."""
+    return torch.cat([model.predict_noise(part, t, context) for part in z.split(batch_size or len(z))])
 
 
 def image_batch(images: Tensor | Sequence[Tensor]) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_tensors
-from interp_lib.dreammover.ddim import Inversion, image_batch, invert_along, of_fifty, timesteps
+from interp_lib.dreammover.ddim import FEATURE_STEP, Inversion, image_batch, invert_along, of_fifty, timesteps
 from interp_lib.dreammover.flow import match_features
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
-STEP, BLOCK, CELLS = 14, 1, 32  # the paper's step of 50 and up-block (the second), and that block's grid at 512 px
+BLOCK, CELLS = 1, 32  # the paper's up-block (the second), and its grid at 512 px
 
 
 class _BlockDone(Exception):
@@ -41,7 +41,7 @@ def diffusion_features(
     Raises ValueError for a step or block out of range, a prompt that is no text, an inversion of other steps.
     """
     schedule = timesteps(model, steps).tolist()
-    step = of_fifty(STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
+    step = of_fifty(FEATURE_STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
     if block is not None:
         block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
     if inversion is not None:
@@ -50,11 +50,12 @@ def diffusion_features(
             raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
     with model.lock:
         context = model.embed_text(prompt)
-        path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
-        done = len(path) - 1
-        rest = invert_along(model, path[-1], context, schedule[done:step], schedule[done - 1] if done else 0)
-        path += [z for z, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step)]
-        z = path[-1]
+        levels = [] if inversion is None else inversion.timesteps.tolist()
+        done = sum(t == level for t, level in zip(schedule[:step], levels, strict=False))  # a quick one skips some
+        z = model.encode(image_batch(images)) if inversion is None else inversion.latents[done]
+        rest = invert_along(model, z, context, schedule[done:step], schedule[done - 1] if done else 0)
+        for latents, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step):
+            z = latents
         if block is None:
             block = feature_block(model, max(z.shape[-2:]) * model.vae_factor)
         return _block_output(model, z, schedule[step - 1], context, block)

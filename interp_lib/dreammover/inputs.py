@@ -1,20 +1,22 @@
-"""What a run is given or chooses for its model: images, flow, and the LoRA of the pair."""
+"""What a run is given or chooses for its model: its settings, images, flow, and the one LoRA of the keyframes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.checks import check_choice, check_switch
+from interp_lib.checks import check_choice, check_int, check_switch
+from interp_lib.dreammover.ddim import PRESETS
 from interp_lib.dreammover.features import feature_block
-from interp_lib.dreammover.lora import Lora, active_lora, fit_lora, load_lora
+from interp_lib.dreammover.lora import Lora, active_lora, check_seed, fit_lora, load_lora
 from interp_lib.images import prepare_pair
 from interp_lib.models.image_model import ImageModel
 
@@ -33,6 +35,38 @@ class LoraSettings(NamedTuple):
 
 
 LORA = {"paper": LoraSettings(80, 5e-4, 1.0), "released": LoraSettings(200, 2e-4, 0.8)}
+
+
+@dataclass
+class Settings:
+    """The arguments of `interpolate`, which explains them, but for the images; checked, where no model is needed."""
+
+    frames: int
+    preset: str
+    two_level: bool
+    attention: bool
+    lora: bool | Lora | str | os.PathLike | None
+    flow: str | tuple[Tensor, Tensor]
+    steps: int
+    inversion_steps: int | None
+    batch_size: int | None
+    seed: int | torch.Generator
+    prompt: str
+    endpoints: str
+    solver: str
+    progress: bool
+
+    def __post_init__(self):
+        self.frames = check_int("frames", self.frames, 1)
+        self.batch_size = None if self.batch_size is None else check_int("batch_size", self.batch_size, 1)
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("endpoints", self.endpoints, ("input", "reconstructed"))
+        check_switch("two_level", self.two_level)
+        check_switch("attention", self.attention)
+        check_seed(self.seed)
+        if not isinstance(self.prompt, str):
+            kind = type(self.prompt).__name__
+            raise ValueError(f"prompt is a {kind}: give one string for all images, '' for none.")
 
 
 def choose_lora(model: ImageModel, lora: Any) -> bool | Lora | str | os.PathLike:
@@ -70,25 +104,31 @@ def pair_lora(
 
 
 def prepare_images(
-    model: ImageModel, image0: Tensor | Image, image1: Tensor | Image, *, size: int | tuple[int, int] | None = None
+    model: ImageModel, images: Tensor | Sequence[Tensor | Image], *, size: int | tuple[int, int] | None = None
 ) -> tuple[Tensor, list[str]]:
-    """Return both images as [2,3,H,W] on a size the model takes, and the notes on reading and on resizing them.
+    """Return the keyframes as [K,3,H,W] on a size the model takes, and the notes on reading and on resizing them.
 
     size: as in `prepare_pair`; None keeps the size of tensors (cut to the model's multiples) and reduces
-    PIL images, which are photographs of any size, to about the model's own area. Raises ValueError for images that are
-    no pair.
+    PIL images, which are photographs of any size, to about the model's own area. Raises ValueError for fewer than two
+    images, and for neighbours that are identical.
     """
+    batch = isinstance(images, Tensor) and images.ndim == 4
+    listed = images.split(1) if batch else list(images) if isinstance(images, Sequence) else []
+    if len(listed) < 2:
+        raise ValueError("images must be two or more: give a batch [K,3,H,W], or a list of tensors and PIL images.")
     largest = model.native_size
-    if isinstance(image0, Tensor) and size is None:
-        largest, sides = sys.maxsize, image0.shape[-2:]
+    if isinstance(listed[0], Tensor) and size is None:
+        largest, sides = sys.maxsize, listed[0].shape[-2:]
         if min(sides) >= model.multiple:  # cut to the multiple rather than resampled
             size = tuple(side - side % model.multiple for side in sides)
-    images, notes = prepare_pair((image0, image1), size=size, native_size=largest, multiple=model.multiple)
-    return torch.cat(images), notes
+    out, notes = prepare_pair(listed, size=size, native_size=largest, multiple=model.multiple)
+    return torch.cat(out), notes
 
 
-def prepare_flow(model: ImageModel, flow: Any, images: Tensor, resized: list[str]) -> tuple[Tensor, Tensor] | None:
-    """Return two flows, given in latent or in image pixels, as [1,2,h,w] in latent pixels; None for one of FLOWS.
+def prepare_flow(
+    model: ImageModel, flow: Any, images: Tensor, pairs: int, resized: list[str]
+) -> tuple[Tensor, Tensor] | None:
+    """Return two flows, given in latent or in image pixels, as [pairs,2,h,w] in latent pixels; None for one of FLOWS.
 
     resized: notes on what was done to the images, for the error's sentence.
     """
@@ -99,14 +139,14 @@ def prepare_flow(model: ImageModel, flow: Any, images: Tensor, resized: list[str
     latent = (height // model.vae_factor, width // model.vae_factor)
     alike = f", cut as the images were ({resized[-1]})" if resized else ""
     if not (isinstance(flow, (tuple, list)) and len(flow) == 2 and all(isinstance(f, Tensor) for f in flow)):
-        raise ValueError("flow must be a name or two tensors (flow01, flow10), each [1,2,h,w].")
+        raise ValueError(f"flow must be a name or two tensors (flow01, flow10), each [{pairs},2,h,w].")
     out = []
     for name, f in zip(("flow01", "flow10"), flow, strict=True):
         f = (f if f.ndim == 4 else f[None]).detach().float().to(model.device)
-        if f.ndim != 4 or f.shape[:2] != (1, 2) or tuple(f.shape[2:]) not in (latent, (height, width)):
+        if f.ndim != 4 or f.shape[:2] != (pairs, 2) or tuple(f.shape[2:]) not in (latent, (height, width)):
             raise ValueError(
-                f"{name} has shape {list(f.shape)}: give [1,2,{latent[0]},{latent[1]}] in latent pixels or "
-                f"[1,2,{height},{width}] in image pixels{alike}."
+                f"{name} has shape {list(f.shape)}: give [{pairs},2,{latent[0]},{latent[1]}] in latent pixels or "
+                f"[{pairs},2,{height},{width}] in image pixels{alike}."
             )
         if not bool(torch.isfinite(f).all()):
             raise ValueError(f"{name} contains NaN or infinite values: fill what is unknown, for instance with 0.")
@@ -114,12 +154,10 @@ def prepare_flow(model: ImageModel, flow: Any, images: Tensor, resized: list[str
     return out[0], out[1]
 
 
-def note_choices(
-    model: ImageModel, images: Tensor, inversion_steps: int | None, lora: Any, flow: str | tuple[Tensor, Tensor]
-) -> list[str]:
-    """Say what was chosen for the model: T and the LoRA (None where the caller gave them), the features' block."""
-    chosen = [] if inversion_steps is None else [f"inversion_steps={inversion_steps}"]
-    chosen += [] if lora is None else [f"lora={lora}"]
-    if isinstance(flow, str) and flow == "diffusion":
+def note_choices(model: ImageModel, settings: Settings, steps_down: int, lora: Any, images: Tensor) -> list[str]:
+    """Say what was chosen for the model: T and the LoRA where the caller left them open, the features' block."""
+    chosen = [f"inversion_steps={steps_down}"] if settings.inversion_steps is None else []
+    chosen += [f"lora={lora}"] if settings.lora is None else []
+    if isinstance(settings.flow, str) and settings.flow == "diffusion":
         chosen.append(f"features of up-block {feature_block(model, max(images.shape[-2:]))}")
     return [f"chosen for this model: {', '.join(chosen)}"] if chosen else []

@@ -1,17 +1,16 @@
-"""The network with the endpoints' keys and values (paper section 3.4), and middle frames denoised with it."""
+"""The network with the endpoints' keys and values (paper section 3.4), and the steps from T down to clean latents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from interp_lib.dreammover.attention import EndpointControl, replace_self_attention
-from interp_lib.dreammover.ddim import Inversion, ddim_step
+from interp_lib.dreammover.ddim import Inversion, add_noise, multistep, predict_clean, predict_in_batches
 from interp_lib.models.image_model import ImageModel, TextContext
 
 
@@ -45,17 +44,45 @@ class Network:
 
     def middle(self, z: Tensor, t: int) -> Tensor:
         with self.control.reusing() if self.attention else nullcontext():
-            return torch.cat([self.model.predict_noise(part, t, self.context) for part in z.split(self.batch_size)])
+            return predict_in_batches(self.model, z, t, self.context, self.batch_size)
 
-    def step(self, ends: Tensor | None, z: Tensor, t: int, below: int) -> tuple[Tensor | None, Tensor]:
-        """Take one DDIM step from t to `below` of the endpoints (None: left out) and of the middle frames."""
-        levels = self.model.alpha_bar(t), self.model.alpha_bar(below)
+    def all(self, z: Tensor, t: int) -> Tensor:
+        """Predict eps of [image 0, middle frames, image 1]."""
         with self.replacing():
-            ends = None if ends is None else ddim_step(ends, self.endpoints(ends, t), *levels)
-            return ends, ddim_step(z, self.middle(z, t), *levels)
+            return between(self.endpoints(z[[0, -1]], t), self.middle(z[1:-1], t))
 
 
+def between(ends: Tensor, middle: Tensor) -> Tensor:
+    """Put [n,...] between the two of [2,...]."""
+    return torch.cat([ends[:1], middle, ends[1:]])
+
+
+# Eq. 2, with the term of `multistep` for "dpmsolver++"
 @torch.no_grad()
+def descend(
+    model: ImageModel,
+    predict: Callable[[Tensor, int], Tensor],
+    z: Tensor,
+    levels: Sequence[tuple[int, int]],
+    solver: str,
+    before: tuple[Tensor, float] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Denoise z along `levels`, pairs (t, timestep below it); yield (timestep below, latents) after every step.
+
+    predict: gives eps(z, t). before: clean latents and alpha_bar of a step already made, if there was one.
+    """
+    for t, below in levels:
+        a, a_below = model.alpha_bar(t), model.alpha_bar(below)
+        with model.lock:  # for a step, not while the caller has the latents
+            noise = predict(z, t)
+        clean = predict_clean(z, noise, a)
+        z = add_noise(clean, noise, a_below)
+        if before is not None and solver == "dpmsolver++":
+            z = z + multistep(clean, before[0], a, a_below, before[1])
+        before = clean, a
+        yield below, z
+
+
 def denoise_between(
     model: ImageModel, inversion: Inversion, middle: Tensor, *, prompt: str = "", blocks: Sequence[int] | None = None
 ) -> Iterator[Tensor]:
@@ -63,7 +90,7 @@ def denoise_between(
 
     Source: section 3.4, as `denoise_frames` with preset "paper" does it. middle: z_T [n,C,h,w] of any fusion.
     blocks: up-blocks whose self-attention attends to the endpoints; None is every one, () none.
-    Yields latents [n,C,h,w], inversion_steps+1 times. U-Net calls: two a step, one where blocks is ().
+    Yields latents [n,C,h,w] at T and after every step. U-Net calls: two a step, one where blocks is ().
     """
     context, ends = model.embed_text(prompt), inversion.latents[-1]
     if not isinstance(middle, Tensor) or middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
@@ -71,8 +98,7 @@ def denoise_between(
         raise ValueError(f"middle is {found}: give latents [n,{','.join(map(str, ends.shape[1:]))}] at step T.")
     attention = blocks is None or bool(blocks)
     net = Network(model, context, len(middle), attention, blocks=blocks)
+    predict, start = (net.all, between(ends, middle)) if attention else (net.middle, middle)
     yield middle
-    for t, below in pairwise([*inversion.timesteps.flip(0).tolist(), 0]):
-        with model.lock:  # for a step, not while the caller has the latents
-            ends, middle = net.step(ends if attention else None, middle, t, below)
-        yield middle
+    for _, z in descend(model, predict, start, inversion.levels(), inversion.solver):
+        yield z[1:-1] if attention else z

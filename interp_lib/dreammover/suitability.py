@@ -64,7 +64,7 @@ def suitability(
     Raises ValueError, before anything slow, for arguments and images that do not fit.
     """
     check_model(model)
-    images, _ = prepare_images(model, image0, image1)
+    images, _ = prepare_images(model, (image0, image1))
     features = diffusion_features(model, images, steps=steps, prompt=prompt, progress=progress)
     height, width = (side // model.vae_factor for side in images.shape[-2:])
     return judge_flow(images, *match_both_ways(features, (height, width)))

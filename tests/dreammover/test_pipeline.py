@@ -1,10 +1,8 @@
-"""`interpolate` whole: shapes, counts, the switches, batches, determinism, threads, and what it refuses."""
+"""`interpolate` and `interpolate_sequence` whole: shapes, counts, switches, batches, determinism, threads, refusals."""
 
 import inspect
-from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,11 +13,12 @@ from interp_lib.dreammover.features import diffusion_features, estimate_flow
 from interp_lib.dreammover.fusion import fuse_two_level
 from interp_lib.dreammover.inputs import LORA, LoraSettings
 from interp_lib.dreammover.lora import fit_lora, load_lora, tuner_layers
-from interp_lib.dreammover.pipeline import denoise_frames, interpolate
+from interp_lib.dreammover.pipeline import QUICK, denoise_frames, interpolate
 from interp_lib.dreammover.sampler import Network, denoise_between
+from interp_lib.dreammover.sequence import interpolate_sequence
 from interp_lib.models.load import load_image_model
+from interp_lib.world import render_pair
 
-CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
 SHORT = {"frames": 3, "steps": 10, "inversion_steps": 4, "lora": False, "progress": False}
 
 
@@ -47,8 +46,9 @@ def test_shapes_and_minimum_of_calls(tiny, small, preset, frames, batch_size):
     assert result.unet_calls == 2 + (1 + 1) + 2 * (1 + batches) + (batches if preset == "released" else 0)
 
 
-def test_seventeen_arguments():
-    assert len(inspect.signature(interpolate).parameters) <= 17
+def test_the_arguments_of_both():
+    one, many = (list(inspect.signature(f).parameters) for f in (interpolate, interpolate_sequence))
+    assert len(one) <= 17 and [n for n in many if n != "loop"] == ["model", "images", *one[3:]]
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
@@ -77,12 +77,6 @@ def test_same_seed_same_bits(tiny, small, quick_lora):
         assert torch.equal(run(tiny, small, lora=True, seed=3).frames, first.frames)
 
 
-def test_numpy_counts(tiny, small):
-    counts = {"frames": 3, "steps": 10, "inversion_steps": 4, "batch_size": 2}
-    as_numpy = {name: np.int64(n) for name, n in counts.items()}
-    assert torch.equal(run(tiny, small, **as_numpy).frames, run(tiny, small, batch_size=2).frames)
-
-
 def test_defaults_follow_the_model(tiny, small, monkeypatch, quick_lora):
     """The paper's where the model says nothing, else its settings; the notes name what was chosen."""
     free = {"inversion_steps": None, "lora": None, "frames": 1}
@@ -103,18 +97,6 @@ def test_defaults_follow_the_model(tiny, small, monkeypatch, quick_lora):
         run(tiny, small, **free)
 
 
-def test_settings_lie_in_the_model_folder(tmp_path):
-    for path in (CONFORMANCE / "tiny_sd").iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    assert load_image_model(tmp_path, device="cpu").settings == {}
-    (tmp_path / "settings.json").write_text('{"inversion_steps": 14}')
-    assert load_image_model(tmp_path, device="cpu").settings == {"inversion_steps": 14}
-    (tmp_path / "settings.json").write_text("[14]")
-    with pytest.raises(ValueError, match="settings.json"):
-        load_image_model(tmp_path, device="cpu")
-    assert load_image_model(device="cpu").settings == {"feature_block": 2, "inversion_steps": 14, "lora": False}
-
-
 def test_every_switch_changes_the_frames(tiny, small, random_lora):
     options = [
         {},
@@ -126,11 +108,13 @@ def test_every_switch_changes_the_frames(tiny, small, random_lora):
         {"flow": "classical"},
         {"prompt": "a dog"},
         {"inversion_steps": 6},
+        {"solver": "dpmsolver++"},
     ]
     frames = [run(tiny, small, **o).frames[1:-1] for o in options]
     for i, a in enumerate(frames):
         for b in frames[:i]:
             assert (a - b).abs().max() > 1e-3
+    assert run(tiny, small, two_level=False, preset="released").fused_clean is None
 
 
 @pytest.mark.parametrize("preset, low", [("paper", "wta"), ("released", "switch")])
@@ -147,28 +131,12 @@ def test_the_start_is_that_of_the_fusion(tiny, small, preset, low):
     assert torch.allclose(start.fused_clean, clean, atol=1e-4)
 
 
-def test_direct_fusion_has_no_high_level(tiny, small):
-    assert run(tiny, small, two_level=False, preset="released").fused_clean is None
-
-
 def test_endpoints(tiny, small):
     pasted, decoded = run(tiny, small), run(tiny, small, endpoints="reconstructed")
     assert torch.equal(pasted.frames[[0, -1]], small)
     assert torch.equal(pasted.frames[1:-1], decoded.frames[1:-1])
     assert torch.allclose(decoded.frames, tiny.decode(decoded.latents))
     assert (decoded.frames[[0, -1]] - small).abs().max() > 1e-2
-
-
-def test_states_and_the_model_between_them(tiny, small):
-    plain, states = dict(tiny.unet.attn_processors), []
-
-    def look(state):
-        states.append(state)
-        assert all(a is b for a, b in zip(tiny.unet.attn_processors.values(), plain.values(), strict=True))
-
-    result = run(tiny, small, on_step=look)
-    assert [s.timestep for s in states] == [301, 201, 101, 1, 0]
-    assert torch.equal(states[-1].latents, result.latents)
 
 
 def test_endpoints_go_back_where_they_came_from(tiny, small):
@@ -181,11 +149,13 @@ def test_the_lora_is_taken_off_again(tiny, small, random_lora, quick_lora):
     run(tiny, small, lora=True)
     assert tuner_layers(tiny.unet) == []
 
-    def stop(state):
+    def stop(*args):
         raise KeyboardInterrupt
 
+    hook = tiny.unet.mid_block.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny, small, lora=random_lora, on_step=stop)
+        run(tiny, small, lora=random_lora)
+    hook.remove()
     assert tuner_layers(tiny.unet) == []
 
 
@@ -307,44 +277,92 @@ def test_pil_images_and_odd_latents(tiny, pair):
     assert any("alpha" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(
-    "options, word",
-    [
-        ({"frames": 0}, "frames=0"),
-        ({"frames": 2.0}, "frames=2.0"),
-        ({"preset": "fast"}, "preset='fast'"),
-        ({"two_level": "no"}, "two_level='no'"),
-        ({"attention": 1}, "attention=1"),
-        ({"flow": "farneback"}, "flow='farneback'"),
-        ({"inversion_steps": 11}, "inversion_steps=11 .* at most steps = 10"),
-        ({"steps": 0}, "steps=0"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"seed": -1}, "seed=-1"),
-        ({"seed": "x"}, "seed='x'"),
-        ({"endpoints": "none"}, "endpoints='none'"),
-        ({"on_step": 3}, "on_step"),
-        ({"prompt": None}, "prompt"),
-        ({"lora": 0.5}, "lora"),
-        ({"model": "embedded"}, r"give load_image_model\(\.\.\.\)"),
-        ({"image1": lambda x: x[:1]}, "identical"),
-        ({"image0": lambda x: x}, "one image at each end"),
-    ],
-)
-def test_wrong_arguments_before_any_call(tiny, small, options, word):
-    before = tiny.unet_calls
-    images = {"image0": small[:1], "image1": small[1:]}
-    options = {k: v(small) if k in images else v for k, v in options.items()}
-    with pytest.raises(ValueError, match=word) as caught:
-        interpolate(**{"model": tiny, **images, **SHORT, **options})
-    assert tiny.unet_calls == before
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_lora(tiny, small):
-    before = tiny.unet_calls
+def test_refusals_come_before_any_call(tiny, small):
+    """One line each; the table of arguments is that of tests/robustness."""
+    before, (first, last) = tiny.unet_calls, small.split(1)
+    calls = [
+        (lambda: run(tiny, small, endpoints="none"), "endpoints='none'"),
+        (lambda: run(tiny, small, solver="euler"), "solver='euler'"),
+        (lambda: run(tiny, small, inversion_steps=11), "inversion_steps=11 .* at most steps = 10"),
+        (lambda: interpolate(tiny, small, last), "one image for each keyframe"),
+        (lambda: interpolate_sequence(tiny, [first]), "two or more"),
+        (lambda: interpolate_sequence(tiny, first[0]), "two or more"),
+        (lambda: interpolate_sequence(tiny, [first, last, last]), "image1 and image2 are identical"),
+        (lambda: interpolate_sequence(tiny, [first, last, first], loop=True), "image2 and image0 are identical"),
+        (lambda: interpolate_sequence(tiny, small, loop=1), "loop=1"),
+    ]
+    for call, word in calls:
+        with pytest.raises(ValueError, match=word) as caught:
+            call()
+        assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="LoRA"):
         run(tiny, small, lora="nowhere.safetensors")
     assert tiny.unet_calls == before
+
+
+@pytest.fixture(scope="module")
+def five(small):
+    """[5,3,S,S]"""
+    return torch.cat([small, small.flip(-1), small[:1].flip(-2)])
+
+
+@pytest.mark.parametrize("options", [{}, {"preset": "released"}, QUICK | {"inversion_steps": 5}])
+def test_a_sequence_of_two_is_the_pair(tiny, small, options):
+    pair = run(tiny, small, **options)
+    sequence = interpolate_sequence(tiny, small, **SHORT | options)
+    for name in ("frames", "latents", "flow01", "flow10", "fused_clean"):
+        assert torch.equal(getattr(sequence, name), getattr(pair, name))
+    assert (sequence.unet_calls, sequence.notes) == (pair.unet_calls, pair.notes)
+
+
+def test_five_keyframes_cost_less_than_four_pairs(tiny, five):
+    """The films of the pairs, joined; inversion and features once: 15 of 60 calls fewer."""
+    film = interpolate_sequence(tiny, five, **SHORT)
+    pairs = [run(tiny, five[k : k + 2]) for k in range(4)]
+    assert torch.equal(film.frames[::4], five) and film.frames.shape[0] == film.latents.shape[0] == 17
+    assert torch.equal(film.flow01, torch.cat([p.flow01 for p in pairs])) and film.flow10.shape[0] == 4
+    assert film.fused_clean.shape[0] == 12
+    for k, pair in enumerate(pairs):
+        assert (film.frames[4 * k : 4 * k + 5] - pair.frames).abs().max() < 1e-4
+    separate = sum(p.unet_calls for p in pairs)
+    assert separate == 4 * (4 + 1 + 4 * 2) and film.unet_calls == 4 + 1 + 4 * 4 * 2 == separate - 3 * (4 + 1)
+
+
+def test_a_loop_ends_before_it_begins_again(tiny, five):
+    three = five[:3]
+    loop, line = (interpolate_sequence(tiny, three, **SHORT | {"batch_size": 2}, loop=x) for x in (True, False))
+    assert len(loop.frames) == len(loop.latents) == 3 * 4 and torch.equal(loop.frames[::4], three)
+    assert (loop.frames[:9] - line.frames).abs().max() < 1e-4
+    assert (loop.frames[9:] - run(tiny, three[[2, 0]]).frames[1:-1]).abs().max() < 1e-4
+    assert loop.unet_calls == 2 * (4 + 1) + 3 * 4 * (1 + 2)  # keyframes and middle frames in batches of two
+
+
+def test_one_lora_for_all_keyframes(tiny, five, quick_lora):
+    options = {"frames": 1, "inversion_steps": 2, "endpoints": "reconstructed"}
+    film = interpolate_sequence(tiny, list(five[:3]), **SHORT | options | {"lora": True})
+    with fit_lora(tiny, five[:3], steps=2, lr=1e-2, progress=False) as lora:
+        again = interpolate_sequence(tiny, five[:3], **SHORT | options | {"lora": lora})
+    assert torch.equal(film.frames, again.frames)
+
+
+def test_a_sequence_of_many_sizes_is_fitted_to_the_first(tiny, five):
+    wide = torch.nn.functional.interpolate(five[1:2], scale_factor=2.0, mode="nearest")
+    film = interpolate_sequence(tiny, [five[0], wide, five[2]], **SHORT | {"inversion_steps": 1, "flow": "zero"})
+    assert film.frames.shape[-2:] == five.shape[-2:] and torch.equal(film.frames[8], five[2])
+    assert any("image1 is" in note and "fitted to it" in note for note in film.notes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("T, full, calls", [(30, 91, 30), (14, 43, 19)])
+def test_quick_is_near_the_film_of_fifty_steps(monkeypatch, T, full, calls):
+    """A third of the calls at the paper's T, the same flow, 35 dB; first-order steps as few are further off."""
+    model, pair = load_image_model(device="cpu"), render_pair(1, size=64)
+    monkeypatch.setattr(model, "settings", {"inversion_steps": T, "lora": False})
+    ends = (pair.image0, pair.image1)
+    fifty, quick = (interpolate(model, *ends, frames=1, progress=False, **how) for how in ({}, QUICK))
+    assert (fifty.unet_calls, quick.unet_calls) == (full, calls)
+    assert torch.equal(fifty.flow01, quick.flow01) and torch.equal(fifty.flow10, quick.flow10)
+    assert ((fifty.frames - quick.frames)[1] ** 2).mean() < 10**-3.5
 
 
 @pytest.mark.parametrize("blocks", [None, ()])
@@ -354,9 +372,14 @@ def test_a_start_of_ones_own_is_denoised_as_the_methods_own(tiny, small, blocks)
     ends = (*inversion.clean.split(1), *inversion.noise.split(1))
     start = fuse_two_level(*ends, flow, -flow, 0.5, inversion.alpha_bar)[0]
     net = Network(tiny, tiny.embed_text(""), 1, attention=blocks is None)
-    states = list(denoise_frames(net, inversion, flow, -flow, torch.tensor([0.5], dtype=torch.float64)))
+    states, plain = [], list(tiny.unet.attn_processors.values())
+    for state in denoise_frames(net, inversion, flow, -flow, torch.tensor([0.5], dtype=torch.float64)):
+        states.append(state)  # the model can be used between two steps
+        assert all(a is b for a, b in zip(tiny.unet.attn_processors.values(), plain, strict=True))
     path = list(denoise_between(tiny, inversion, start, blocks=blocks))
-    assert len(path) == len(states) == 4
+    assert [state.timestep for state in states] == [201, 101, 1, 0] and len(path) == 4
+    result = run(tiny, small, frames=1, inversion_steps=3, flow=(flow, -flow), attention=blocks is None)
+    assert torch.equal(states[-1].latents, result.latents)
     for latents, state in zip(path, states, strict=True):
         assert torch.allclose(latents, state.latents[1:2], atol=1e-4)
 

@@ -7,8 +7,8 @@ from experiments.studies.frequency import PAIRS, fine_agreement, fused_noise, st
 from interp_lib.bench.held_out import world_pairs
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.fusion import fuse_two_level, fusion_metrics, time_weighted_fusion
-from interp_lib.dreammover.pipeline import interpolate
-from interp_lib.dreammover.sampler import denoise_between
+from interp_lib.dreammover.pipeline import denoise_frames
+from interp_lib.dreammover.sampler import Network, denoise_between
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,8 @@ def test_the_paths_are_those_of_the_pipeline(tiny, images, flow, inversion):
     path = list(denoise_between(tiny, inversion, starts(inversion, *flow, fused_noise(inversion, *flow)["rescaled"])))
     assert len(path) == 4
     for k, two_level in enumerate((False, True)):
-        states = []
-        how = {"frames": 1, "steps": 10, "inversion_steps": 3, "lora": False, "progress": False, "flow": flow}
-        interpolate(tiny, images[:1], images[1:], two_level=two_level, on_step=states.append, **how)
+        half = torch.tensor([0.5], dtype=torch.float64)
+        states = denoise_frames(Network(tiny, tiny.embed_text(""), 1), inversion, *flow, half, two_level=two_level)
         for state, latents in zip(states, path, strict=True):
             assert torch.allclose(state.latents[1], latents[k], atol=1e-4)
 

@@ -90,7 +90,7 @@ ROWS = [
         ("prompt", {"prompt": ["a", "b"]}, "prompt is a list: give one string"),
         ("a prompt too long", {"prompt": "word " * 100}, "has .* tokens: at most .*, so shorten it"),
         ("a prompt that is no Unicode", {"prompt": "\ud800"}, "prompt='.ud800' .*: give"),
-        ("on_step", {"on_step": 3}, "on_step is a int: give a function"),
+        ("solver", {"solver": "euler"}, "solver='euler' is unknown: choose one of 'ddim', 'dpmsolver"),
     ),
     Row(
         "interpolate: a name for a model", lambda g: interpolate("embedded", g.first, g.last), "a str: give load_image"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp_lib.bench.baselines._frames import between_keyframes, keyframes, times
 from interp_lib.bench.baselines.latents import along_arc
-from interp_lib.dreammover.ddim import ddim_step, run_inversion, timesteps
+from interp_lib.dreammover.ddim import ddim_step, plan_levels, run_inversion
 from interp_lib.dreammover.lora import Lora, fit_lora
 from interp_lib.models.image_model import ImageModel, TextContext, up_block_self_attentions
 from interp_lib.models.processors import swap_processors
@@ -53,12 +53,12 @@ def diffmorpher(
 @torch.no_grad()
 def morph(model: ImageModel, clean: Tensor, context: TextContext, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
     """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]."""
-    schedule, noisy = timesteps(model, steps), []
+    plan, noisy = plan_levels(model, steps, steps), []
     for k, z in enumerate(clean.split(1)):
         blend(loras, float(k))
-        noisy.append(run_inversion(model, z, context, schedule, steps=steps).latents[-1])
+        noisy.append(run_inversion(model, z, context, plan).latents[-1])
     states, deltas = [*noisy, *along_arc(*noisy, mix).split(1)], [0.0, 1.0, *mix.flatten().tolist()]
-    down, inputs = [int(t) for t in schedule.flip(0)], MixedInputs()
+    down, inputs = plan.down, MixedInputs()
     layers = dict(x for block in range(len(model.unet.up_blocks)) for x in up_block_self_attentions(model.unet, block))
     with swap_processors(layers, inputs.processor):
         for i, (t, below) in enumerate(zip(down, [*down[1:], 0], strict=True)):
