@@ -33,6 +33,7 @@ from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
 from interp_lib.dreammover.inputs import LORA, choose_lora, note_choices, pair_lora, prepare_flow, prepare_images
 from interp_lib.dreammover.lora import Lora, check_seed, scaled_lora
 from interp_lib.dreammover.sampler import Network
+from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation
 
@@ -53,6 +54,7 @@ class FrameState:
     fused_clean: Tensor | None
 
 
+@memory_advice("use smaller images, a smaller batch_size, or load the model with offload=True or in float16")
 def interpolate(
     model: ImageModel,
     image0: Tensor | Image,

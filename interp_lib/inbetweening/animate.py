@@ -35,6 +35,7 @@ from interp_lib.inbetweening.sampling import (
     ramps,
     schedule,
 )
+from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel, check_video_model
 from interp_lib.types import Interpolation
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@memory_advice("use fewer frames or a smaller size, or load the model with offload=True or in float16")
 def animate(
     model: VideoModel,
     image: Tensor | Image,

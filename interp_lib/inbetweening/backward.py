@@ -28,6 +28,7 @@ from interp_lib.inbetweening.temporal import (
     temporal_attentions,
     tune_temporal_attention,
 )
+from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
 
 LOG_SIGMA = (0.7, 1.6)  # mean and standard deviation of log sigma, as SVD was trained
@@ -50,6 +51,7 @@ class BackwardMotion:
         return Path(path)
 
 
+@memory_advice("use shorter or smaller clips, a smaller batch, or gradient_checkpointing=True")
 def fit_backward_motion(
     model: VideoModel,
     clips: Tensor | Sequence[Tensor],

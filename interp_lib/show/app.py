@@ -19,7 +19,8 @@ import torch
 
 from interp_lib.checks import check_int
 from interp_lib.images import open_image, to_pil
-from interp_lib.show.film import Film, embedded_note, is_out_of_memory, make_film
+from interp_lib.memory import is_out_of_memory
+from interp_lib.show.film import Film, embedded_note, make_film
 
 HERE = Path(__file__).parent
 METHODS = {"DreamMover": "image", "Generative Inbetweening": "video"}  # and the kind of model that each needs

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interp_lib.dreammover.pipeline import interpolate
@@ -79,8 +78,3 @@ def make_film(
 def embedded_note(model: ImageModel | VideoModel) -> str:
     """Say in one line what the embedded model was trained on and how to use real weights."""
     return EMBEDDED.format(*TRAINED_ON[type(model)])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a device has run out of memory; on the CPU torch raises a plain RuntimeError for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
