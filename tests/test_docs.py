@@ -14,7 +14,7 @@ import torch
 import typer
 
 import interp_lib
-from interp_lib import METHODS
+from interp_lib.bench import METHODS
 from interp_lib.cli import app
 from interp_lib.images import to_pil
 

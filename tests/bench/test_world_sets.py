@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from interp_lib import actor_track, direction_accuracy, net_displacement, render_pair
+from interp_lib import render_pair
+from interp_lib.bench import actor_track, direction_accuracy, net_displacement
 from interp_lib.bench.datasets import list_cases, load_case
 from interp_lib.bench.datasets.world import BOUNDS, COUNT, counting_seeds, grade
 from interp_lib.bench.held_out import world_pairs

@@ -26,7 +26,8 @@ SD = ROOT / "tests" / "conformance" / "dreammover"
 SVD = ROOT / "tests" / "conformance" / "inbetween"
 DRAWS = """
 import torch
-from interp_lib import contact_sheet, figure_path, save_figure, save_video
+from interp_lib import save_figure, save_video
+from interp_lib.show import contact_sheet, figure_path
 
 frames = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 """

@@ -6,19 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_lib import (
-    consistency_mask,
-    end_point_error,
-    flow_to_colour,
-    high_frequency_energy,
-    pca_project,
-    psnr,
-    resize_flow,
-    rotate_map,
-    spectrum,
-)
+from interp_lib import consistency_mask, high_frequency_energy, pca_project, rotate_map, spectrum
+from interp_lib.bench import end_point_error, psnr, resize_flow
 from interp_lib.bench.measures.warping import warp, warping_errors
 from interp_lib.bench.metrics import ssim
+from interp_lib.show import flow_to_colour
 from tests.robustness.tensors import ROUNDING, SCALES, SIDES, check_same, fuzz, grids, laid_out, noise
 
 

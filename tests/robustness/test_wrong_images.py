@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from interp_lib import area_size, as_images, fit_images, list_cases, load_case, load_clips, load_pair, tvl1_flow
+from interp_lib import area_size, as_images, fit_images, load_clips, load_pair
+from interp_lib.bench import list_cases, load_case, tvl1_flow
 from interp_lib.images import open_image, to_pil
 from tests.robustness.harness import Row, refuse
 

@@ -10,10 +10,6 @@ from interp_lib import (
     diffusion_features,
     draw_clips,
     estimate_flow,
-    explore_attention,
-    explore_correspondence,
-    explore_fusion,
-    explore_temporal_maps,
     feature_block,
     fit_backward_motion,
     fit_lora,
@@ -27,6 +23,7 @@ from interp_lib import (
     two_directions,
 )
 from interp_lib.dreammover.ddim import Inversion
+from interp_lib.show import explore_attention, explore_correspondence, explore_fusion, explore_temporal_maps
 from tests.robustness.harness import Row, refuse
 
 NAN, INF = float("nan"), float("inf")

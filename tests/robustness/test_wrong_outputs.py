@@ -10,21 +10,12 @@ import matplotlib.figure
 import pytest
 import torch
 
-from interp_lib import (
-    contact_sheet,
-    explore,
-    figure_path,
-    flow_legend,
-    flow_to_colour,
-    frame_at,
-    frame_slider,
-    save_figure,
-    save_video,
-)
+from interp_lib import save_figure, save_video
 from interp_lib.bench.baselines.external import find_frames
 from interp_lib.dreammover.lora import Lora
 from interp_lib.files import atomic_write
 from interp_lib.inbetweening.backward import BackwardMotion
+from interp_lib.show import contact_sheet, explore, figure_path, flow_legend, flow_to_colour, frame_at, frame_slider
 from tests.robustness.harness import Row, refuse
 
 MISSING = FileNotFoundError

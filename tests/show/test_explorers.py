@@ -6,17 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_lib import (
+from interp_lib import load_image_model, load_video_model, render_pair, rotate_map
+from interp_lib.show import (
     explore_attention,
     explore_correspondence,
     explore_fusion,
     explore_temporal_maps,
     frame_at,
     frame_slider,
-    load_image_model,
-    load_video_model,
-    render_pair,
-    rotate_map,
 )
 from interp_lib.show.explorers_video import ahead
 
