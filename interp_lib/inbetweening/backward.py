@@ -29,7 +29,7 @@ from interp_lib.inbetweening.temporal import (
     tune_temporal_attention,
 )
 from interp_lib.memory import memory_advice
-from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
+from interp_lib.models.video_model import LARGE, VideoModel, check_video_model, micro_conditioning
 
 LOG_SIGMA = (0.7, 1.6)  # mean and standard deviation of log sigma, as SVD was trained
 SEEDS = 10**11  # largest seed: with the step and the process it makes the 64 bits that a generator takes
@@ -67,7 +67,7 @@ def fit_backward_motion(
     log_sigma: tuple[float, float] = LOG_SIGMA,
     checkpoint: str | os.PathLike | None = None,
     save_every: int = 50,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | None = None,
     progress: bool = True,
 ) -> BackwardMotion:
     """Teach the model to animate an image backwards in time.
@@ -82,7 +82,7 @@ def fit_backward_motion(
     motion_bucket_id: one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm.
     checkpoint: a file that is written every `save_every` steps and continued from when it exists. Batches are functions
         of (seed, step), so a run that was killed ends with the same bits.
-    gradient_checkpointing: less memory, the same values.
+    gradient_checkpointing: less memory, the same values; None turns it on for large clips, such as SVD's.
     Under `accelerate launch` every process takes `batch` clips of its own, and gradients are averaged.
 
     The model is left as it was: `model.reverse = fit_backward_motion(...).deltas` puts the result to use.
@@ -93,6 +93,8 @@ def fit_backward_motion(
     if model.offload_device is not None:
         raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
+    if gradient_checkpointing is None:
+        gradient_checkpointing = _is_large(model, frames[0], batch)
     buckets = _buckets(motion_bucket_id, len(frames))
     check_conditioning((1.0, 1.0), noise_aug_strength, fps, 0.0)
     lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
@@ -190,6 +192,12 @@ def _spread(log_sigma: Any) -> tuple[float, float]:
     if not isinstance(log_sigma, (tuple, list)) or len(log_sigma) != 2:
         raise ValueError(f"log_sigma={log_sigma!r}: give a mean and a standard deviation, such as {LOG_SIGMA}.")
     return check_number("log_sigma[0]", log_sigma[0]), check_number("log_sigma[1]", log_sigma[1], 0)
+
+
+def _is_large(model: VideoModel, clip: Tensor, batch: int) -> bool:
+    """Return whether a step is worth computing twice, by the work from which `VideoModel.low_memory` saves memory."""
+    pixels = batch * clip[:, 0].numel() // model.vae_factor**2
+    return pixels * model.unet.config.block_out_channels[0] ** 2 > LARGE
 
 
 @contextmanager
