@@ -84,7 +84,7 @@ class Lora:
         self.remove()
 
 
-@memory_advice("use smaller images or gradient_checkpointing=True")
+@memory_advice("use smaller images or a smaller rank, or load the model in float16")
 @torch.inference_mode(False)  # nothing can be fitted in it, and a caller may well be in it
 def fit_lora(
     model: ImageModel,

@@ -28,7 +28,7 @@ def models():
 
 CALLS = {
     "batch_size": lambda image, video, x: interpolate(image, *x, frames=2, lora=False, progress=False),
-    "gradient_checkpointing=True": lambda image, video, x: fit_lora(image, torch.cat(x), progress=False),
+    "smaller rank": lambda image, video, x: fit_lora(image, torch.cat(x), progress=False),
     "fewer frames": lambda image, video, x: inbetween(video, *x, frames=3, progress=False),
     "smaller size": lambda image, video, x: animate(video, x[0], frames=3, progress=False),
     "shorter or smaller clips": lambda image, video, x: fit_backward_motion(
