@@ -218,7 +218,7 @@ def fused_lora(model: ImageModel) -> Iterator[int]:
     finally:
         for layer, base, weight in zip(layers, bases, before, strict=True):
             layer.merged_adapters.clear()
-            base.weight.data = weight
+            base.weight.data = weight.to(base.weight.device)  # with offload=True the U-Net has moved in the meantime
 
 
 def check_seed(seed: int | torch.Generator) -> int | torch.Generator:
