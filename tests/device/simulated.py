@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -50,7 +51,22 @@ class Backend(torch._C._acc.PrivateUse1Hooks):
         return True
 
 
-_setup_privateuseone_for_python_backend("simulated", hook=Backend())
+# What torch asks of `torch.simulated`, and here of `torch.cuda`, outside of operations
+MODULE = SimpleNamespace(
+    is_available=lambda: Backend.active,
+    is_initialized=lambda: Backend.active,
+    device_count=lambda: int(Backend.active),
+    current_device=lambda: 0,
+    _is_in_bad_fork=lambda: False,
+    manual_seed_all=lambda seed: None,
+    _lazy_init=lambda: None,
+    get_rng_state=lambda device=None: torch.zeros(1, dtype=torch.uint8),
+    set_rng_state=lambda state, device=None: None,
+    mem_get_info=lambda device=None: (2**33, 2**34),
+    memory_reserved=lambda device=None: 0,
+    memory_allocated=lambda device=None: 0,
+)
+_setup_privateuseone_for_python_backend("simulated", MODULE, Backend())
 
 
 class OnDevice(torch.Tensor):
@@ -169,17 +185,9 @@ def simulated_device() -> Iterator[SimulatedDevice]:
     names = ["_lazy_init", "get_rng_state", "set_rng_state", "mem_get_info", "memory_reserved", "memory_allocated"]
     before = {name: getattr(torch.cuda, name) for name in names}
     swapping = torch.__future__.get_swap_module_params_on_conversion()
-    replaced = {
-        "_lazy_init": lambda: None,
-        "get_rng_state": lambda device=None: torch.zeros(1, dtype=torch.uint8),
-        "set_rng_state": lambda state, device=None: None,
-        "mem_get_info": lambda device=None: (2**33, 2**34),
-        "memory_reserved": lambda device=None: 0,
-        "memory_allocated": lambda device=None: 0,
-    }
     try:
-        for name, function in replaced.items():
-            setattr(torch.cuda, name, function)
+        for name in names:
+            setattr(torch.cuda, name, getattr(MODULE, name))
         torch.__future__.set_swap_module_params_on_conversion(True)
         Backend.active = True
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) copies through the mode

@@ -81,27 +81,27 @@ def test_the_device_refuses_and_counts(device):
     assert isinstance(weight.grad, OnDevice) and torch.equal(weight.grad.cpu(), 3 * here)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"lora": False},
-        {"lora": True, "preset": "released"},
-        {"lora": "file"},
-        {"lora": "handle", "preset": "released", "attention": False},
-        {"lora": False, "two_level": False, "endpoints": "reconstructed", "batch_size": 1},
-        {"lora": False, "flow": "classical"},
-        {"lora": False, "flow": "zero", "attention": False},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("offload", [False, True])
-def test_interpolate(device, pair, lora_file, monkeypatch, options, offload):
-    if offload and options["lora"] is False:
-        pytest.skip("the LoRA is what moves")
-    model = load_image_model(IMAGE, device="cuda:0", dtype=torch.float32, offload=offload)
+RUNS = {
+    "paper": {"lora": False},
+    "released": {"lora": True, "preset": "released"},
+    "LoRA file": {"lora": "file"},
+    "LoRA handle, no attention": {"lora": "handle", "attention": False},
+    "one level": {"lora": False, "two_level": False, "endpoints": "reconstructed", "batch_size": 1},
+    "classical": {"lora": False, "flow": "classical"},
+    "zero, released": {"lora": False, "flow": "zero", "preset": "released"},
+    "offload, LoRA": {"lora": True, "preset": "released", "offload": True},
+    "offload, LoRA file": {"lora": "file", "offload": True},
+    "offload, LoRA handle": {"lora": "handle", "offload": True},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_interpolate(device, pair, lora_file, monkeypatch, name):
+    options = dict(RUNS[name])
+    model = load_image_model(IMAGE, device="cuda:0", dtype=torch.float32, offload=options.pop("offload", False))
     monkeypatch.setitem(LORA, "released", LORA["released"]._replace(steps=1))
-    if options["lora"] in ("file", "handle"):
-        options = options | {"lora": lora_file if options["lora"] == "file" else interp_lib.load_lora(model, lora_file)}
+    if isinstance(options["lora"], str):
+        options["lora"] = lora_file if options["lora"] == "file" else interp_lib.load_lora(model, lora_file)
     result = interpolate(model, *pair, **SHORT, **options)
     assert result.latents.is_cuda and not result.frames.is_cuda and bool(torch.isfinite(result.frames).all())
 
