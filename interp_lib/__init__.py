@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "inbetweening.backward": ["fit_backward_motion"],
         "inbetweening.clips": ["draw_clips"],
         "inbetweening.pipeline": ["inbetween"],
+        "inbetweening.sequence": ["inbetween_sequence"],
         "inbetweening.temporal": [
             "record_temporal_attention",
             "rotate_temporal_attention",

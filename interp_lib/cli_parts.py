@@ -99,7 +99,7 @@ def film(
         note(sentence)
     model = load()
     how = {"size": size, "fps": fps, "progress": not quiet, "note": note}
-    made = make_film(model, *pair, output, **how, **settings)
+    made = make_film(model, pair, output, **how, **settings)
     for sentence in made.notes:
         note(sentence)
     if not quiet:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -180,21 +181,23 @@ def prepare_pair(
     size: int | tuple[int, int] | None = None,
     native_size: int,
     multiple: int,
-    names: Sequence[str] = ("image0", "image1"),
+    names: Sequence[str] | None = None,
 ) -> tuple[list[Tensor], list[str]]:
-    """Bring the keyframes of one run to one size that the model takes: the one rule of every entry point.
+    """Resize the keyframes of one run, two or more, to one size that the model takes; every entry point does it so.
 
     images: one image each, tensors or PIL images; a later one of another size is fitted to the first.
     size: int = square, or (h, w), px. None is the first image's own size, or about native_size*native_size pixels of
     its aspect where it is larger than that; sides that are no multiples of `multiple` are resized to the nearest ones.
+    names: what notes and errors call the images (None: image0, image1, ...).
     Returns the images [1,3,H,W] on the first one's device, and what was done to them.
-    Raises ValueError for batches, identical images, and a size below one multiple.
+    Raises ValueError for batches, identical neighbours, and a size below one multiple.
     """
     notes: list[str] = []
+    names = names or [f"image{k}" for k in range(len(images))]
     listed = [as_images(x, name=name, notes=notes) for name, x in zip(names, images, strict=True)]
     for name, x in zip(names, listed, strict=True):
         if len(x) != 1:
-            raise ValueError(f"{name} is a batch of {len(x)}: give one image at each end.")
+            raise ValueError(f"{name} is a batch of {len(x)}: give one image for each keyframe.")
     height, width = listed[0].shape[-2:]
     side = min(round((height * width) ** 0.5), native_size)
     if size is None and (height % multiple or width % multiple or height * width > native_size**2):
@@ -203,14 +206,12 @@ def prepare_pair(
     for name, x in zip(names, listed, strict=True):
         if x.shape != listed[0].shape:
             notes.append(f"{name} is {_wxh(x.shape[-2:])} pixels and {names[0]} {_wxh((height, width))}: fitted to it")
-        same, fitted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)
-        prepared.append(same.to(listed[0].device))
-        notes += [note for note in fitted if note not in notes]
-    for name, x in zip(names[1:], prepared[1:], strict=True):
-        if torch.equal(prepared[0], x):
-            raise ValueError(
-                f"{names[0]} and {name} are identical: there is nothing between them, give two different images."
-            )
+        fitted, adapted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)
+        prepared.append(fitted.to(listed[0].device))
+        notes += [note for note in adapted if note not in notes]
+    for (before, a), (after, b) in pairwise(zip(names, prepared, strict=True)):
+        if torch.equal(a, b):
+            raise ValueError(f"{before} and {after} are identical, nothing lies between: give two different images.")
     return prepared, notes
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
 from interp_lib.inbetweening import sampling
 from interp_lib.inbetweening.pipeline import denoise_together
-from interp_lib.inbetweening.prepare import condition_keyframe
+from interp_lib.inbetweening.prepare import Settings, condition_keyframe
 from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
 from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
 from interp_lib.models import load_video_model
@@ -91,14 +91,11 @@ def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int
     keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
     plan = sampling.schedule(model, steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
-    return {
-        "start": noise_like(torch.empty(shape, device=model.device), generator) * plan.start,
-        "keys": keys,
-        "plan": plan,
-        "recurrence": recurrence,
-        "guidance_scale": sampling.ramps((1, 3), frames, constant=False),
-        "weights": sampling.forward_weights("average", frames),
-    }
+    settings = Settings(
+        model, "dual", "paper", frames, steps, recurrence, (1, 3), CONDITIONING, fuse="average", rotate=None, seed=1
+    )
+    start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
+    return {"settings": settings, "start": start, "keys": keys, "plan": plan}
 
 
 def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) -> Tensor:
@@ -106,7 +103,8 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
         return two_networks(model, other, task)
-    *_, last = denoise_together(model, method="dual", rotate=None, generator=torch.Generator().manual_seed(1), **task)
+    task["settings"].generator.manual_seed(1)
+    *_, last = denoise_together(task["settings"], task["start"], task["keys"], task["plan"])
     return last.latents
 
 
@@ -123,10 +121,11 @@ def second_network(model: VideoModel) -> VideoModel:
 def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     """Run the same algorithm (paper, Alg. 2) with a network per direction and every map stored between them."""
     generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
-    guidance, weights = task["guidance_scale"].to(z), task["weights"].to(z)
+    settings = task["settings"]
+    guidance, weights = settings.guidance_scale.to(z), settings.weights.to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
-        for repeat in range(1 + task["recurrence"] * (i < int(len(plan.timesteps) / 2))):
+        for repeat in range(1 + settings.recurrence * (i < int(len(plan.timesteps) / 2))):
             if repeat:
                 z = z + (sigma**2 - below**2) ** 0.5 * noise_like(z, generator)
             with record_temporal_attention(model.unet) as maps:

@@ -68,16 +68,18 @@ def cost(work: Callable[[], Any]) -> tuple[int, int]:
     return counter.get_total_flops(), held.peak
 
 
-def image_run(*, size: int = 512, frames: int = 32, batch_size: int = 8) -> dict[str, Any]:
-    """Compute DreamMover with SD 1.5 at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps."""
-    inversion_steps, lora_steps, side, vae = 30, 80, size // 8, image_model.VAE_CHUNK
+def image_run(kind: str = "sd15", *, size: int = 512, frames: int = 32, batch_size: int = 8) -> dict[str, Any]:
+    """Compute DreamMover with "sd15" or "sdxl" at the paper's settings: 50 steps, T = 30, a LoRA of 80 steps."""
+    inversion_steps, lora_steps, side, vae = 30, 80, size // 8, image_model.vae_chunk(size, size)
     with FakeTensorMode():
-        network = build("sd15")
-        words = torch.zeros(1, 77, network["unet"].config.cross_attention_dim, dtype=torch.bfloat16)
+        network = build(kind)
+        words = torch.zeros(batch_size, 77, network["unet"].config.cross_attention_dim, dtype=torch.bfloat16)
+        added = {"text_embeds": words[:, 0, :1280], "time_ids": words[:, 0, :6]} if kind == "sdxl" else None
 
         def unet(batch: int) -> tuple[int, int]:
             z = torch.zeros(batch, 4, side, side, dtype=torch.bfloat16)
-            return cost(lambda: network["unet"](z, torch.tensor(1), encoder_hidden_states=words.expand(batch, -1, -1)))
+            rest = {name: x[:batch] for name, x in added.items()} if added else None
+            return cost(lambda: network["unet"](z, torch.tensor(1), words[:batch], added_cond_kwargs=rest))
 
         (two, _), (batch, held) = unet(2), unet(batch_size)
         decode, vae_held = cost(lambda: network["vae"].decode(torch.zeros(vae, 4, side, side, dtype=torch.bfloat16)))
@@ -175,6 +177,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 if __name__ == "__main__":
     runs = {
         "`interpolate`, SD 1.5, 512x512, 32 frames, `batch_size=8`": image_run(),
+        "`interpolate`, SDXL, 1024x1024, 32 frames, `batch_size=8`": image_run("sdxl", size=1024),
         "`inbetween`, SVD-XT, 1024x576, 25 frames": video_run(),
         "the same, `model.low_memory = False`": video_run(low_memory=False),
         "a network per direction, maps stored between them": video_run(two_networks=True),

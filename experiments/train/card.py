@@ -7,9 +7,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from interp_lib.files import atomic_write
 
-Rows = dict[str, tuple[float | None, str]]  # the least that is asked, None where it is there for comparison; its unit
+Rows = dict[str, tuple[float | None, str]]  # the least that is asked for, None for a row of comparison; its unit
+Measured = dict[str, float | tuple[float, float, int]]  # a value, or mean, standard deviation and number of pairs
 
 
 @dataclass(frozen=True)
@@ -31,30 +34,26 @@ class Card:
 IMAGE_CARD = Card(
     "image",
     {
-        "autoencoder PSNR, world": (30.0, "dB"),
-        "autoencoder PSNR, photographs": (24.0, "dB"),
-        "round trip, world": (40.0, "dB"),
-        "round trip, photographs": (None, "dB"),
-        "round trip, motorcycle with LoRA": (30.0, "dB"),
-        "PCK@0.1 hard, trained": (70.0, "%"),
-        "PCK@0.1 hard, untrained": (None, "%"),
-        "PCK@0.1 hard, raw patches": (None, "%"),
-        "trained above untrained": (20.0, "points"),
-        "trained above raw patches": (20.0, "points"),
-        "PCK@0.1 hard, third up-block": (None, "%"),
-        "PCK@0.1 hard, trained, 256 px": (None, "%"),
-        "PCK@0.1 easy, trained": (85.0, "%"),
-        "PCK@0.1 easy, untrained": (None, "%"),
-        "PCK@0.1 easy, raw patches": (None, "%"),
-        "two-level above direct": (95.0, "%"),
-        "median EPE motorcycle, trained": (None, "px"),
-        "median EPE motorcycle, third up-block": (None, "px"),
-        "median EPE motorcycle, raw patches": (None, "px"),
-        "median EPE motorcycle, zero flow": (None, "px"),
-        "eps error, right caption": (None, ""),
-        "eps error, wrong caption": (None, ""),
-        "pairs of the hard flow rows": (None, ""),
-        "pairs of the other rows": (None, ""),
+        "world: dissolve, PSNR": (None, "dB"),
+        "world: pixels, PSNR": (None, "dB"),
+        "world: latents, PSNR": (None, "dB"),
+        "world: autoencoder, PSNR": (30.0, "dB"),
+        "world: latents along the true flow, share of the gain": (80.0, "%"),
+        "world: film, default, share of the gain": (65.0, "%"),
+        "world: film, T = 30, share of the gain": (50.0, "%"),
+        "world: film, default, true flow, share of the gain": (90.0, "%"),
+        "world: film, T = 30, true flow, share of the gain": (75.0, "%"),
+        **{
+            f"{name}: PCK@0.1, {estimator}": (floor if estimator == "features" else None, "%")
+            for name, floor in (("world", 92.0), ("strangers", 85.0))
+            for estimator in ("features", "paper's up-block", "untrained features", "raw patches", "block matching")
+        },
+        "world: round trip, PSNR": (40.0, "dB"),
+        "world: two-level above direct fusion in high-frequency energy": (95.0, "%"),
+        "world: attention replacement is better than none": (80.0, "%"),
+        "strangers: attention replacement is better than none": (80.0, "%"),
+        "strangers: the pair's LoRA is better than none": (70.0, "%"),
+        "strangers: the pair's LoRA is better than another pair's": (70.0, "%"),
     },
     {"vae": "autoencoder", "unet": "U-Net"},
 )
@@ -84,10 +83,10 @@ VIDEO_CARD = Card(
 )
 
 
-def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: dict, logs: Path) -> None:
+def write_card(folder: Path, card: Card, measured: Measured, *, recipe: dict, logs: Path) -> None:
     """Renew a model's part of `README.md`, its `*_quality.json` and its `*_curves.png` in `folder`."""
-    measured = {row: round(value, 3) for row, value in measured.items()}
-    content = json.dumps({"recipe": recipe, "measured": measured}, indent=2) + "\n"
+    measured = {row: [round(x, 3) for x in np.atleast_1d(value).tolist()] for row, value in measured.items()}
+    content = json.dumps({"recipe": recipe, "measured": measured}) + "\n"
     with atomic_write(folder / f"{card.name}_quality.json") as path:
         path.write_text(content)
     if all((logs / f"{name}.jsonl").exists() for name in card.stages):
@@ -107,15 +106,16 @@ def write_card(folder: Path, card: Card, measured: dict[str, float], *, recipe: 
         path.write_text(head + begin + body + end + tail)
 
 
-def table(card: Card, measured: dict[str, float]) -> str:
-    """The quality table in Markdown."""
-    lines = ["| quality | at least | reached | |", "|---|---|---|---|"]
+def table(card: Card, measured: dict[str, list[float]]) -> str:
+    """Format the card's rows in Markdown: the value, and its spread and the number of pairs where they are known."""
+    lines = ["| quality | at least | reached | spread | pairs | |", "|---|---|---|---|---|---|"]
     for row, (floor, unit) in card.rows.items():
-        value = measured[row]
-        digits = 1 if unit not in ("", "px") else 2 if unit else 0 if value == int(value) else 4
+        value, *rest = measured[row]
+        spread, count = (f"{rest[0]:.1f}", f"{rest[1]:.0f}") if rest else ("", "")
         asked = "" if floor is None else f"{floor:g} {unit}"
         verdict = "" if floor is None else "met" if value >= floor else "not met"
-        lines.append(f"| {row} | {asked} | {value:.{digits}f} {unit} | {verdict} |")
+        number = f"{value:.{0 if not unit and value == int(value) else 1 if unit else 4}f} {unit}"
+        lines.append(f"| {row} | {asked} | {number} | {spread} | {count} | {verdict} |")
     return "\n".join(lines)
 
 

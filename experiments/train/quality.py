@@ -1,12 +1,14 @@
-"""Is the embedded image model good enough to mean something? Every figure of its model card is measured here, on held-
-out data.
+"""Measure the embedded image model: every row of its model card, on seeds that no training saw (those start at 10**6).
 
-`python -m experiments.train.quality` prints the table; nothing here looks at a training seed (they start at a million).
+The pairs are those of the picture-book world, half of the rows also on strangers. A film is judged by the PSNR of its
+middle frame over the moving pixels, as its gain over a cross-dissolve divided by what splatting the pixels along the
+true flow gains: that is the most that any fusion can be expected to reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -14,25 +16,43 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.bench.held_out import world_pairs
-from interp_lib.bench.metrics import end_point_error, pck, psnr, resize_flow
-from interp_lib.dreammover.classical import patch_features
+from interp_lib.bench.metrics import moving_pixels, pck, psnr, resize_flow
+from interp_lib.bench.optical_flow import tvl1_flow
+from interp_lib.dreammover.classical import block_flow, patch_features
 from interp_lib.dreammover.ddim import add_noise, ddim_step, invert
-from interp_lib.dreammover.features import diffusion_features
+from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.flow import match_features
-from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
+from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level, fusion_metrics, time_weighted_fusion
 from interp_lib.dreammover.lora import fit_lora
+from interp_lib.dreammover.pipeline import interpolate
 from interp_lib.dreammover.spectrum import high_frequency_energy
 from interp_lib.models import ImageModel, load_image_model, randomly_initialised
 from interp_lib.pairs import load_pair
 from interp_lib.types import Pair
+from interp_lib.world.picture_book import sample_pair
+from interp_lib.world.truth import pair_of
 
 SIZE = 128
+PIXELS = 32  # object pixels visible in both images that a pair needs
+PAPER = 30  # the paper's T, of 50 steps
+Figure = tuple[float, float, int]  # mean, standard deviation and number of pairs
+Figures = dict[str, Figure]
 Flow = Callable[[Pair], Tensor]
 
 
+def held_out(count: int, *, stranger: bool = False) -> list[Pair]:
+    """Render the first `count` pairs with enough of their object to see in both images, with the true middle frame."""
+    pairs, seed = [], 0
+    while len(pairs) < count:
+        pair = pair_of(sample_pair(seed, stranger=stranger), f"pair {seed}", size=SIZE, between=1)
+        if (pair.visible01 & pair.actor0).sum() >= PIXELS:
+            pairs.append(pair)
+        seed += 1
+    return pairs
+
+
 def held_out_photographs(size: int = SIZE) -> Tensor:
-    """Centre squares of photographs that no training picture contains, and the motorcycle pair: `[N,3,size,size]`."""
+    """Return centre squares of photographs in no training picture, and the motorcycle pair: `[N,3,size,size]`."""
     from skimage import data
 
     images = []
@@ -47,146 +67,205 @@ def held_out_photographs(size: int = SIZE) -> Tensor:
     return torch.cat([*images, pair.image0, pair.image1]).clamp(0, 1)
 
 
-def autoencoder_psnr(model: ImageModel, images: Tensor) -> Tensor:
-    """PSNR in dB of decode(encode(x)) against x, `[N]`."""
-    return psnr(model.decode(model.encode(images)), images)
+def figure(values: Iterable[float] | Tensor) -> Figure:
+    """Summarise one value a pair."""
+    values = torch.as_tensor(list(values), dtype=torch.float64)
+    return float(values.mean()), float(values.std()) if len(values) > 1 else 0.0, len(values)
+
+
+def middle_psnr(frame: Tensor, pair: Pair) -> float:
+    """Return the PSNR in dB over the moving pixels of the true middle frame."""
+    truth = pair.frames[1:2]
+    return float(psnr(frame.cpu(), truth, moving_pixels(pair, truth)))
+
+
+def share(values: list[float], floor: list[float], ceiling: list[float]) -> Figure:
+    """Return the mean gain over `floor` in per cent of the ceiling's, with its bootstrap error."""
+    gain, most = np.subtract(values, floor), np.subtract(ceiling, floor)
+    picks = np.random.default_rng(0).integers(len(gain), size=(1000, len(gain)))
+    spread = np.std(gain[picks].mean(1) / most[picks].mean(1))
+    return 100 * float(gain.mean() / most.mean()), 100 * float(spread), len(gain)
 
 
 @torch.no_grad()
-def round_trip(model: ImageModel, images: Tensor, *, steps: int = 50, inversion_steps: int = 30) -> Tensor:
-    """DDIM inversion to `inversion_steps` and back, PSNR in dB against the autoencoder's own reconstruction, `[N]`."""
-    inversion = invert(model, images, steps=steps, inversion_steps=inversion_steps, preset="released", progress=False)
+def measure_ceilings(model: ImageModel, pairs: list[Pair]) -> dict[str, list[float]]:
+    """Measure what no U-Net has touched: a cross-dissolve, pixels and latents splatted along the true flow, and the
+    true frame through the autoencoder; PSNR in dB a pair."""
+    values: dict[str, list[float]] = {"dissolve": [], "pixels": [], "latents": [], "autoencoder": []}
+    for pair in tqdm(pairs, desc="ceilings"):
+        ends, flows = (pair.image0, pair.image1), (pair.flow01, pair.flow10)
+        z = model.encode(torch.cat([*ends, pair.frames[1:2]]))
+        coarse = latent_flows(model, pair)
+        fused = time_weighted_fusion(z[:1], z[1:2], *coarse, 0.5, *fusion_metrics(z[:1], z[1:2], *coarse))
+        latents, returned = model.decode(torch.cat([fused, z[2:]])).split(1)
+        pixels = time_weighted_fusion(*ends, *flows, 0.5, *fusion_metrics(*ends, *flows))
+        frames = (sum(ends) / 2, pixels, latents, returned)
+        for name, frame in zip(values, frames, strict=True):
+            values[name].append(middle_psnr(frame, pair))
+    return values
+
+
+def latent_flows(model: ImageModel, pair: Pair) -> tuple[Tensor, Tensor]:
+    """Return the true flows on the latents' grid, each cell with the vector of the pixel at its centre."""
+    f = model.vae_factor
+    first, second = (F.interpolate(x, scale_factor=1 / f, mode="nearest-exact") / f for x in (pair.flow01, pair.flow10))
+    return first.to(model.device), second.to(model.device)
+
+
+def measure_films(model: ImageModel, pairs: list[Pair], values: dict[str, list[float]], name: str) -> Figures:
+    """Make the middle frame with the model's own settings and at the paper's T, by its own flow and by the true one.
+
+    values: of `measure_ceilings` for these pairs. Shares are of the gain of splatted pixels.
+    """
+    runs = {"default": {}, f"T = {PAPER}": {"inversion_steps": PAPER}}
+    runs |= {f"{label}, true flow": settings for label, settings in runs.items()}
+    films: dict[str, list[float]] = {label: [] for label in runs}
+    for pair in tqdm(pairs, desc="films"):
+        for label, settings in runs.items():
+            flow = latent_flows(model, pair) if "true" in label else "diffusion"
+            films[label].append(middle_psnr(make_middle(model, pair, flow=flow, **settings), pair))
+    rows = {f"{name}: {kind}, PSNR": figure(numbers) for kind, numbers in values.items()}
+    ends = values["dissolve"], values["pixels"]
+    rows |= {f"{name}: latents along the true flow, share of the gain": share(values["latents"], *ends)}
+    rows |= {f"{name}: film, {label}, share of the gain": share(numbers, *ends) for label, numbers in films.items()}
+    return rows
+
+
+def make_middle(model: ImageModel, pair: Pair, **settings) -> Tensor:
+    """Make the one frame in the middle of a pair, `[1,3,H,W]`, without a LoRA unless the settings say so."""
+    settings = {"lora": False} | settings
+    return interpolate(model, pair.image0, pair.image1, frames=1, progress=False, **settings).frames[1:2]
+
+
+def measure_flow(model: ImageModel, pairs: list[Pair], name: str) -> Figures:
+    """Measure PCK@0.1 in per cent, on object pixels visible in both images, of the features and of four others."""
+    untrained = randomly_initialised(model)
+    estimators: dict[str, Flow] = {
+        "features": lambda pair: feature_flow(model, pair),
+        "paper's up-block": lambda pair: feature_flow(model, pair, block=1),
+        "untrained features": lambda pair: feature_flow(untrained, pair),
+        "raw patches": lambda pair: match_features(
+            *(patch_features(x, stride=model.vae_factor) for x in (pair.image0, pair.image1))
+        ),
+        "block matching": lambda pair: block_flow(pair.image0, pair.image1, factor=model.vae_factor),
+        "TV-L1": lambda pair: tvl1_flow(pair.image0, pair.image1),
+    }
+    rows = {}
+    for label, flow in estimators.items():
+        shares = []
+        for pair in tqdm(pairs, desc=f"flow, {label}"):
+            estimate = resize_flow(flow(pair).cpu(), tuple(pair.image0.shape[-2:]))
+            shares.append(100 * pck(estimate, pair.flow01, pair.visible01 & pair.actor0))
+        rows[f"{name}: PCK@0.1, {label}"] = figure(shares)
+    return rows
+
+
+def feature_flow(model: ImageModel, pair: Pair, block: int | None = None) -> Tensor:
+    """Return the flow `[1,2,h,w]` by the features of the model's own block, or of another, in latent pixels."""
+    inversion = invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=14, progress=False)
+    return estimate_flow(model, inversion, block=block)[0]
+
+
+@torch.no_grad()
+def measure_pictures(model: ImageModel, pairs: list[Pair]) -> Figures:
+    """Measure DDIM inversion to T = 30 and back against the autoencoder's own reconstruction, photographs, prompts, and
+    the high-frequency energy that two-level fusion retains and direct fusion loses."""
+    photographs = held_out_photographs()
+    images = torch.cat([pair.image0 for pair in pairs])
+    returned = psnr(model.decode(model.encode(photographs)).cpu(), photographs)
+    ratios = [energy_ratio(model, pair) for pair in tqdm(pairs, desc="fusion")]
+    right, wrong = prompt_errors(model, pairs)
+    return {
+        "photographs: autoencoder, PSNR": figure(returned),
+        "photographs: round trip, PSNR": figure(round_trip(model, photographs)),
+        "world: round trip, PSNR": figure(torch.cat([round_trip(model, part) for part in images.split(16)])),
+        "world: two-level above direct fusion in high-frequency energy": figure(100.0 * (r > 1) for r in ratios),
+        "world: error of eps with the right caption, of that without": figure([right]),
+        "world: error of eps with a wrong caption, of that without": figure([wrong]),
+    }
+
+
+def round_trip(model: ImageModel, images: Tensor, *, inversion_steps: int = PAPER) -> Tensor:
+    """Invert to `inversion_steps` of 50 and come back: PSNR in dB against the autoencoder's reconstruction, `[N]`."""
+    inversion = invert(model, images, inversion_steps=inversion_steps, preset="released", progress=False)
     latents, context = inversion.latents[-1], model.embed_text("")
     times = inversion.timesteps.flip(0).tolist()
     for t, below in zip(times, [*times[1:], 0], strict=True):
         noise = model.predict_noise(latents, t, context)
         latents = ddim_step(latents, noise, model.alpha_bar(t), model.alpha_bar(below))
-    return psnr(model.decode(latents), model.decode(inversion.latents[0]))
+    return psnr(model.decode(latents).cpu(), model.decode(inversion.latents[0]).cpu())
 
 
-def feature_flow(model: ImageModel, **how: int) -> Flow:
-    """The paper's estimator: arg-max cosine over the features of the pair, on the latent grid."""
-
-    def flow(pair: Pair) -> Tensor:
-        images = torch.cat([pair.image0, pair.image1])
-        features = diffusion_features(model, images, progress=False, **{"block": 1} | how)
-        height, width = (side // model.vae_factor for side in images.shape[-2:])
-        return match_features(features[:1], features[1:], size=(height, width))
-
-    return flow
+def energy_ratio(model: ImageModel, pair: Pair) -> float:
+    """Return the high-frequency energy of the fused z_T at T = 30, two-level over direct."""
+    inversion = invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=PAPER, progress=False)
+    flows = latent_flows(model, pair)
+    ends = (inversion.clean[:1], inversion.clean[1:], inversion.noise[:1], inversion.noise[1:])
+    two_level = fuse_two_level(*ends, *flows, 0.5, inversion.alpha_bar)[0]
+    direct = fuse_direct(*inversion.latents[-1].split(1), *flows, 0.5)
+    return float(high_frequency_energy(two_level) / high_frequency_energy(direct))
 
 
-def patch_flow(*, stride: int) -> Flow:
-    """Raw patches in the place of features, on cells of `stride` pixels."""
-    return lambda pair: match_features(*(patch_features(x, stride=stride) for x in (pair.image0, pair.image1)))
-
-
-def flow_pck(flow: Flow, pairs: list[Pair], *, name: str = "") -> Tensor:
-    """PCK@0.1 of each pair on actor pixels visible in both images, `[len(pairs)]`."""
-    shares = []
-    for pair in tqdm(pairs, desc=f"flow {name}"):
-        estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
-        shares.append(pck(estimate, pair.flow01, pair.visible01 & pair.actor0))
-    return torch.tensor(shares)
-
-
-@torch.no_grad()
-def fusion_energies(model: ImageModel, pairs: list[Pair], *, delta: float = 0.5) -> Tensor:
-    """High-frequency energy of the fused z_T, two-level over direct, `[len(pairs)]`: above 1 where two-level keeps
-    more."""
-    ratios = []
-    for pair in tqdm(pairs, desc="fusion"):
-        inversion = invert(model, torch.cat([pair.image0, pair.image1]), inversion_steps=30, progress=False)
-        features = diffusion_features(model, None, inversion=inversion, block=1, progress=False)
-        size = tuple(inversion.clean.shape[-2:])
-        flows = [match_features(features[a : a + 1], features[b : b + 1], size=size) for a, b in ((0, 1), (1, 0))]
-        ends = (inversion.clean[:1], inversion.clean[1:], inversion.noise[:1], inversion.noise[1:])
-        two_level = fuse_two_level(*ends, *flows, delta, inversion.alpha_bar)[0]
-        direct = fuse_direct(*inversion.latents[-1].split(1), *flows, delta)
-        ratios.append(high_frequency_energy(two_level) / high_frequency_energy(direct))
-    return torch.cat(ratios)
-
-
-@torch.no_grad()
-def prompt_gain(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
-    """Does a caption tell the network something? eps-MSE at t=500 with the right caption and with another scene's, over
-    that without."""
-    images = torch.cat([p.image0 for p in pairs])
-    captions = [p.caption for p in pairs]
-    clean, generator = model.encode(images), torch.Generator().manual_seed(0)
+def prompt_errors(model: ImageModel, pairs: list[Pair]) -> tuple[float, float]:
+    """Return the error of eps at t = 500 with the right caption and with another pair's, over that without one."""
+    clean, generator = model.encode(torch.cat([p.image0 for p in pairs])), torch.Generator().manual_seed(0)
     noise, level = torch.randn(clean.shape, generator=generator).to(clean), model.alpha_bar(500)
 
     def error(prompts: list[str]) -> float:
-        return float(
-            F.mse_loss(model.predict_noise(add_noise(clean, noise, level), 500, model.embed_text(prompts)), noise)
-        )
+        noisy = add_noise(clean, noise, level)
+        return float(F.mse_loss(model.predict_noise(noisy, 500, model.embed_text(prompts)), noise))
 
+    captions = [p.caption for p in pairs]
     none = error([""] * len(captions))
     return error(captions) / none, error(captions[1:] + captions[:1]) / none
 
 
-def disparity_error(flow: Flow, *, size: int = SIZE) -> float:
-    """Median end-point error in pixels on the motorcycle pair, over pixels with a true disparity that both images
-    show."""
-    pair = load_pair("motorcycle", size=size)
-    estimate = resize_flow(flow(pair), tuple(pair.image0.shape[-2:]))
-    return float(end_point_error(estimate, pair.flow01)[pair.visible01].median())
+def measure_identity(model: ImageModel, pairs: list[Pair], name: str, *, lora: bool) -> Figures:
+    """Count the pairs, in per cent, whose middle frame is nearer to the truth with attention replacement, with the
+    pair's LoRA than without, and with it than with the LoRA of the next pair."""
+    better: dict[str, list[float]] = {}
+
+    def add(label: str, frame: float, other: float) -> None:
+        better.setdefault(f"{name}: {label}", []).append(100.0 * (frame > other))
+
+    for pair, other in zip(tqdm(pairs, desc="identity"), pairs[1:] + pairs[:1], strict=True):
+        plain = middle_psnr(make_middle(model, pair), pair)
+        add(
+            "attention replacement is better than none",
+            plain,
+            middle_psnr(make_middle(model, pair, attention=False), pair),
+        )
+        if lora:
+            own, others = (middle_psnr(_with_lora(model, pair, of), pair) for of in (pair, other))
+            add("the pair's LoRA is better than none", own, plain)
+            add("the pair's LoRA is better than another pair's", own, others)
+    return {label: figure(values) for label, values in better.items()}
 
 
-def round_trip_with_lora(model: ImageModel, pair: Pair, *, seed: int = 0) -> Tensor:
-    """`round_trip` of a pair's two images with a LoRA of 80 steps fitted to it, `[2]`."""
-    images = torch.cat([pair.image0, pair.image1])
-    with fit_lora(model, images, seed=seed, progress=False):
-        return round_trip(model, images)
+def _with_lora(model: ImageModel, pair: Pair, of: Pair) -> Tensor:
+    with fit_lora(model, torch.cat([of.image0, of.image1]), progress=False) as lora:
+        return make_middle(model, pair, lora=lora)
 
 
-def measure_flow(model: ImageModel, *, pairs: int = 200) -> dict[str, float]:
-    """PCK of the trained, the untrained and the patch estimator on `pairs` hard pairs, in per cent; the margins."""
-    hard = world_pairs(pairs, hard=True)
-    flows = {"trained": feature_flow(model), "raw patches": patch_flow(stride=model.vae_factor)}
-    flows["untrained"] = feature_flow(randomly_initialised(model))
-    values = {f"PCK@0.1 hard, {name}": _mean_pck(flow, hard, f"hard, {name}") for name, flow in flows.items()}
-    values["pairs of the hard flow rows"] = pairs
-    for other in ("untrained", "raw patches"):
-        values[f"trained above {other}"] = values["PCK@0.1 hard, trained"] - values[f"PCK@0.1 hard, {other}"]
-    return values
-
-
-def measure_rest(model: ImageModel, *, pairs: int = 60) -> dict[str, float]:
-    """The other rows, on a smaller set: pictures, easy pairs, other blocks and sizes, fusion, prompts, motorcycle."""
-    hard, easy = world_pairs(pairs, hard=True), world_pairs(pairs, hard=False)
-    large = world_pairs(pairs // 6, hard=True, size=2 * SIZE)
-    world = torch.cat([p.image0 for p in hard[:32]])
-    photos, motorcycle = held_out_photographs(), load_pair("motorcycle", size=SIZE)
-    trained, patches = feature_flow(model), patch_flow(stride=model.vae_factor)
-    right, wrong = prompt_gain(model, hard[:32])
-    return {
-        "autoencoder PSNR, world": float(autoencoder_psnr(model, world).mean()),
-        "autoencoder PSNR, photographs": float(autoencoder_psnr(model, photos).mean()),
-        "round trip, world": float(round_trip(model, world).mean()),
-        "round trip, photographs": float(round_trip(model, photos).mean()),
-        "round trip, motorcycle with LoRA": float(round_trip_with_lora(model, motorcycle).mean()),
-        "PCK@0.1 hard, third up-block": _mean_pck(feature_flow(model, block=2), hard, "hard, third up-block"),
-        "PCK@0.1 hard, trained, 256 px": _mean_pck(trained, large, "hard, 256 px"),
-        "PCK@0.1 easy, trained": _mean_pck(trained, easy, "easy, trained"),
-        "PCK@0.1 easy, untrained": _mean_pck(feature_flow(randomly_initialised(model)), easy, "easy, untrained"),
-        "PCK@0.1 easy, raw patches": _mean_pck(patches, easy, "easy, raw patches"),
-        "two-level above direct": 100 * float((fusion_energies(model, hard) > 1).float().mean()),
-        "median EPE motorcycle, trained": disparity_error(trained),
-        "median EPE motorcycle, third up-block": disparity_error(feature_flow(model, block=2)),
-        "median EPE motorcycle, raw patches": disparity_error(patches),
-        "median EPE motorcycle, zero flow": disparity_error(lambda pair: torch.zeros_like(pair.flow01)),
-        "eps error, right caption": right,
-        "eps error, wrong caption": wrong,
-        "pairs of the other rows": pairs,
-    }
-
-
-def _mean_pck(flow: Flow, pairs: list[Pair], name: str) -> float:
-    return 100 * float(flow_pck(flow, pairs, name=name).mean())
+def measure_image(model: ImageModel, *, pairs: int = 50, flow_pairs: int = 200, lora_pairs: int = 10) -> Figures:
+    """Measure every row of the image model's card."""
+    sets = {"world": held_out(max(pairs, flow_pairs)), "strangers": held_out(max(pairs, flow_pairs), stranger=True)}
+    rows: Figures = {}
+    for name, chosen in sets.items():
+        rows |= measure_films(model, chosen[:pairs], measure_ceilings(model, chosen[:pairs]), name)
+        rows |= measure_flow(model, chosen[:flow_pairs], name)
+        rows |= measure_identity(model, chosen[:pairs], name, lora=False)
+    rows |= measure_identity(model, sets["strangers"][:lora_pairs], "strangers", lora=True)
+    return rows | measure_pictures(model, sets["world"][:pairs])
 
 
 if __name__ == "__main__":
-    embedded = load_image_model()
-    for row, number in (measure_rest(embedded) | measure_flow(embedded)).items():
-        print(f"{row:40s} {number:8.3f}")
+    parser = argparse.ArgumentParser(prog="python -m experiments.train.quality", description=__doc__)
+    parser.add_argument("--model", default="embedded", help="a folder in diffusers' format")
+    parser.add_argument("--pairs", type=int, default=50, help="pairs of a row")
+    parser.add_argument("--flow-pairs", type=int, default=200, help="pairs of the rows on flow")
+    parser.add_argument("--lora-pairs", type=int, default=10, help="pairs of the rows on LoRA")
+    args = parser.parse_args()
+    counts = {"pairs": args.pairs, "flow_pairs": args.flow_pairs, "lora_pairs": args.lora_pairs}
+    for row, (mean, spread, count) in measure_image(load_image_model(args.model), **counts).items():
+        print(f"{row:70s} {mean:8.2f} +- {spread:6.2f}  n = {count}")

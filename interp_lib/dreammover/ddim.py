@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_choice, check_int
 from interp_lib.images import as_images
-from interp_lib.models.image_model import ImageModel, check_model
+from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
 PRESETS = ("paper", "released")  # what the paper says, and what its released code does
 INVERSION_STEPS = 30  # the paper's T, of 50 steps
@@ -114,7 +114,7 @@ def invert(
 
 @torch.no_grad()
 def run_inversion(
-    model: ImageModel, latents: Tensor, context: Tensor, schedule: Tensor, *, steps: int, progress: bool = False
+    model: ImageModel, latents: Tensor, context: TextContext, schedule: Tensor, *, steps: int, progress: bool = False
 ) -> Inversion:
     """Invert clean latents along `schedule`; clean and noise are those of its last call (the released rule)."""
     path, state = [latents], (latents, latents, latents)
@@ -127,7 +127,7 @@ def run_inversion(
 
 @torch.no_grad()
 def invert_along(
-    model: ImageModel, latents: Tensor, context: Tensor, schedule: Sequence[int], start: int = 0
+    model: ImageModel, latents: Tensor, context: TextContext, schedule: Sequence[int], start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (z_t, z_{t->0}, eps) for every t of an ascending schedule; `start` is the timestep of `latents`."""
     a = model.alpha_bar(start)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from interp_lib.checks import check_int, check_tensors
 from interp_lib.dreammover.ddim import Inversion, image_batch, invert_along, of_fifty, timesteps
 from interp_lib.dreammover.flow import match_features
-from interp_lib.models.image_model import ImageModel, check_model
+from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
 STEP, BLOCK, CELLS = 14, 1, 32  # the paper's step of 50 and up-block (the second), and that block's grid at 512 px
 
@@ -108,7 +108,7 @@ def _check_inversion(inversion: object, *, needed: bool = False) -> None:
         raise ValueError(f"inversion is a {type(inversion).__name__}: give what invert(model, images) returns.")
 
 
-def _block_output(model: ImageModel, latents: Tensor, timestep: int, context: Tensor, block: int) -> Tensor:
+def _block_output(model: ImageModel, latents: Tensor, timestep: int, context: TextContext, block: int) -> Tensor:
     """Return the output of `unet.up_blocks[block]`, float32, from one counted call that stops there."""
     outputs: list[Tensor] = []
 

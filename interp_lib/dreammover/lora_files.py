@@ -77,7 +77,7 @@ def read_lora(path: str | os.PathLike, unet: torch.nn.Module) -> LoraFile:
         notes.append(f"LoRA {name}: {len(dropped)} DoRA magnitudes left out, which diffusers does not read")
     try:
         with quiet():
-            state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(state))
+            state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(state), unet_config=unet.config)
             if text := [key for key in state if key.startswith("text_encoder")]:
                 notes.append(f"LoRA {name}: {len(text)} weights of the text encoder left out, only the U-Net's act")
             prefixed = any(key.startswith((PREFIX, "text_encoder")) for key in state)

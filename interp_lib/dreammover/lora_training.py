@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel
+    from interp_lib.models.image_model import ImageModel, TextContext
 
 MOST_PLAIN = 64 * 64  # latent pixels, 512 px in SD: above it attention without a fused kernel takes too much memory
 
@@ -23,7 +23,7 @@ def train_factors(
     model: ImageModel,
     factors: Sequence[torch.nn.Parameter],
     z: Tensor,
-    context: Tensor,
+    context: TextContext,
     steps: int,
     lr: float,
     weight_decay: float,

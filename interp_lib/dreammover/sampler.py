@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp_lib.dreammover.attention import EndpointControl, replace_self_attention
 from interp_lib.dreammover.ddim import Inversion, ddim_step
-from interp_lib.models.image_model import ImageModel
+from interp_lib.models.image_model import ImageModel, TextContext
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Network:
     """
 
     model: ImageModel
-    context: Tensor
+    context: TextContext
     batch_size: int
     attention: bool = True
     preset: str = "paper"

@@ -8,35 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp_lib.checks import check_callable, check_choice, check_switch
-from interp_lib.images import prepare_pair
-from interp_lib.inbetweening.pipeline import fused_network
-from interp_lib.inbetweening.prepare import (
-    OnStep,
-    check_conditioning,
-    check_deltas,
-    check_rotation,
-    condition_keyframe,
-    finish,
-    frame_count,
-    make_generator,
-    recommended,
-    run,
-    starting_noise,
-)
-from interp_lib.inbetweening.sampling import (
-    Keyframe,
-    Schedule,
-    Step,
-    denoised,
-    euler,
-    guided,
-    noise_like,
-    ramps,
-    schedule,
-)
+from interp_lib.checks import check_choice, check_switch
+from interp_lib.inbetweening.pipeline import fused_network, sample
+from interp_lib.inbetweening.prepare import OnStep, Settings
+from interp_lib.inbetweening.sampling import Keyframe, Schedule, Step, denoised, euler, guided
 from interp_lib.memory import memory_advice
-from interp_lib.models.video_model import VideoModel, check_video_model
+from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
 if TYPE_CHECKING:
@@ -74,54 +51,25 @@ def animate(
     The other arguments are those of `inbetween`. Frames come in true order of time.
     Raises ValueError for arguments that do not fit, and for reverse without deltas.
     """
-    check_video_model(model)
     check_choice("method", method, ("dual", "no-rotation", "no-finetune"))
-    frames, chosen = frame_count(model, frames), []
-    steps = recommended(model, "steps", steps, low=1, high=1000, notes=chosen)
-    check_conditioning(guidance_scale, noise_aug_strength, fps, motion_bucket_id)
     check_switch("reverse", reverse)
-    check_callable("on_step", on_step)
-    if reverse:
-        check_deltas(model, method)
-    rotate = check_rotation(model, method, rotate)
-    generator = make_generator(seed)
-    (picture,), notes = prepare_pair(
-        (image,), size=size, native_size=model.native_size, multiple=model.multiple, names=("image",)
-    )
-    start = starting_noise(model, latents, frames, picture, generator)
-    with model.lock:
-        calls, plan, conditioning = (
-            model.unet_calls,
-            schedule(model, steps),
-            (fps, motion_bucket_id, noise_aug_strength),
-        )
-        key = condition_keyframe(model, picture, noise_like(picture, generator), conditioning)
-        ramp = ramps(guidance_scale, frames, constant=False).to(start)
-        states = denoise_side_by_side(
-            model, start * plan.start, key, plan, ramp, method if reverse else "forward", rotate
-        )
-        state = run(states, steps, on_step, progress, "animate")
-        return finish(model, state.latents, calls, notes + chosen, picture, progress, whole=False)
+    conditioning, method = (fps, motion_bucket_id, noise_aug_strength), method if reverse else "forward"
+    settings = Settings(model, method, "paper", frames, steps, 0, guidance_scale, conditioning, 0.5, rotate, seed)
+    images, names = (image,), ("image",)
+    return sample(settings, images, names, size, latents, on_step, progress, denoise=denoise_side_by_side)
 
 
-def denoise_side_by_side(
-    model: VideoModel,
-    start: Tensor,
-    key: Keyframe,
-    plan: Schedule,
-    guidance_scale: Tensor,
-    method: str,
-    rotate: tuple[str, ...] | None,
-) -> Iterator[Step]:
+def denoise_side_by_side(settings: Settings, start: Tensor, keys: Sequence[Keyframe], plan: Schedule) -> Iterator[Step]:
     """Denoise the forward video alone (method "forward"), or with the backward one, each in its own Euler steps."""
-    reverse = method != "forward"
-    videos = [start, start] if reverse else [start]
+    reverse = settings.method != "forward"
+    videos, scale = [start, start] if reverse else [start], settings.guidance_scale.to(start)
+    both_directions = fused_network(settings)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
-        with fused_network(model, method, rotate):
-            pairs = guided(model, videos, [key] * len(videos), sigma, timestep)
+        with both_directions():
+            pairs = guided(settings.model, videos, [keys[0]] * len(videos), sigma, timestep)
         clean = [
-            denoised(z, without + guidance_scale * (image - without), sigma)
+            denoised(z, without + scale * (image - without), sigma)
             for z, (without, image) in zip(videos, pairs, strict=True)
         ]
         videos = [euler(z, x, sigma, below) for z, x in zip(videos, clean, strict=True)]

@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 from interp_lib.checks import check_int, check_number, check_switch
 from interp_lib.files import atomic_write, check_target
 from interp_lib.inbetweening.clips import check_clips, digest
-from interp_lib.inbetweening.prepare import check_conditioning
 from interp_lib.inbetweening.sampling import v_target
 from interp_lib.inbetweening.temporal import (
     PROJECTIONS,
@@ -93,22 +92,36 @@ def fit_backward_motion(
     if model.offload_device is not None:
         raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
-    if gradient_checkpointing is None:
-        gradient_checkpointing = _is_large(model, frames[0], batch)
-    buckets = _buckets(motion_bucket_id, len(frames))
-    check_conditioning((1.0, 1.0), noise_aug_strength, fps, 0.0)
+    if gradient_checkpointing is None:  # by the work from which `VideoModel.low_memory` saves memory
+        pixels = batch * frames[0][:, 0].numel() // model.vae_factor**2
+        gradient_checkpointing = pixels * model.unet.config.block_out_channels[0] ** 2 > LARGE
     lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
-    save_every, log_sigma = check_int("save_every", save_every, 1), _spread(log_sigma)
+    save_every = check_int("save_every", save_every, 1)
+    for name, value in (("fps", fps), ("noise_aug_strength", noise_aug_strength)):
+        check_number(name, value, 0)
     check_switch("rotate", rotate)
+    try:
+        buckets = torch.as_tensor(motion_bucket_id, dtype=torch.float32).expand(len(frames))
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"motion_bucket_id: give one number, or one for each of the {len(frames)} clips.") from None
+    if not isinstance(log_sigma, (tuple, list)) or len(log_sigma) != 2:
+        raise ValueError(f"log_sigma={log_sigma!r}: give a mean and a standard deviation, such as {LOG_SIGMA}.")
+    log_sigma = check_number("log_sigma[0]", log_sigma[0]), check_number("log_sigma[1]", log_sigma[1], 0)
     if checkpoint is not None and not os.path.exists(checkpoint):
         check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
     settings |= {"noise": noise_aug_strength, "buckets": buckets.tolist(), "clips": digest(frames)}
-    # float32 masters: half precision would lose updates of 1e-4; a step uses the difference from the frozen weights
-    base = {name: value.detach().float() for name, value in _trained(model.unet, rotate).items()}
+
+    base = {  # what learns; in float32, since half precision would lose updates of 1e-4
+        f"{name}.{p}.weight": attn.get_submodule(p).weight.detach().float()
+        for name, attn in temporal_attentions(model.unet).items()
+        for p in (PROJECTIONS[2:] if rotate else PROJECTIONS)
+    }
     masters = {name: value.clone().requires_grad_() for name, value in base.items()}
     optimizer = torch.optim.AdamW(masters.values(), lr=lr, weight_decay=1e-2)
-    first, losses = _resume(checkpoint, masters, optimizer, settings)
+    # gradients of float16 layers vanish unscaled; from the usual 2**16 on, the first steps would overflow and be lost
+    scaler = torch.amp.GradScaler(model.device.type, init_scale=2.0**10, enabled=model.dtype == torch.float16)
+    first, losses = _resume(checkpoint, masters, optimizer, scaler, settings)
     rank, world = _processes(model.device)
     with model.lock, _checkpointing(model.unet, gradient_checkpointing):
         latents = torch.cat([model.encode(clip) for clip in tqdm(frames, desc="encoding clips", disable=not progress)])
@@ -126,9 +139,12 @@ def fit_backward_motion(
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {step}: lower lr, or use bfloat16 or float32.")
             bar.set_postfix(loss=f"{fmean(losses[-50:]):.4f}", refresh=False)  # a single step's loss is mostly noise
-            _descend(loss, list(masters.values()), optimizer, world)
+            _descend(loss, list(masters.values()), optimizer, scaler, world)
             if checkpoint is not None and rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
-                _save(checkpoint, step + 1, masters, optimizer, losses, settings)
+                state = {"masters": {name: value.detach() for name, value in masters.items()}, "losses": losses}
+                state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+                with atomic_write(Path(checkpoint)) as partial:
+                    torch.save(state | {"step": step + 1, "settings": settings}, partial)
     return BackwardMotion({name: (masters[name] - base[name]).detach() for name in masters}, losses)
 
 
@@ -174,32 +190,6 @@ def backward_loss(
     return F.mse_loss(v, v_target(clean.flip(1), flipped, level))
 
 
-def _trained(unet: Any, rotate: bool) -> dict[str, Tensor]:
-    """Return the weights that learn, by parameter name: to_v and to_out.0, without rotation to_q and to_k as well."""
-    chosen = PROJECTIONS[2:] if rotate else PROJECTIONS
-    layers = temporal_attentions(unet).items()
-    return {f"{name}.{p}.weight": attn.get_submodule(p).weight for name, attn in layers for p in chosen}
-
-
-def _buckets(given: Any, count: int) -> Tensor:
-    try:
-        return torch.as_tensor(given, dtype=torch.float32).expand(count)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"motion_bucket_id: give one number, or one for each of the {count} clips.") from None
-
-
-def _spread(log_sigma: Any) -> tuple[float, float]:
-    if not isinstance(log_sigma, (tuple, list)) or len(log_sigma) != 2:
-        raise ValueError(f"log_sigma={log_sigma!r}: give a mean and a standard deviation, such as {LOG_SIGMA}.")
-    return check_number("log_sigma[0]", log_sigma[0]), check_number("log_sigma[1]", log_sigma[1], 0)
-
-
-def _is_large(model: VideoModel, clip: Tensor, batch: int) -> bool:
-    """Return whether a step is worth computing twice, by the work from which `VideoModel.low_memory` saves memory."""
-    pixels = batch * clip[:, 0].numel() // model.vae_factor**2
-    return pixels * model.unet.config.block_out_channels[0] ** 2 > LARGE
-
-
 @contextmanager
 def _checkpointing(unet: Any, on: bool) -> Iterator[None]:
     """Switch gradient checkpointing on within the block, if asked to, and back to what it was."""
@@ -213,15 +203,18 @@ def _checkpointing(unet: Any, on: bool) -> Iterator[None]:
             unet.disable_gradient_checkpointing()
 
 
-def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, world: int) -> None:
+def _descend(loss: Tensor, masters: list[Tensor], optimizer: Any, scaler: Any, world: int) -> None:
+    """Take one step of the optimiser, with the gradients of all processes averaged and clipped at 1."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    scaler.scale(loss).backward()
     if world > 1:
         for master in masters:
             torch.distributed.all_reduce(master.grad)
             master.grad /= world
+    scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(masters, 1.0)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def _processes(device: torch.device) -> tuple[int, int]:
@@ -234,30 +227,25 @@ def _processes(device: torch.device) -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
-def _resume(path: Any, masters: dict[str, Tensor], optimizer: Any, settings: dict[str, Any]) -> tuple[int, list[float]]:
-    """Restore the weights and the optimiser from a checkpoint; return the step and the losses to continue from."""
+def _resume(
+    path: Any, masters: dict[str, Tensor], optimizer: Any, scaler: Any, settings: dict[str, Any]
+) -> tuple[int, list[float]]:
+    """Restore a run from its checkpoint, if there is one; return the step and the losses to continue from."""
     if path is None or not Path(path).exists():
         return 0, []
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         other = [name for name, value in settings.items() if saved["settings"].get(name) != value]
-        known = saved["masters"].keys() == masters.keys()
+        if saved["masters"].keys() != masters.keys():
+            other.append("the layers")
     except Exception as error:  # what a damaged file sets off is not foreseeable
         raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}): remove it.") from None
-    if other or not known:
-        what = ", ".join(other) or "other layers"
+    if other:
+        what = ", ".join(other)
         raise ValueError(f"{path} is the checkpoint of another fine-tune ({what} differ): remove or rename it.")
     with torch.no_grad():
         for name, value in saved["masters"].items():
             masters[name].copy_(value)
     optimizer.load_state_dict(saved["optimizer"])
+    scaler.load_state_dict(saved["scaler"])
     return saved["step"], saved["losses"]
-
-
-def _save(
-    path: Any, step: int, masters: dict[str, Tensor], optimizer: Any, losses: list[float], settings: dict[str, Any]
-) -> None:
-    weights = {name: value.detach() for name, value in masters.items()}
-    state = {"step": step, "masters": weights, "optimizer": optimizer.state_dict()}
-    with atomic_write(Path(path)) as partial:
-        torch.save(state | {"losses": losses, "settings": settings}, partial)

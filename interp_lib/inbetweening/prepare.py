@@ -1,134 +1,135 @@
-"""What `inbetween` and `animate` share: arguments checked before anything slow, the loop over steps, the result."""
+"""What `inbetween` and `animate` share: arguments checked before anything slow, keyframes encoded, all steps run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from interp_lib.checks import check_int
-from interp_lib.inbetweening.sampling import Keyframe, Step, forward_weights, noise_like
+from interp_lib.checks import check_choice, check_int, check_number
+from interp_lib.inbetweening.sampling import Keyframe, Step, forward_weights, noise_like, ramps
 from interp_lib.inbetweening.temporal import choose_layers
-from interp_lib.models.video_model import VideoModel, micro_conditioning
-from interp_lib.types import Interpolation
+from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
 
 DELTAS = {"dual": "reverse", "no-rotation": "no_rotation"}  # method -> attribute of the model that holds its deltas
 PAPER = {"steps": 50, "recurrence": 5}
 OnStep = Callable[[Step], None]
 
 
-def recommended(
-    model: VideoModel, name: str, value: int | None, *, low: int, high: int | None = None, notes: list[str]
-) -> int:
-    """Check a setting, or choose it and say so in `notes`: the model's own recommendation, else the paper's value."""
-    if value is not None:
+@dataclass
+class Settings:
+    """Arguments of `inbetween`, checked and resolved for a model; ValueError for those that do not fit.
+
+    frames, steps, recurrence: None becomes the model's recommendation, which `notes` says. guidance_scale becomes
+    [1,frames,1,1,1], as are weights, those of the forward direction. rotate becomes the blocks whose maps rotate, ()
+    for none, None for all. conditioning: (fps, motion_bucket_id, noise_aug_strength).
+    """
+
+    model: VideoModel
+    method: str
+    preset: str
+    frames: Any
+    steps: Any
+    recurrence: Any
+    guidance_scale: Any
+    conditioning: tuple[Any, Any, Any]
+    fuse: Any
+    rotate: Any
+    seed: Any
+    notes: list[str] = field(default_factory=list)
+    weights: Tensor = field(init=False)
+    generator: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        model, method = self.model, self.method
+        check_video_model(model)
+        check_choice("preset", self.preset, ("paper", "released"))
+        frames = model.frames if self.frames is None else self.frames
+        self.frames = check_int("frames", frames, 2, model.max_frames, "the most this model makes")
+        self.steps = self._recommended("steps", 1, 1000)
+        averages = method in ("dual", "no-rotation", "no-finetune")
+        # the other methods repeat no step
+        self.recurrence = self._recommended("recurrence", 0) if averages or method == "trf" else 0
+        for name, value in zip(("fps", "motion_bucket_id", "noise_aug_strength"), self.conditioning, strict=True):
+            check_number(name, value, 0)
+        constant = averages and self.preset == "released" and not (isinstance(self.fuse, str) and self.fuse == "linear")
+        try:
+            first, far = (check_number("guidance_scale", x) for x in self.guidance_scale)
+        except (TypeError, ValueError):
+            rule = "give two numbers, at the keyframe and far from it, such as (1, 3)"
+            raise ValueError(f"guidance_scale={self.guidance_scale!r}: {rule}.") from None
+        self.guidance_scale = ramps((first, far), self.frames, constant=constant)
+        if method in DELTAS and not getattr(model, DELTAS[method]):
+            option = "" if method == "dual" else ", rotate=False"
+            raise ValueError(
+                f"method={method!r} needs backward-motion deltas, which this model has not: fit them with "
+                f"`model.{DELTAS[method]} = fit_backward_motion(model, clips, steps=...{option}).deltas`, or use "
+                "'no-finetune', 'trf' or 'vibid', which need none."
+            )
+        self.weights = forward_weights("linear" if method == "trf" else self.fuse, self.frames)
+        self.rotate = self._rotating_blocks()
+        self.generator = self.seed
+        if not isinstance(self.seed, torch.Generator):  # on the CPU: a seed gives the same noise on every device
+            self.generator = torch.Generator().manual_seed(check_int("seed", self.seed, 0, 2**63 - 1))
+        if method == "vibid-plain":
+            self.notes.append("vibid-plain: without CFG++ and without the projection onto the keyframes")
+
+    def _recommended(self, name: str, low: int, high: int | None = None) -> int:
+        """Check a setting, or choose it and say so: the model's own recommendation, else the paper's value."""
+        value = getattr(self, name)
+        if value is None:
+            source = "the model's settings.json recommends" if name in self.model.settings else "in the paper"
+            value = self.model.settings.get(name, PAPER[name])
+            self.notes.append(f"{name}={value}, as {source}")
         return check_int(name, value, low, high)
-    source = "the model's settings.json recommends" if name in model.settings else "in the paper"
-    value = check_int(name, model.settings.get(name, PAPER[name]), low, high)
-    notes.append(f"{name}={value}, as {source}")
-    return value
+
+    def _rotating_blocks(self) -> tuple[str, ...] | None:
+        if self.method not in ("dual", "no-finetune"):
+            if self.rotate is not None:
+                raise ValueError(f"rotate={self.rotate!r}: method={self.method!r} rotates no maps, leave it out.")
+            return ()
+        if self.rotate is None:  # the ablation rotates in the up-blocks only: section 5.3
+            return None if self.method == "dual" else ("up_blocks",)
+        choose_layers(self.model.unet, self.rotate)
+        return (self.rotate,) if isinstance(self.rotate, str) else tuple(self.rotate)
 
 
-def frame_count(model: VideoModel, frames: int | None) -> int:
-    if frames is None:
-        return model.frames
-    return check_int("frames", frames, 2, model.max_frames, "the most this model makes")
-
-
-def make_generator(seed: int | torch.Generator) -> torch.Generator:
-    if isinstance(seed, torch.Generator):
-        return seed
-    return torch.Generator().manual_seed(check_int("seed", seed, 0, 2**63 - 1))
-
-
-def check_conditioning(guidance_scale: Any, noise_aug_strength: Any, fps: Any, motion_bucket_id: Any) -> None:
-    def number(x: Any) -> bool:
-        return isinstance(x, (int, float)) and not isinstance(x, bool) and x == x and abs(x) != float("inf")
-
-    pair = isinstance(guidance_scale, (tuple, list)) and len(guidance_scale) == 2
-    if not pair or not all(map(number, guidance_scale)):
-        raise ValueError(
-            f"guidance_scale={guidance_scale!r}: give two numbers, at the keyframe and far from it, such as (1, 3)."
-        )
-    values = {"noise_aug_strength": noise_aug_strength, "fps": fps, "motion_bucket_id": motion_bucket_id}
-    for name, value in values.items():
-        if not number(value) or value < 0:
-            raise ValueError(f"{name}={value!r} is out of range: give a number of at least 0.")
-
-
-def check_weights(fuse: Any, frames: int) -> Tensor:
-    """Return the weight of the forward direction in each frame, [1,frames,1,1,1]; ValueError for what is none."""
-    choices = "'average', 'linear', or the forward direction's weight between 0 and 1, a number or [frames]"
-    if isinstance(fuse, str) and fuse not in ("average", "linear"):
-        raise ValueError(f"fuse={fuse!r} is unknown: give {choices}.")
-    try:
-        weights = forward_weights(fuse, frames)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"fuse={fuse!r} does not fit {frames} frames: give {choices}.") from None
-    if not bool(((weights >= 0) & (weights <= 1)).all()):
-        raise ValueError(f"fuse has weights outside 0 to 1: give {choices}.")
-    return weights
-
-
-def check_deltas(model: VideoModel, method: str) -> None:
-    if method in DELTAS and not getattr(model, DELTAS[method]):
-        option = "" if method == "dual" else ", rotate=False"
-        raise ValueError(
-            f"method={method!r} needs backward-motion deltas, which this model has not: fit them with "
-            f"`model.{DELTAS[method]} = fit_backward_motion(model, clips, steps=...{option}).deltas`, or use "
-            "'no-finetune', 'trf' or 'vibid', which need none."
-        )
-
-
-def check_rotation(model: VideoModel, method: str, rotate: Any) -> tuple[str, ...] | None:
-    """Return the blocks whose maps rotate: () for none, None for all."""
-    if method not in ("dual", "no-finetune"):
-        if rotate is not None:
-            raise ValueError(f"rotate={rotate!r}: method={method!r} rotates no maps, leave it out.")
-        return ()
-    if rotate is None:
-        return None if method == "dual" else ("up_blocks",)  # the ablation rotates in the up-blocks only: section 5.3
-    choose_layers(model.unet, rotate)
-    return (rotate,) if isinstance(rotate, str) else tuple(rotate)
-
-
-def starting_noise(
-    model: VideoModel, latents: Tensor | None, frames: int, image: Tensor, generator: torch.Generator
-) -> Tensor:
+def starting_noise(settings: Settings, latents: Tensor | None, image: Tensor) -> Tensor:
     """Draw unit noise [1,frames,C,h,w] on the model's device, or check and take `latents`."""
+    model = settings.model
     height, width = (side // model.vae_factor for side in image.shape[-2:])
-    shape = (1, frames, model.latent_channels, height, width)
+    shape = (1, settings.frames, model.latent_channels, height, width)
     if latents is None:
-        return noise_like(torch.empty(shape, device=model.device), generator)
+        return noise_like(torch.empty(shape, device=model.device), settings.generator)
     if not isinstance(latents, Tensor) or tuple(latents.shape) != shape or not bool(torch.isfinite(latents).all()):
         what = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise ValueError(f"latents: {what} given, finite unit noise of shape {list(shape)} is needed here.")
     return latents.to(model.device).float()
 
 
-def condition_keyframe(
-    model: VideoModel, image: Tensor, noise: Tensor, conditioning: tuple[float, float, float]
-) -> Keyframe:
+def condition_keyframe(model: VideoModel, image: Tensor, noise: Tensor, conditioning: Sequence[float]) -> Keyframe:
     """Encode a keyframe [1,3,H,W] in [0,1]. conditioning: (fps, motion bucket, strength of the image's noise)."""
-    fps, bucket, strength = conditioning
-    return Keyframe(*model.condition(image, noise, strength), micro_conditioning(fps, bucket, strength))
+    micro = micro_conditioning(*conditioning).to(model.device)
+    return Keyframe(*model.condition(image, noise, conditioning[2]), micro)
 
 
-def run(states: Iterator[Step], total: int, on_step: OnStep | None, progress: bool, name: str) -> Step:
-    """Go through all steps without gradients, show a bar, call on_step after each; return the last state."""
-    with torch.no_grad():
-        for state in tqdm(states, total=total, desc=name, disable=not progress):
-            if on_step is not None:
-                on_step(state)
-    return state
+def run(
+    stretches: Iterable[Iterator[Step]], total: int, on_step: OnStep | None, progress: bool, name: str
+) -> list[Tensor]:
+    """Go through all steps of one or several videos without gradients, under one bar; return the last latents of each.
 
-
-def finish(
-    model: VideoModel, latents: Tensor, calls: int, notes: list[str], image: Tensor, progress: bool, *, whole: bool
-) -> Interpolation:
-    """Decode the video on the keyframe's device and assemble the result; calls: the model's count before the run."""
-    frames = model.decode(latents, device=image.device, whole=whole, notes=notes, progress=progress)
-    return Interpolation(frames, latents, unet_calls=model.unet_calls - calls, notes=notes)
+    on_step is called with every step.
+    """
+    latents = []
+    with torch.no_grad(), tqdm(total=total, desc=name, disable=not progress) as bar:
+        for states in stretches:
+            for state in states:
+                if on_step is not None:
+                    on_step(state)
+                bar.update()
+            latents.append(state.latents)
+    return latents

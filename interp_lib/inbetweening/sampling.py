@@ -50,7 +50,9 @@ def schedule(model: VideoModel, steps: int) -> Schedule:
     """Compute the Karras sigmas that the model's folder configures; its own scheduler object is not touched."""
     scheduler = type(model.scheduler).from_config(model.scheduler.config)
     scheduler.set_timesteps(steps)
-    return Schedule(scheduler.sigmas.float(), scheduler.timesteps.float(), float(scheduler.init_noise_sigma))
+    # sigmas stay on the CPU, where a step reads them as numbers; the timesteps are copied to the device here, once
+    timesteps = scheduler.timesteps.float().to(model.device)
+    return Schedule(scheduler.sigmas.float(), timesteps, float(scheduler.init_noise_sigma))
 
 
 def guided(
@@ -81,10 +83,22 @@ def ramps(guidance_scale: tuple[float, float], frames: int, *, constant: bool) -
 
 
 def forward_weights(fuse: str | float | Tensor, frames: int) -> Tensor:
-    """Return the weight of the forward direction in each frame [1,N,1,1,1]: 1/2, or from 1 to 0, or as given."""
+    """Return the weight of the forward direction in each frame [1,N,1,1,1]: 1/2, or from 1 to 0, or as given.
+
+    Raises ValueError for another name, a shape that does not fit, and weights outside 0 to 1.
+    """
+    rule = "give 'average', 'linear', or the forward direction's weight between 0 and 1, a number or [frames]"
     named = {"average": 0.5, "linear": torch.linspace(1, 0, frames)}
-    values = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32)
-    return values.expand(frames).view(1, -1, 1, 1, 1)
+    try:
+        values = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32)
+        values = values.expand(frames).view(1, -1, 1, 1, 1)
+    except KeyError:
+        raise ValueError(f"fuse={fuse!r} is unknown: {rule}.") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"fuse={fuse!r} does not fit {frames} frames: {rule}.") from None
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"fuse has weights outside 0 to 1: {rule}.")
+    return values
 
 
 def denoised(x: Tensor, v: Tensor, sigma: Tensor | float) -> Tensor:
@@ -109,7 +123,9 @@ def renoise(x: Tensor, sigma: float, below: float, generator: torch.Generator) -
 
 def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     """Draw unit noise of x's shape on the generator's own device, so that a seed means the same everywhere."""
-    return torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+    pinned = x.is_cuda and generator.device.type == "cpu"  # from pinned memory the copy does not stop the GPU
+    noise = torch.randn(x.shape, generator=generator, device=generator.device, pin_memory=pinned)
+    return noise.to(x, non_blocking=pinned)
 
 
 def unet_calls(method: str, steps: int, recurrence: int) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.checks import check_int, check_tensors
+from interp_lib.checks import check_tensors
 from interp_lib.models.processors import split_heads, swap_processors
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -38,49 +39,59 @@ def temporal_attentions(unet: Any) -> dict[str, Any]:
     """
     from diffusers.models.attention import TemporalBasicTransformerBlock
 
-    found = {
+    layers = {
         f"{stage}.{name}.attn1": module.attn1
         for stage in ("down_blocks", "mid_block", "up_blocks")
         if getattr(unet, stage, None) is not None
         for name, module in getattr(unet, stage).named_modules()
         if isinstance(module, TemporalBasicTransformerBlock)
     }
-    if not found:
+    if not layers:
         raise ValueError(f"{type(unet).__name__} has no temporal self-attention: use the U-Net of a video model.")
-    return found
+    return layers
+
+
+def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
+    """Return the temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
+    layers = temporal_attentions(unet)
+    if blocks is None:
+        return layers
+    if not isinstance(blocks, (str, Sequence)):
+        raise ValueError(f"blocks={blocks!r} names no blocks: give 'up_blocks', or a list such as ['up_blocks.1'].")
+    chosen = tuple(f"{block}." for block in ([blocks] if isinstance(blocks, str) else blocks))
+    for start in chosen:
+        if not any(name.startswith(start) for name in layers):
+            stages = sorted({".".join(name.split(".")[: 1 if name.startswith("mid") else 2]) for name in layers})
+            raise ValueError(
+                f"block {start[:-1]!r} has no temporal self-attention: the blocks are {', '.join(stages)}."
+            )
+    return {name: attn for name, attn in layers.items() if name.startswith(chosen)}
 
 
 @dataclass
 class TemporalMaps:
     """The attention map of each layer in the last call of the U-Net, as `record_temporal_attention` yields them.
 
-    names, count: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
+    names: the layers touched. maps: name -> [B*h*w, heads, N, N] in the layer's dtype, rows sum to one; entry
     [b*h*w + y*w + x] is what pixel (x, y) of the layer's grid attends to over the N frames.
     """
 
     names: list[str]
     maps: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def count(self) -> int:
-        return len(self.names)
-
 
 @contextmanager
 def record_temporal_attention(unet: Any) -> Iterator[TemporalMaps]:
     """Record the map of every temporal self-attention within the block; no output changes by a bit."""
     layers = temporal_attentions(unet)
-    control = TemporalMaps(list(layers))
+    recorded = TemporalMaps(list(layers))
 
-    def processor(name: str, plain: Any) -> Any:
-        def record(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            control.maps[name] = _weights(attn.to_q(hidden_states), attn.to_k(hidden_states), attn.heads).detach()
-            return plain(attn, hidden_states, *args, **kwargs)
+    def record(name: str, plain: Any, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        recorded.maps[name] = _weights(attn.to_q(hidden_states), attn.to_k(hidden_states), attn.heads).detach()
+        return plain(attn, hidden_states, *args, **kwargs)
 
-        return record
-
-    with swap_processors(layers, processor):
-        yield control
+    with swap_processors(layers, lambda name, plain: partial(record, name, plain)):
+        yield recorded
 
 
 @contextmanager
@@ -105,21 +116,16 @@ def rotate_temporal_attention(
     if absent := [name for name in layers if name not in recorded]:
         raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
 
-    def processor(name: str, plain: Any) -> Any:
-        def rotate(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            a, x, weights = recorded[name], hidden_states, tuned_weights(attn, name, deltas)
-            if tuple(a.shape) != (len(x), attn.heads, x.shape[1], x.shape[1]):
-                raise ValueError(
-                    f"the map of {name} has shape {list(a.shape)} and the layer runs on [{len(x)},{attn.heads},"
-                    f"{x.shape[1]},{x.shape[1]}]: record the maps at the same size, batch and number of frames."
-                )
-            return _out(
-                attn, rotate_map(a.to(x)) @ split_heads(F.linear(x, weights["to_v"]), attn.heads), weights["to_out.0"]
+    def rotate(name: str, attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        a, shape = recorded[name], [len(x), attn.heads, x.shape[1], x.shape[1]]
+        if list(a.shape) != shape:
+            raise ValueError(
+                f"the map of {name} has shape {list(a.shape)} and the layer runs on {shape}: record the maps at the "
+                "same size, batch and number of frames."
             )
+        return _with_map(attn, rotate_map(a.to(x)), x, _tuned_weights(attn, name, deltas))
 
-        return rotate
-
-    with swap_processors(layers, processor):
+    with swap_processors(layers, lambda name, plain: partial(rotate, name)):
         yield list(layers)
 
 
@@ -128,81 +134,43 @@ def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator
     """Add `deltas` to the weights of temporal self-attention within the block, without rotation; yield the layers."""
     layers = temporal_attentions(unet)
 
-    def processor(name: str, plain: Any) -> Any:
-        def tune(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return _alone(attn, hidden_states, tuned_weights(attn, name, deltas))
+    def tune(name: str, attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return _alone(attn, x, _tuned_weights(attn, name, deltas))
 
-        return tune
-
-    with swap_processors(layers, processor):
+    with swap_processors(layers, lambda name, plain: partial(tune, name)):
         yield list(layers)
 
 
 @contextmanager
 def two_directions(
-    unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None, tile: int = TILE
+    unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None
 ) -> Iterator[list[str]]:
     """Treat a batch as [forward half, backward half] within the block; yield the names of the layers that rotate.
 
     Source: section 4.3, Alg. 2, in one call: the forward half computes its maps A, the backward half, in flipped time,
     uses rot(A) with its own to_v and to_out (`deltas` added); the maps never leave the layer and no weight is stored
     twice. rotate: blocks that rotate (None all, () none); elsewhere the backward half attends to itself, with deltas of
-    to_q and to_k too where there are any. tile: pixels at a time; it changes memory, not the numbers.
+    to_q and to_k too where there are any.
     """
-    layers, tile = temporal_attentions(unet), check_int("tile", tile, 1)
-    rotating = set(choose_layers(unet, rotate)) if rotate is None or len(rotate) else set()
-
-    def processor(name: str, plain: Any) -> Any:
-        def both(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            (forward, backward), own = hidden_states.chunk(2), tuned_weights(attn, name, deltas)
-            parts = [
-                _both_directions(attn, f, b, own, name in rotating)
-                for f, b in zip(forward.split(tile), backward.split(tile), strict=True)
-            ]
-            return torch.cat([f for f, _ in parts] + [b for _, b in parts])
-
-        return both
-
-    with swap_processors(layers, processor):
-        yield sorted(rotating)
-
-
-def _both_directions(attn: Any, f: Tensor, b: Tensor, own: dict[str, Tensor], rotate: bool) -> tuple[Tensor, Tensor]:
-    """Compute the outputs of both halves, [pixels, N, C] each, for the same pixels."""
-    plain = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
-    if not rotate:
-        return _alone(attn, f, plain), _alone(attn, b, own)
-    a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
-    v_f, v_b = (split_heads(F.linear(x, w["to_v"]), attn.heads) for x, w in ((f, plain), (b, own)))
-    return _out(attn, a @ v_f, plain["to_out.0"]), _out(attn, rotate_map(a) @ v_b, own["to_out.0"])
-
-
-def _alone(attn: Any, x: Tensor, own: dict[str, Tensor]) -> Tensor:
-    """Compute ordinary self-attention over the frames with these weights."""
-    q, k, v = (split_heads(F.linear(x, own[p]), attn.heads) for p in PROJECTIONS[:3])
-    return _out(attn, F.scaled_dot_product_attention(q, k, v), own["to_out.0"])
-
-
-def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
-    """Return the temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
     layers = temporal_attentions(unet)
-    if blocks is None:
-        return layers
-    if not isinstance(blocks, (str, Sequence)):
-        raise ValueError(f"blocks={blocks!r} names no blocks: give 'up_blocks', or a list such as ['up_blocks.1'].")
-    for block in [blocks] if isinstance(blocks, str) else blocks:
-        if not any(name.startswith(f"{block}.") for name in layers):
-            stages = sorted({".".join(name.split(".")[: 1 if name.startswith("mid") else 2]) for name in layers})
-            raise ValueError(f"block {block!r} has no temporal self-attention: the blocks are {', '.join(stages)}.")
-    starts = (blocks,) if isinstance(blocks, str) else tuple(blocks)
-    return {name: attn for name, attn in layers.items() if name.startswith(tuple(f"{start}." for start in starts))}
+    rotating = set(choose_layers(unet, rotate))
 
+    def both(name: str, attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        plain, tuned = _tuned_weights(attn, name, None), _tuned_weights(attn, name, deltas)
+        forward, backward = [], []
+        # some pixels at a time, which bounds the memory and does not change the numbers
+        for f, b in zip(*(half.split(TILE) for half in x.chunk(2)), strict=True):
+            if name in rotating:
+                a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
+                forward.append(_with_map(attn, a, f, plain))
+                backward.append(_with_map(attn, rotate_map(a), b, tuned))
+            else:
+                forward.append(_alone(attn, f, plain))
+                backward.append(_alone(attn, b, tuned))
+        return torch.cat(forward + backward)
 
-def tuned_weights(attn: Any, name: str, deltas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Return projection -> weight with its delta added, of one layer as it runs; differentiable in the deltas."""
-    weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
-    found = {p: (deltas or {}).get(f"{name}.{p}.weight") for p in PROJECTIONS}
-    return {p: w if (delta := found[p]) is None else w + delta.to(w) for p, w in weights.items()}
+    with swap_processors(layers, lambda name, plain: partial(both, name)):
+        yield sorted(rotating)
 
 
 def _weights(q: Tensor, k: Tensor, heads: int) -> Tensor:
@@ -211,6 +179,24 @@ def _weights(q: Tensor, k: Tensor, heads: int) -> Tensor:
     return (q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1).to(q.dtype)
 
 
-def _out(attn: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """Join the heads and project them with `weight` and the layer's own bias."""
-    return F.linear(x.transpose(1, 2).flatten(2), weight, attn.to_out[0].bias) / attn.rescale_output_factor
+def _with_map(attn: Any, a: Tensor, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Compute the output for values x [B,N,C] with the map a, by these weights."""
+    return _out(attn, a @ split_heads(F.linear(x, weights["to_v"]), attn.heads), weights)
+
+
+def _alone(attn: Any, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Compute ordinary self-attention over the frames with these weights."""
+    q, k, v = (split_heads(F.linear(x, weights[p]), attn.heads) for p in PROJECTIONS[:3])
+    return _out(attn, F.scaled_dot_product_attention(q, k, v), weights)
+
+
+def _out(attn: Any, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Join the heads and project them, with the layer's own bias."""
+    return F.linear(x.transpose(1, 2).flatten(2), weights["to_out.0"], attn.to_out[0].bias) / attn.rescale_output_factor
+
+
+def _tuned_weights(attn: Any, name: str, deltas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Return projection -> weight with its delta added, of one layer as it runs; differentiable in the deltas."""
+    weights = {p: attn.get_submodule(p).weight for p in PROJECTIONS}
+    added = {p: (deltas or {}).get(f"{name}.{p}.weight") for p in PROJECTIONS}
+    return {p: w if added[p] is None else w + added[p].to(w) for p, w in weights.items()}

@@ -1,4 +1,4 @@
-"""Bound the memory of large inputs: work in chunks, and feed-forward layers in parts."""
+"""Bound the memory of a large U-Net call: feed-forward layers in parts."""
 
 from __future__ import annotations
 
@@ -8,25 +8,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 PARTS = 8
-
-
-def in_chunks(
-    work: Callable[[Tensor], Tensor], x: Tensor, chunk: int, *, out: Tensor | None = None, progress: str = ""
-) -> Tensor:
-    """Apply `work` to at most `chunk` items of x at a time, along its first axis, and gather the results.
-
-    out: a tensor on any device that receives them; None makes one where `work` leaves its results. Apart from it, only
-    one chunk's result exists at a time, so a GPU need not store all of them. progress: the name of a bar, "" for none.
-    """
-    for start in tqdm(range(0, len(x), chunk), desc=progress, unit="chunk", disable=not progress):
-        part = work(x[start : start + chunk])
-        if out is None:
-            out = torch.empty(len(x), *part.shape[1:], dtype=part.dtype, device=part.device)
-        out[start : start + len(part)] = part
-    return work(x) if out is None else out
 
 
 @contextmanager
@@ -49,4 +32,4 @@ def sliced_feed_forward(*blocks: torch.nn.Module) -> Iterator[None]:
 
 
 def _in_parts(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return in_chunks(work, x, -(-len(x) // PARTS))
+    return torch.cat([work(part) for part in x.chunk(PARTS)])

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.images import as_images
-from interp_lib.models.chunks import in_chunks
 
-VAE_CHUNK = 6  # images per VAE call, as the released DreamMover code has it; bounds the memory
+VAE_CHUNK, VAE_SIDE = 6, 512  # images per VAE call, as the released DreamMover code has it, and their size
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """What the U-Net is conditioned on for N prompts: from `embed_text`, for `predict_noise`.
+
+    hidden: [N,L,D], a vector per token. pooled: [N,P], a vector per prompt, in SDXL alone.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+    def lerp(self, weight: float) -> TextContext:
+        """Interpolate between two prompts: the first at weight 0, the second at 1, bit for bit."""
+        hidden, pooled = (x if x is None else torch.lerp(x[:1], x[1:], weight) for x in (self.hidden, self.pooled))
+        return TextContext(hidden, pooled)
 
 
 class ImageModel:
-    """The networks of a Stable-Diffusion-like model and what the methods need of them.
+    """The networks of Stable Diffusion 1.5, 2.1 or XL, or of a model like them, and what the methods need of them.
 
-    settings: the model's own recommendations, of its settings.json. lock: one run at a time uses the networks.
-
-    unet_calls counts the calls of `predict_noise`, one batched call counted once. Latents are float32 outside the
-    networks, whatever their dtype: an inversion of many steps must not round each of them to half precision.
+    text_encoder_2, tokenizer_2: SDXL's second ones. settings: the model's own recommendations, of its settings.json.
+    lock: one run at a time uses the networks. unet_calls counts the calls of `predict_noise`, one batched call counted
+    once. Latents are float32 outside the networks, whatever their dtype: an inversion of many steps must not round
+    each of them to half precision.
     """
 
     def __init__(
@@ -33,23 +50,27 @@ class ImageModel:
         text_encoder: Any,
         tokenizer: Any,
         scheduler: Any,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
         name: str = "",
         notes: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
     ):
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
-        self.settings, self.lock = dict(settings or {}), RLock()
-        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        self.text_encoder_2, self.tokenizer_2 = text_encoder_2, tokenizer_2
         self.name, self.notes, self.unet_calls = name, list(notes), 0
+        self.settings, self.lock = dict(settings or {}), RLock()
         self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
         widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(widths) - 1)
         self.multiple = self.vae_factor  # image sides are multiples of this
+        self.native_size: int = unet.config.sample_size * self.vae_factor
         # some tokenizers name no limit, and then say 10^30
         self.prompt_length: int = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-        self.native_size: int = unet.config.sample_size * self.vae_factor
         self.predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
+        self._alpha_bars: list[float] = scheduler.alphas_cumprod.tolist()  # read on the CPU, once
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +98,7 @@ class ImageModel:
                 f"{self.multiple}, so bring them there with fit_images(images, multiple={self.multiple})."
             )
         parts = []
-        for x in (images * 2 - 1).to(self.device, self.vae.dtype).split(VAE_CHUNK):
+        for x in (images * 2 - 1).to(self.device, self.vae.dtype).split(vae_chunk(height, width)):
             out = self.vae.encode(x)
             parts.append((out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float())
         shift, scale = self._latent_scale
@@ -87,36 +108,50 @@ class ImageModel:
     def decode(self, latents: Tensor, *, out: Tensor | None = None, progress: bool = False) -> Tensor:
         """Decode latents [N,C,h,w] to images [N,3,f*h,f*w] float32 in [0,1], f = `.vae_factor`, in chunks.
 
-        out: a tensor of that shape, on any device, that is filled and returned.
+        out: a tensor of that shape, on any device, that is filled and returned: a GPU need not store all images.
         """
         shift, scale = self._latent_scale
-
-        def pictures(z: Tensor) -> Tensor:
-            z = (z.to(self.device).float() / scale + shift).to(self.vae.dtype)
-            return (self.vae.decode(z).sample.float() / 2 + 0.5).clamp(0, 1)
-
-        return in_chunks(pictures, latents, VAE_CHUNK, out=out, progress="decoding" * progress)
+        sides = [side * self.vae_factor for side in latents.shape[-2:]]
+        if out is None:
+            out = torch.empty(len(latents), 3, *sides, device=self.device)
+        chunk = vae_chunk(*sides)
+        for start in tqdm(range(0, len(latents), chunk), desc="decoding", unit="chunk", disable=not progress):
+            z = latents[start : start + chunk].to(self.device).float()
+            pictures = self.vae.decode((z / scale + shift).to(self.vae.dtype)).sample
+            out[start : start + len(z)] = (pictures.float() / 2 + 0.5).clamp(0, 1)
+        return out
 
     @torch.no_grad()
-    def embed_text(self, prompts: str | Sequence[str]) -> Tensor:
-        """Embed prompts as context [N,L,D], padded to `.prompt_length` tokens; ValueError for no or too long a text."""
+    def embed_text(self, prompts: str | Sequence[str]) -> TextContext:
+        """Embed N prompts, padded to `.prompt_length` tokens; ValueError for what is no text or too long a one.
+
+        Source: Stable Diffusion takes the last layer of its text encoder; SDXL the last but one of both, next to each
+        other, and the projected vector of the second.
+        """
         listed = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
         prompts, length = list(listed), self.prompt_length
+        readers = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        readers = readers if self.text_encoder_2 is not None else readers[:1]
         for prompt in prompts:
             if any(0xD800 <= ord(letter) < 0xE000 for letter in prompt):  # half a letter, which no tokenizer takes
                 raise ValueError(f"prompt={prompt!r} is no valid text: give Unicode without lone surrogates.")
-            tokens = len(self.tokenizer(prompt).input_ids)
+            tokens = max(len(tokenizer(prompt).input_ids) for tokenizer, _ in readers)
             if tokens > length:
                 raise ValueError(f"The prompt {prompt[:40]!r}... has {tokens} tokens: at most {length}, so shorten it.")
-        ids = self.tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
-        return self.text_encoder(ids.to(self.device)).last_hidden_state
+        outputs = []
+        for tokenizer, encoder in readers:
+            ids = tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
+            outputs.append(encoder(ids.to(self.device), output_hidden_states=len(readers) > 1))
+        if len(outputs) == 1:
+            return TextContext(outputs[0].last_hidden_state)
+        return TextContext(torch.cat([out.hidden_states[-2] for out in outputs], -1), outputs[-1].text_embeds)
 
-    def predict_noise(self, latents: Tensor, timestep: int, context: Tensor) -> Tensor:
+    def predict_noise(self, latents: Tensor, timestep: int, context: TextContext) -> Tensor:
         """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
 
-        context: [N,L,D], or [1,L,D] for all. The prediction of a v model is turned into eps.
+        context: of N prompts, or of one for all. The prediction of a v model is turned into eps.
         """
         self.unet_calls += 1
         out = self.run_unet(latents, timestep, context).to(latents.dtype)
@@ -125,15 +160,26 @@ class ImageModel:
             out = a**0.5 * out + (1 - a) ** 0.5 * latents
         return out
 
-    def run_unet(self, latents: Tensor, timestep: int | Tensor, context: Tensor) -> Tensor:
-        """Run the U-Net uncounted; return its output, eps or v, in its own dtype (training, features)."""
-        timestep = torch.as_tensor(timestep, device=self.device)
-        context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
-        return self.unet(latents.to(self.device, self.dtype), timestep, encoder_hidden_states=context).sample
+    def run_unet(self, latents: Tensor, timestep: int | Tensor, context: TextContext) -> Tensor:
+        """Run the U-Net uncounted; return its output, eps or v, in its own dtype (training, features).
+
+        SDXL is also conditioned on the image's size: as in diffusers, that of the latents, uncropped.
+        """
+        device, dtype, count = self.device, self.dtype, len(latents)
+        if not isinstance(timestep, Tensor):  # filled on the device: a copy from the CPU would make it wait
+            timestep = torch.full((), timestep, device=device)
+        added = None
+        if context.pooled is not None:
+            sizes = torch.zeros(count, 6, device=device, dtype=dtype)  # (h, w) original, cropped at, wanted
+            sizes[:, ::4], sizes[:, 1::4] = (side * self.vae_factor for side in latents.shape[-2:])
+            added = {"text_embeds": context.pooled.to(device, dtype).expand(count, -1), "time_ids": sizes}
+        hidden = context.hidden.to(device, dtype).expand(count, -1, -1)
+        latents, timestep = latents.to(device, dtype), timestep.to(device)
+        return self.unet(latents, timestep, encoder_hidden_states=hidden, added_cond_kwargs=added).sample
 
     def alpha_bar(self, timestep: int) -> float:
         """Return the cumulative product of alphas at a timestep; that of t=0 for all below, clean latents included."""
-        return float(self.scheduler.alphas_cumprod[max(int(timestep), 0)])
+        return self._alpha_bars[max(int(timestep), 0)]
 
     @property
     def _latent_scale(self) -> tuple[float, float]:
@@ -150,8 +196,14 @@ def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
         unet = type(model.unet).from_config(model.unet.config)
     # Module's own `to`: diffusers' would warn that some modules of SD might be meant to stay in float32.
     unet = torch.nn.Module.to(unet, model.device, model.dtype).eval().requires_grad_(False)
-    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "text_encoder", "tokenizer")}
-    return ImageModel(unet=unet, settings=model.settings, name="untrained", **parts)
+    texts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "settings", *texts)}
+    return ImageModel(unet=unet, name="untrained", **parts)
+
+
+def vae_chunk(height: int, width: int) -> int:
+    """Return how many images of this size a VAE call takes: at most six, and no more pixels than six of 512x512."""
+    return max(1, min(VAE_CHUNK, VAE_CHUNK * VAE_SIDE**2 // (height * width)))
 
 
 def check_model(model: object) -> None:

@@ -1,4 +1,4 @@
-"""`load_image_model`: a Stable-Diffusion-like text-to-image model from a folder in diffusers' format."""
+"""`load_image_model`, and what loading it has in common with loading a video model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ import torch
 from interp_lib.models.folder import (
     find_folder,
     first_line,
-    load_parts,
     pick_device,
     pick_dtype,
-    read_json,
+    quiet,
     read_settings,
+    weight_files,
 )
 from interp_lib.models.image_model import ImageModel
+from interp_lib.models.layout import TEXTS, Contents, inspect_image
+from interp_lib.models.offload import take_turns
 
 # SD 1.5's DDIM settings, whatever scheduler the folder names; the betas stay those the model was trained with
 DDIM = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}
-PARTS = ("unet", "vae", "text_encoder")
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either is enough
-_VAES = ("AutoencoderKL", "AutoencoderTiny")
 
 
 @torch.inference_mode(False)  # weights made in inference mode could never be fitted
@@ -34,124 +33,113 @@ def load_image_model(
     dtype: torch.dtype | None = None,
     offload: bool = False,
 ) -> ImageModel:
-    """Load an image diffusion model: U-Net, VAE, text encoder with its tokenizer, and a DDIM scheduler.
+    """Load Stable Diffusion 1.5, 2.1 or XL (its base), or a model of the same classes, with a DDIM scheduler.
 
     source: "embedded" (data/models/image of this repository), a local folder in diffusers' format, or a hub name.
-    device: "auto" is CUDA, then MPS, then the CPU. dtype: None is float32, on CUDA float16; all networks get the
-    same, but a VAE that overflows in float16 by its own configuration (force_upcast) stays in float32, and noted.
-    offload: the networks wait in the computer's memory and take turns on the device, which changes memory alone.
-    Everything that can be checked without reading weights is checked first. What was adapted is in `.notes`.
-    Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, one with
-    a damaged configuration or tokenizer, or pickled, damaged, missing or non-finite weights, and for an unknown device
-    or dtype.
+    device: "auto" is CUDA, then MPS, then the CPU. dtype: of all networks, None is float32, on CUDA float16, where a
+    VAE that overflows by its own configuration (force_upcast) stays in float32. offload: the networks wait in the
+    computer's memory and take turns on the device, which changes memory alone. What was adapted is in `.notes`.
+    Raises FileNotFoundError for a missing folder or download, ValueError for a folder that is no such model, for
+    damaged, pickled, missing or non-finite weights, and for an unknown device or dtype.
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
-    folder = find_folder(source, embedded="image", check=_check_image_folder, parts=PARTS)
-    index = read_json(folder / "model_index.json", "diffusers model folder")
-    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
-    scheduler, tokenizer, settings = _scheduler(folder, config), _tokenizer(folder), read_settings(folder)
-
-    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    vae = AutoencoderTiny if index["vae"][1] == "AutoencoderTiny" else AutoencoderKL
-    classes = {"unet": UNet2DConditionModel, "vae": vae, "text_encoder": CLIPTextModel}
-    networks, notes = load_parts(folder, classes, dtype, device, offload=offload)
-    if config.get("_class_name") != "DDIMScheduler":
-        notes.append(f"scheduler: DDIM in place of {config.get('_class_name')}, with the same noise schedule")
-    model = ImageModel(
-        **networks, tokenizer=tokenizer, scheduler=scheduler, name=str(source), notes=notes, settings=settings
-    )
+    folder = find_folder(source, embedded="image", check=inspect_image)
+    contents, settings = inspect_image(folder), read_settings(folder)
+    scheduler = load_scheduler(folder, "DDIMScheduler", contents.configs["scheduler"] | DDIM)
+    tokenizers = {
+        reader: _load_tokenizer(folder, reader, contents.configs[part].get("vocab_size"))
+        for part, reader in TEXTS.items()
+        if part in contents.classes
+    }
+    networks, notes = load_networks(folder, contents, dtype, device, offload=offload)
+    if (own := contents.configs["scheduler"].get("_class_name")) != "DDIMScheduler":
+        notes.append(f"scheduler: DDIM in place of {own}, with the same noise schedule")
+    parts = {**networks, **tokenizers, "scheduler": scheduler}
+    model = ImageModel(**parts, name=str(source), notes=notes, settings=settings)
     model.offload_device = device if offload else None
     return model
 
 
-def _scheduler(folder: Path, config: dict[str, Any]) -> Any:
-    from diffusers import DDIMScheduler
+def load_scheduler(folder: Path, name: str, config: dict[str, Any]) -> Any:
+    """Return diffusers' scheduler of this name; ValueError unless the configuration is a noise schedule."""
+    import diffusers
 
-    path = folder / "scheduler" / "scheduler_config.json"
     try:
-        scheduler = DDIMScheduler.from_config({**config, **DDIM})
-        usable = len(scheduler.alphas_cumprod) == scheduler.config.num_train_timesteps
-    except Exception as error:
+        scheduler = getattr(diffusers, name).from_config(config)
+        scheduler.set_timesteps(4)
+        a = scheduler.alphas_cumprod
+        inside = bool(((a[:-1] > 0) & (a[:-1] < 1)).all()) and 0 <= float(a[-1]) < 1
+        if not inside or len(a) != scheduler.config.num_train_timesteps:
+            raise ValueError("alphas beyond (0, 1)")
+    except Exception as error:  # what a damaged configuration sets off is not foreseeable
+        path = folder / "scheduler" / "scheduler_config.json"
         raise ValueError(f"{path} gives no noise schedule ({first_line(error)}): copy the folder again.") from None
-    a = scheduler.alphas_cumprod
-    if not usable or not bool(((a[:-1] > 0) & (a[:-1] < 1)).all()) or not 0 <= float(a[-1]) < 1:
-        raise ValueError(f"{path} gives no noise schedule (alphas beyond (0, 1)): copy the folder again.")
     return scheduler
 
 
-def _tokenizer(folder: Path) -> Any:
+def _load_tokenizer(folder: Path, part: str, words: Any) -> Any:
+    """Return a tokenizer; words: how many tokens its text encoder knows."""
     from transformers import CLIPTokenizer
 
-    path = folder / "tokenizer"
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder=part, local_files_only=True)
         tokenizer("a")
+        if isinstance(words, int) and len(tokenizer) > words:
+            raise ValueError(f"it has {len(tokenizer)} tokens and the text encoder {words}")
     except Exception as error:  # the parser in Rust raises Exception itself
-        raise ValueError(f"{path} cannot be loaded ({first_line(error)}): copy the model folder again.") from None
-    words = read_json(folder / "text_encoder" / "config.json", "diffusers model folder").get("vocab_size")
-    if isinstance(words, int) and len(tokenizer) > words:
-        raise ValueError(f"{path} has {len(tokenizer)} tokens and the text encoder {words}: use those of one model.")
+        reason = first_line(error)
+        raise ValueError(f"{folder / part} cannot be loaded ({reason}): copy the model folder again.") from None
     return tokenizer
 
 
-def _check_image_folder(folder: Path) -> None:
-    """Check every rule that needs the configuration files only."""
-    index = read_json(folder / "model_index.json", "diffusers model folder")
-    classes = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    unet = classes.get("unet")
-    if unet == "UNetSpatioTemporalConditionModel" or "Video" in str(index.get("_class_name")):
-        raise ValueError(f"{folder} holds a video model ({index.get('_class_name')}): load it with load_video_model.")
-    if (
-        unet != "UNet2DConditionModel"
-        or classes.get("vae") not in _VAES
-        or classes.get("text_encoder") != "CLIPTextModel"
-    ):
-        raise ValueError(
-            f"{folder} holds a {index.get('_class_name')}: a model like Stable Diffusion 1.5 is needed, with a "
-            "UNet2DConditionModel, an AutoencoderKL and a CLIPTextModel."
-        )
-    for part in (*PARTS, "tokenizer", "scheduler"):
-        if not (folder / part).is_dir():
-            raise ValueError(f"{folder} has no folder {part}: copy the whole model folder.")
-    if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
-        raise ValueError(
-            f"{folder / 'tokenizer'} has neither tokenizer.json nor vocab.json with merges.txt: copy the whole model "
-            "folder."
-        )
-    _check_unet(folder)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
-    if scheduler.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        raise ValueError(
-            f"{folder} predicts '{scheduler['prediction_type']}': a model that predicts epsilon or v is needed."
-        )
+def load_networks(
+    folder: Path, contents: Contents, dtype: torch.dtype, device: torch.device, *, offload: bool
+) -> tuple[dict[str, torch.nn.Module], list[str]]:
+    """Load all networks, in eval mode and frozen; return part -> network, and notes.
+
+    Every part gets `dtype`, but an autoencoder that overflows in float16, by its own configuration, float32.
+    offload: the networks take turns on the device. Raises ValueError for weights that are absent or not finite.
+    """
+    networks, notes = {}, []
+    for part, name in contents.classes.items():
+        upcast = part == "vae" and dtype == torch.float16 and contents.configs[part].get("force_upcast")
+        network, variant = _load_network(folder, part, name, torch.float32 if upcast else dtype)
+        notes += ["vae: kept in float32, because it overflows in float16 (force_upcast)"] if upcast else []
+        notes += [f"{part}: only fp16 weights there"] if variant else []
+        networks[part] = network.to("cpu" if offload else device)
+    for module in (m for network in networks.values() for m in network.modules() if device.type != "mps"):
+        if isinstance(module, torch.nn.Conv2d):  # faster in this layout on the CPU and on CUDA
+            module.to(memory_format=torch.channels_last)
+    if offload:
+        take_turns(list(networks.values()), device)
+    return networks, notes
 
 
-def _check_unet(folder: Path) -> None:
-    unet, vae, text = (read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS)
-    up = unet.get("up_block_types", [])
-    if not isinstance(up, list):
-        raise ValueError(f"{folder / 'unet' / 'config.json'} has up_block_types={up!r}: a list of names is needed.")
-    size = unet.get("sample_size")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+def _load_network(folder: Path, part: str, name: str, dtype: torch.dtype) -> tuple[torch.nn.Module, str | None]:
+    """Load one network; return it and the variant of its files."""
+    import diffusers
+    import transformers
+
+    files, variant = weight_files([f"{part}/{path.name}" for path in (folder / part).iterdir()], part)
+    # transformers takes `dtype` where diffusers takes `torch_dtype`; without it transformers keeps the file's own
+    library, keyword = (transformers, "dtype") if name.startswith("CLIP") else (diffusers, "torch_dtype")
+    options = {keyword: dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
+    try:
+        if not files:
+            raise ValueError("no safetensors weights; pickled ones can run code and are not opened")
+        with quiet():
+            network, info = getattr(library, name).from_pretrained(
+                str(folder), subfolder=part, output_loading_info=True, **options
+            )
+        if missing := sorted(map(str, info["missing_keys"])):
+            raise ValueError(f"it lacks {len(missing)} weights, {missing[0]} among them")
+        for key, value in network.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"NaN or infinite weights in {key}")
+    except Exception as error:  # what a damaged configuration or file sets off is not foreseeable
+        reason = f"{folder / part} cannot be loaded as {name} ({first_line(error)})"
         raise ValueError(
-            f"{folder / 'unet' / 'config.json'} has sample_size={size!r}: one whole number is needed, the latent "
-            "pixels a side that the model was trained on."
-        )
-    if len(up) < 2 or not any("Attn" in str(kind) for kind in up):
-        raise ValueError(
-            f"{folder / 'unet'} has {len(up)} up-blocks ({', '.join(map(str, up))}): features come from the second "
-            "one and attention is replaced in them, so at least two are needed and one with attention."
-        )
-    if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
-        raise ValueError(
-            f"{folder / 'unet'} takes {unet.get('in_channels', 4)} channels and the VAE makes "
-            f"{vae.get('latent_channels', 4)}: use a text-to-image model, not one for inpainting or editing."
-        )
-    if unet.get("addition_embed_type") or unet.get("cross_attention_dim") != text.get("hidden_size"):
-        raise ValueError(
-            f"{folder / 'unet'} is not conditioned on its one text encoder alone (as in SDXL): use a model like "
-            "Stable Diffusion 1.5."
-        )
+            f"{reason}: a file is missing, damaged or of another model, so copy or download it again."
+        ) from None
+    return network.eval().requires_grad_(False), variant

@@ -9,24 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_lib.models.folder import (
-    find_folder,
-    first_line,
-    load_parts,
-    pick_device,
-    pick_dtype,
-    read_json,
-    read_settings,
-)
+from interp_lib.models.folder import find_folder, pick_device, pick_dtype, read_json, read_settings
+from interp_lib.models.layout import inspect_video
+from interp_lib.models.load import load_networks, load_scheduler
 from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
 
-PARTS = ("unet", "vae", "image_encoder")
-CLASSES = {
-    "unet": "UNetSpatioTemporalConditionModel",
-    "vae": "AutoencoderKLTemporalDecoder",
-    "image_encoder": "CLIPVisionModelWithProjection",
-}
-REVERSE, NO_ROTATION = "reverse.safetensors", "no_rotation.safetensors"  # beside the embedded model's parts
+REVERSE, NO_ROTATION = "reverse.safetensors", "no_rotation.safetensors"  # next to the embedded model's parts
 
 
 @torch.inference_mode(False)
@@ -40,45 +28,40 @@ def load_video_model(
 ) -> VideoModel:
     """Load an image-to-video model: spatio-temporal U-Net, temporal-decoder VAE, CLIP vision tower, Euler scheduler.
 
-    source: "embedded" (data/models/video of this repository), a local folder in diffusers' format, or a hub name.
+    source, device, dtype, offload: as in `load_image_model`; "embedded" is data/models/video.
     reverse: backward-motion deltas of `fit_backward_motion`: a file, None, or "auto": those that lie in the model's
     folder (reverse.safetensors, no_rotation.safetensors), as the embedded model's do, and none where there are none.
-    device, dtype, offload: as in `load_image_model`; in float16 a VAE that says it overflows there stays in float32,
-    and noted.
     Raises FileNotFoundError for a missing folder, file or download, ValueError for a folder that is no such model, for
     damaged parts, and for deltas of another architecture.
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
-    folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
-    scheduler, normalise, settings = _scheduler(folder), _normalisation(folder), read_settings(folder)
+    folder = find_folder(source, embedded="video", check=inspect_video)
+    contents, normalise, settings = inspect_video(folder), _normalisation(folder), read_settings(folder)
+    scheduler = load_scheduler(folder, "EulerDiscreteScheduler", contents.configs["scheduler"])
     if not isinstance(reverse, (str, os.PathLike, type(None))):
         raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
     if reverse not in (None, "auto") and not os.path.isfile(reverse):
         raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
-    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-    from transformers import CLIPVisionModelWithProjection
-
-    found = (UNetSpatioTemporalConditionModel, AutoencoderKLTemporalDecoder, CLIPVisionModelWithProjection)
-    networks, notes = load_parts(folder, dict(zip(PARTS, found, strict=True)), dtype, device, offload=offload)
-    model = VideoModel(
-        **networks, scheduler=scheduler, normalise=normalise, name=str(source), notes=notes, settings=settings
-    )
+    networks, notes = load_networks(folder, contents, dtype, device, offload=offload)
+    name = str(source)
+    model = VideoModel(**networks, scheduler=scheduler, normalise=normalise, name=name, notes=notes, settings=settings)
     model.offload_device = device if offload else None
     if reverse == "auto":
-        found = [path if (path := folder / name).is_file() else None for name in (REVERSE, NO_ROTATION)]
-        model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in found)
+        own = [path if (path := folder / file).is_file() else None for file in (REVERSE, NO_ROTATION)]
+        model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in own)
     elif reverse is not None:
         deltas = load_deltas(reverse, model.unet)
-        setattr(model, "no_rotation" if any(".to_q." in name for name in deltas) else "reverse", deltas)
+        setattr(model, "no_rotation" if any(".to_q." in key for key in deltas) else "reverse", deltas)
     return model
 
 
 def video_format(source: str | os.PathLike) -> Format:
     """Return what videos a model makes, from its configuration alone; raises as `load_video_model` does."""
-    folder = find_folder(source, embedded="video", check=_check_video_folder, parts=PARTS)
+    folder = find_folder(source, embedded="video", check=inspect_video)
+    configs = inspect_video(folder).configs
     try:
-        return Format.of(*(read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS[:2]))
+        return Format.of(configs["unet"], configs["vae"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder} does not say what it was made for ({error}): copy it again.") from None
 
@@ -87,7 +70,8 @@ def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
     """Load deltas from a safetensors file, U-Net parameter name -> [out,in] float32 on the U-Net's device.
 
     They fit every model of one architecture, so those tuned on 14 frames carry to the 25-frame model (the released code
-    does this). Raises ValueError for a damaged file, names that the U-Net lacks, other shapes, and non-finite values.
+    does this). Raises ValueError for a damaged file, names that the U-Net lacks, other shapes, and values that are not
+    finite floats.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -99,26 +83,15 @@ def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
     weights = dict(unet.named_parameters())
     wrong = [name for name, value in deltas.items() if name not in weights or weights[name].shape != value.shape]
     if not deltas or wrong:
-        what = "is empty" if not deltas else f"holds {wrong[0]} {list(deltas[wrong[0]].shape)}, which this U-Net lacks"
+        what = f"holds {wrong[0]} {list(deltas[wrong[0]].shape)}, which this U-Net lacks" if wrong else "is empty"
         raise ValueError(f"{path} {what}: the deltas belong to another architecture, fit them on this model.")
-    if bad := [name for name, value in deltas.items() if not value.is_floating_point()]:
-        raise ValueError(f"{path} holds {deltas[bad[0]].dtype} values in {bad[0]}: deltas are floats, save them again.")
-    if bad := [name for name, value in deltas.items() if not bool(torch.isfinite(value).all())]:
-        raise ValueError(f"{path} has NaN or infinite values in {bad[0]}: use another copy of the deltas.")
+    for name, value in deltas.items():
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"{path} has NaN or infinite values in {name}, or {value.dtype} is no float: use another copy of the "
+                "deltas."
+            )
     return {name: value.float().to(unet.device) for name, value in deltas.items()}
-
-
-def _scheduler(folder: Path) -> Any:
-    from diffusers import EulerDiscreteScheduler
-
-    path = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(path, "scheduler folder")
-    try:
-        scheduler = EulerDiscreteScheduler.from_config(config)
-        scheduler.set_timesteps(4)
-    except Exception as error:
-        raise ValueError(f"{path} gives no noise schedule ({first_line(error)}): copy the folder again.") from None
-    return scheduler
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
@@ -130,34 +103,3 @@ def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
         if not (isinstance(value, list) and len(value) == 3 and all(isinstance(x, (int, float)) for x in value)):
             raise ValueError(f"{path} has no three numbers in image_mean and image_std: copy the folder again.")
     return values[0], values[1]
-
-
-def _check_video_folder(folder: Path) -> None:
-    """Check every rule that needs the configuration files only."""
-    index = read_json(folder / "model_index.json", "diffusers model folder")
-    classes = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    if classes.get("unet") == "UNet2DConditionModel":
-        raise ValueError(f"{folder} holds an image model ({index.get('_class_name')}): load it with load_image_model.")
-    if wrong := [part for part, name in CLASSES.items() if classes.get(part) != name]:
-        raise ValueError(
-            f"{folder} holds a {index.get('_class_name')}: a model like Stable Video Diffusion is needed, whose "
-            f"{wrong[0]} is a {CLASSES[wrong[0]]}."
-        )
-    for part in (*PARTS, "scheduler"):
-        if not (folder / part).is_dir():
-            raise ValueError(f"{folder} has no folder {part}: copy the whole model folder.")
-    unet, vae, tower = (read_json(folder / part / "config.json", "diffusers model folder") for part in PARTS)
-    for name in ("sample_size", "num_frames"):
-        value = unet.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{folder / 'unet' / 'config.json'} has {name}={value!r}: one whole number is needed.")
-    if unet.get("in_channels", 8) != 2 * vae.get("latent_channels", 4):
-        raise ValueError(
-            f"{folder / 'unet'} takes {unet.get('in_channels', 8)} channels, not twice the VAE's "
-            f"{vae.get('latent_channels', 4)}: use an image-to-video model."
-        )
-    if unet.get("cross_attention_dim", 1024) != tower.get("projection_dim", 512):
-        raise ValueError(f"{folder / 'unet'} does not fit its image encoder: use the parts of one model.")
-    kind = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder").get("prediction_type")
-    if kind != "v_prediction":
-        raise ValueError(f"{folder} predicts {kind!r}: a video model that predicts v is needed.")

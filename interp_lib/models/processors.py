@@ -11,10 +11,9 @@ from torch import Tensor
 
 @contextmanager
 def swap_processors(layers: Mapping[str, Any], make: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Replace the attention processors of some layers within the block; put the old ones back at its end.
+    """Replace the attention processors of some layers within the block; put the old ones back, whatever happens in it.
 
     layers: name -> attention module. make(name, processor): what takes the place of the layer's own processor.
-    The old processors come back when the body raises, too.
     """
     before = {name: attn.processor for name, attn in layers.items()}
     try:

@@ -47,11 +47,10 @@ class VideoModel:
 
     unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
     `[1,T,C,h,w]` are float32 outside the networks. reverse, no_rotation: backward-motion deltas, U-Net parameter name
-    -> what is added to it, or None. frames: how many the model was made for; max_frames: how many it takes.
-    settings: the model's own recommendations, of its settings.json. lock: one run at a time uses the networks.
-    low_memory: run the branches of guidance, with and without the image, one by one, and the feed-forward layers of
-    the widest grid in parts. It changes the latents by rounding alone. None decides by the work in a call: True above
-    LARGE, below which half a call takes more than half the time (SVD: 7 frames of 128x128 pixels are below).
+    -> what is added to it, or None. settings, lock: as of `ImageModel`. low_memory: run the branches of guidance, with
+    and without the image, one by one, and the feed-forward layers of the widest grid in parts, which changes rounding
+    alone. None decides by the work in a call: True above LARGE, below which half a call takes more than half the time
+    (SVD: 7 frames of 128x128 pixels are below).
     """
 
     def __init__(
@@ -76,8 +75,7 @@ class VideoModel:
         self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
         self.latent_channels: int = vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        own = Format.of(unet.config, vae.config)
-        self.frames, self.max_frames, self.native_size, self.multiple = own
+        self.frames, self.max_frames, self.native_size, self.multiple = Format.of(unet.config, vae.config)
 
     @property
     def device(self) -> torch.device:
@@ -110,9 +108,8 @@ class VideoModel:
         """Decode latents [1,T,C,h,w] to frames [T,3,f*h,f*w] float32 in [0,1].
 
         The decoder has temporal layers, so a video cut into chunks is another video: it is decoded in one call where
-        that fits into memory (an estimate, and a second try after running out of it), as always with `whole`, else in
-        overlapping chunks that are blended, which is said in `notes`. device: where the frames are gathered; None is
-        the model's.
+        that fits into memory (an estimate, and a second try after running out of it) or `whole` is set, else in
+        overlapping chunks that are blended, and noted in `notes`. device: where the frames are gathered.
         """
         count = latents.shape[1]
         chunk = count if whole else min(count, max(2, self._frames_that_fit(latents)))

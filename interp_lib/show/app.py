@@ -9,21 +9,22 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 import torch
 
-from interp_lib.checks import check_int
 from interp_lib.images import open_image, to_pil
 from interp_lib.memory import is_out_of_memory
-from interp_lib.show.film import Film, embedded_note, make_film
+from interp_lib.models.video_model import MAX_FRAMES
+from interp_lib.show.film import embedded_note, make_film
+from interp_lib.show.media import Media
+from interp_lib.show.video import save_video
 
 HERE = Path(__file__).parent
 METHODS = {"DreamMover": "image", "Generative Inbetweening": "video"}  # and the kind of model that each needs
+MOST_FRAMES = 512  # of an image model, whose number of frames the memory alone limits
 LARGEST = 64  # MB, of one upload
 LARGEST_MESSAGE = 2**30  # bytes: an upload is one message, and the page should live to say that it is too large
 ABOUT = """<h1>Frames between two images</h1>
@@ -53,29 +54,27 @@ class Stopped(Exception):
 class Page:
     """The widgets, the images uploaded so far, and the one run that may be under way; `.box` is the page.
 
-    models: where the "image" and the "video" model come from, and "device"; by default what the environment says. A
-    model is loaded when it is first needed, and once.
+    The environment says where the models come from, see `serve`; each is loaded when it is first needed.
     """
 
-    def __init__(self, models: dict[str, str] | None = None):
+    def __init__(self):
         variables = {"image": "INTERP_MODEL", "video": "INTERP_VIDEO_MODEL"}
-        found = {kind: os.environ.get(variable, "embedded") for kind, variable in variables.items()}
-        self.sources = found | {"device": os.environ.get("INTERP_DEVICE", "auto")} | (models or {})
+        self.sources = {kind: os.environ.get(variable, "embedded") for kind, variable in variables.items()}
         self.loaded: dict[str, Any] = {}
-        self.images: dict[str, Any] = {}
+        self.images: dict[str, torch.Tensor] = {}
         self.run: threading.Thread | None = None
         self.stopping = threading.Event()
-        self.uploads = {end: w.FileUpload(accept="image/*", description=f"Choose the {end} image") for end in ENDS}
-        self.previews = {end: w.HTML() for end in ENDS}
-        self.knobs = _knobs()
+        self.uploads, self.previews, self.knobs = {}, {end: w.HTML() for end in ENDS}, _knobs()
+        for end in ENDS:
+            about = {"description": f"Choose the {end} image", "layout": {"width": "16rem"}}
+            self.uploads[end] = w.FileUpload(accept="image/*", **about)
+            self.uploads[end].observe(lambda change, end=end: self._take(end, change.new), names="value")
         self.make = w.Button(description="Make the film", button_style="primary")
         self.stop = w.Button(description="Stop", disabled=True)
         self.status, self.result = w.HTML(), w.HTML()
-        for end in ENDS:
-            self.uploads[end].layout.width = "16rem"
-            self.uploads[end].observe(lambda change, end=end: self._take(end, change.new), names="value")
         self.make.on_click(lambda button: self.start())
         self.stop.on_click(lambda button: self.stopping.set())
+        self.knobs["method"].observe(lambda change: self._limit(), names="value")
         columns = [w.VBox([self.uploads[end], self.previews[end]]) for end in ENDS]
         pictures = w.HBox(columns, layout={"flex_flow": "row wrap", "grid_gap": "2rem"})
         buttons = w.HBox([self.make, self.stop])
@@ -93,11 +92,17 @@ class Page:
                 raise ValueError(f"{name} has {len(data) / 1e6:.0f} MB: at most {LARGEST} MB are taken.")
             image, notes = open_image(io.BytesIO(data), name=name)
         except ValueError as error:
-            self._say(str(error), wrong=True)
-            return
+            return self._say(str(error), wrong=True)
         self.images[end] = image
-        self.previews[end].value = _preview(image, f"the {end} image, {name}") + _listed(notes)
+        self.previews[end].value = _preview(image, f"the {end} image, {name}") + _list(notes)
         self._say("")
+
+    def _limit(self) -> None:
+        """Limit the settings to what the chosen method's model makes; before it is loaded, to what every one makes."""
+        kind = METHODS[self.knobs["method"].value]
+        own = getattr(self.loaded.get(kind), "max_frames", MAX_FRAMES)
+        self.knobs["frames"].max = own if kind == "video" else MOST_FRAMES
+        self.knobs["prompt"].disabled = kind == "video"
 
     def start(self) -> None:
         """Make the film in a thread of its own, so that the page stays alive and can be stopped."""
@@ -105,8 +110,6 @@ class Page:
             return
         if missing := [end for end in ENDS if end not in self.images]:
             return self._say(f"there is no {missing[0]} image yet: choose one with the button above.", wrong=True)
-        if torch.equal(self.images["first"], self.images["last"]):
-            return self._say("the two images are identical: there is nothing between them.", wrong=True)
         self.stopping.clear()
         self.make.disabled, self.stop.disabled = True, False
         self._say("loading the model")
@@ -117,8 +120,7 @@ class Page:
     def _work(self, settings: dict[str, Any]) -> None:
         try:
             with tempfile.TemporaryDirectory() as folder:
-                film, notes = self._film(settings, Path(folder) / "film.mp4")
-                self.result.value = _shown(film, notes)
+                self.result.value = self._film(settings, Path(folder))
             self._say("The film is ready.")
         except Stopped:
             self._say("Stopped. Images and settings are kept.")
@@ -127,60 +129,63 @@ class Page:
         finally:
             self.make.disabled, self.stop.disabled = False, True
 
-    def _film(self, settings: dict[str, Any], path: Path) -> tuple[Film, list[str]]:
-        from interp_lib.models import load_image_model, load_video_model
-
-        kind, frames = METHODS[settings.pop("method")], check_int("frames", settings.pop("frames"), 3)
-        prompt, size = settings.pop("prompt"), settings.pop("size") or None
-        if kind not in self.loaded:
-            load = load_image_model if kind == "image" else load_video_model
-            self.loaded[kind] = load(self.sources[kind], device=self.sources["device"])
-        model = self.loaded[kind]
+    def _film(self, settings: dict[str, Any], folder: Path) -> str:
+        """Make the film and return it as HTML, next to a cross-dissolve of the same images."""
+        method, frames, prompt = (settings.pop(name) for name in ("method", "frames", "prompt"))
+        size, fps, kind = settings.pop("size") or None, settings.pop("fps"), METHODS[method]
+        model = self._model(kind)
         settings["steps"] = settings["steps"] or None
         if kind == "image":
             settings |= {"frames": frames - 2, "prompt": prompt}
         else:
             settings |= {"frames": frames, "method": "dual" if model.reverse else "no-finetune"}
-        with _watched(model.unet, self._count_calls()):
-            film = make_film(model, *(self.images[end] for end in ENDS), path, size=size, progress=False, **settings)
-        return film, [*film.notes, *([embedded_note(model)] if self.sources[kind] == "embedded" else [])]
+        start, images = time.perf_counter(), [self.images[end] for end in ENDS]
 
-    def _count_calls(self) -> Callable[[], None]:
-        done, start = 0, time.perf_counter()
-
-        def count() -> None:
-            nonlocal done
+        def count(network: torch.nn.Module, inputs: Any) -> None:
+            """Show that the run goes on, or end it: called before every call of the U-Net."""
+            nonlocal calls
             if self.stopping.is_set():
                 raise Stopped
-            done += 1
-            self._say(f"call {done} of the network, {time.perf_counter() - start:.0f} s")
+            calls += 1
+            self._say(f"call {calls} of the network, {time.perf_counter() - start:.0f} s")
 
-        return count
+        calls, hook = 0, model.unet.register_forward_pre_hook(count)
+        try:
+            film = make_film(model, images, folder / "film.mp4", size=size, fps=fps, progress=False, **settings)
+        finally:
+            hook.remove()
+        times = torch.linspace(0, 1, film.count).view(-1, 1, 1, 1)
+        faded = save_video(torch.lerp(*film.images, times), folder / "faded.mp4", fps=fps, alt="Both images, blended")
+        notes = film.notes + ([embedded_note(model)] if self.sources[kind] == "embedded" else [])
+        films = _video(film.media, method) + _video(faded, "Cross-dissolve of the same images, to compare with")
+        link = (
+            f'<a class="interp-download" download="film.mp4" href="{film.media.data_url}">Download the film (MP4)</a>'
+        )
+        return f'<div class="interp-films">{films}</div>{link}<p>{html.escape(film.summary)}</p>{_list(notes)}'
+
+    def _model(self, kind: str) -> Any:
+        from interp_lib.models import load_image_model, load_video_model
+
+        if kind not in self.loaded:
+            load = load_image_model if kind == "image" else load_video_model
+            self.loaded[kind] = load(self.sources[kind], device=os.environ.get("INTERP_DEVICE", "auto"))
+            self._limit()
+        return self.loaded[kind]
 
     def _say(self, sentence: str, *, wrong: bool = False) -> None:
         kind = 'class="interp-error" role="alert"' if wrong else 'class="interp-said" role="status"'
         self.status.value = f"<p {kind}>{html.escape(sentence)}</p>" if sentence else ""
 
 
-@contextmanager
-def _watched(network: torch.nn.Module, on_call: Callable[[], None]) -> Iterator[None]:
-    """Call on_call() before every call of the network; what it raises ends the run."""
-    hook = network.register_forward_pre_hook(lambda module, args: on_call())
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 def _knobs() -> dict[str, Any]:
-    """The settings by name; number fields and menus, because these carry their label for a screen reader."""
+    """Make the settings by name; number fields and menus, because these carry their label for a screen reader."""
 
     def number(value: int, least: int, most: int, description: str) -> w.BoundedIntText:
         return w.BoundedIntText(value, min=least, max=most, description=description, **ROW)
 
     return {
         "method": w.Dropdown(options=list(METHODS), description="Method", **ROW),
-        "frames": number(9, 3, 512, "Frames, both images included"),
+        "frames": number(9, 3, MOST_FRAMES, "Frames, both images included"),
         "size": number(0, 0, 2048, "Size in pixels a side (0: the model's)"),
         "steps": number(0, 0, 999, "Steps (0: the model's)"),
         "prompt": w.Text("", placeholder="optional, DreamMover", description="What both images show", **ROW),
@@ -190,30 +195,25 @@ def _knobs() -> dict[str, Any]:
 
 
 def _preview(image: torch.Tensor, alt: str) -> str:
-    picture = to_pil(image)
+    picture, data = to_pil(image), io.BytesIO()
     picture.thumbnail((320, 320))
-    data = io.BytesIO()
     picture.save(data, "PNG")
     source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
     size = f"{image.shape[-1]}x{image.shape[-2]} pixels"
     return f'<img class="interp-upload" alt="{html.escape(alt)}" src="{source}"><br>{size}'
 
 
-def _listed(notes: list[str]) -> str:
+def _list(notes: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>" if notes else ""
 
 
-def _shown(film: Film, notes: list[str]) -> str:
-    data = f"data:video/mp4;base64,{base64.b64encode(film.media.path.read_bytes()).decode()}"
-    return (
-        f'<video controls loop autoplay muted playsinline aria-label="{html.escape(film.media.alt)}" src="{data}">'
-        f'</video><br><a class="interp-download" download="film.mp4" href="{data}">Download the film (MP4)</a>'
-        f"<p>{html.escape(film.summary)}</p>{_listed(notes)}"
-    )
+def _video(film: Media, caption: str) -> str:
+    attributes = f'controls loop autoplay muted playsinline aria-label="{html.escape(film.alt)}"'
+    return f'<figure><video {attributes} src="{film.data_url}"></video><figcaption>{caption}</figcaption></figure>'
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError | OSError | MemoryError) and str(error):
         return " ".join(str(error).split())
     if is_out_of_memory(error):
         return "The device ran out of memory: ask for fewer frames or a smaller size, or start the app on the CPU."

@@ -8,51 +8,38 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from interp_lib.checks import check_int, check_number, check_tensors
 from interp_lib.files import atomic_write
 from interp_lib.show.media import Media
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 LIBRARY = Path(__file__).resolve().parents[1]
-STYLE = Path(__file__).with_name("interp.mplstyle")
-
-
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """Draw in the repository's matplotlib style: `with figure_style(): ...`; the old style is restored afterwards."""
-    import matplotlib.style
-
-    with matplotlib.style.context(STYLE):
-        yield
+STYLE = "interp_lib.show.interp"  # interp.mplstyle next to this file, as matplotlib names it
 
 
 def figure_path(name: str) -> Path:
-    """Return the file that a figure of this name, such as "02_flow.png", is written to.
+    """Return the file that a figure of this name, such as "02_flow.png", is written to; its folder is made.
 
     The folder is $INTERP_FIGURES (notebooks/run.py sets it), else figures/ beside the nearest pyproject.toml above the
-    current folder, else figures/ in the current folder. It is made when missing.
+    current folder, else figures/ in the current folder.
     """
     if not isinstance(name, str) or Path(name).name != name:
         raise ValueError(f"figure name {name!r}: give a file name without a folder, such as '02_flow.png'")
-    folder = os.environ.get("INTERP_FIGURES")
-    if folder is None:
-        here = Path.cwd()
-        root = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here)
-        folder = root / "figures"
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder) / name
+    here = Path.cwd()
+    root = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here)
+    folder = Path(os.environ.get("INTERP_FIGURES", root / "figures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 @cache
@@ -84,39 +71,32 @@ def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenan
         raise ValueError(f"figure name {name!r}: use lower-case letters, digits and underscores only, without .png")
     if not alt.strip():
         raise ValueError(f"figure {name}: the alt text is empty; say in a sentence what the figure shows")
-    import matplotlib.pyplot as plt
-    from PIL import Image, PngImagePlugin
-
     drawn = io.BytesIO()
-    with figure_style():
+    with plt.style.context(STYLE):
         fig.savefig(drawn, format="png", metadata={"Software": None})
     plt.close(fig)
     image, info = Image.open(drawn).convert("RGB"), PngImagePlugin.PngInfo()
-    info.add_itxt("Title", title or name)
-    info.add_itxt("Description", alt)
-    info.add_itxt("Notebook", os.environ.get("INTERP_NOTEBOOK", ""))
-    info.add_itxt("Parameters", _parameters(provenance))
-    info.add_itxt("Library", library_hash())
-    info.add_itxt("Content", hashlib.sha256(image.tobytes()).hexdigest())
+    given = json.loads(os.environ.get("INTERP_PARAMETERS") or "{}") | provenance
+    paths = {key: Path(x).name for key, x in given.items() if isinstance(x, str | os.PathLike) and os.path.isabs(x)}
+    texts = {"Title": title or name, "Description": alt, "Notebook": os.environ.get("INTERP_NOTEBOOK", "")}
+    texts["Parameters"] = json.dumps(given | paths, sort_keys=True, default=str)
+    texts |= {"Library": library_hash(), "Content": hashlib.sha256(image.tobytes()).hexdigest()}
+    for key, text in texts.items():
+        info.add_itxt(key, text)
     path = figure_path(f"{name}.png")
     with atomic_write(path) as temporary:
         image.save(temporary, "PNG", pnginfo=info)
     return Media(path, alt)
 
 
-def _parameters(provenance: dict[str, Any]) -> str:
-    given = json.loads(os.environ.get("INTERP_PARAMETERS") or "{}") | provenance
-    names = {key: Path(x).name for key, x in given.items() if isinstance(x, str | os.PathLike) and os.path.isabs(x)}
-    return json.dumps(given | names, sort_keys=True, default=str)
-
-
+@plt.style.context(STYLE)
 def contact_sheet(
     rows: dict[str, Tensor], *, columns: int = 9, titles: list[str] | None = None, side: float = 1.15
 ) -> Figure:
     """Draw frames next to each other, one labelled row per method.
 
-    rows: label -> frames [T,3,H,W] in [0,1], every row with the same T; columns: at most so many frames, evenly spaced
-    with both ends; titles: one per frame shown, default the position in time from 0 to 1; side: inches per frame.
+    rows: label -> frames [T,3,H,W] in [0,1], every row with the same T. columns: at most so many frames, evenly spaced
+    with both ends. titles: one per frame shown, default the position in time from 0 to 1. side: inches per frame.
     Raises ValueError when there is no row, rows differ in T, or titles do not match.
     """
     if not isinstance(rows, dict):
@@ -126,26 +106,27 @@ def contact_sheet(
     lengths = {label: len(frames) for label, frames in rows.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"contact_sheet needs rows with one number of frames, got {lengths}")
-    from matplotlib.figure import Figure
-
     total = next(iter(lengths.values()))
     shown = torch.linspace(0, total - 1, min(columns, total)).round().int().tolist()
     titles = [f"{i / max(total - 1, 1):.2f}" for i in shown] if titles is None else titles
     if len(titles) != len(shown):
         raise ValueError(f"contact_sheet shows {len(shown)} frames and has {len(titles)} titles")
-    with figure_style():
-        aspect = max(frames.shape[-2] / frames.shape[-1] for frames in rows.values())
-        fig = Figure(figsize=(side * len(shown) + 1.0, (side * aspect + 0.05) * len(rows) + 0.35))
-        grid = fig.subplots(len(rows), len(shown), squeeze=False)
-        for line, (label, frames) in zip(grid, rows.items(), strict=True):
-            for axes, index in zip(line, shown, strict=True):
-                axes.imshow(frames[index].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy())
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-        for axes, text in zip(grid[0], titles, strict=True):
-            axes.set_title(text)
+    aspect = max(frames.shape[-2] / frames.shape[-1] for frames in rows.values())
+    fig = Figure(figsize=(side * len(shown) + 1.0, (side * aspect + 0.05) * len(rows) + 0.35))
+    grid = fig.subplots(len(rows), len(shown), squeeze=False)
+    for line, (label, frames) in zip(grid, rows.items(), strict=True):
+        for axes, index in zip(line, shown, strict=True):
+            axes.imshow(frames[index].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy())
+            _remove_frame(axes)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, text in zip(grid[0], titles, strict=True):
+        axes.set_title(text)
     return fig
+
+
+def _remove_frame(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def flow_to_colour(flow: Tensor, *, largest: float | None = None) -> Tensor:
@@ -187,6 +168,5 @@ def flow_legend(axes: Axes, *, largest: float, unit: str = "px") -> None:
     flow = torch.stack(torch.meshgrid(line, line, indexing="xy"))
     colours = torch.where(flow.norm(dim=0) <= 1, flow_to_colour(flow, largest=1.0), 1.0)
     axes.imshow(colours.permute(1, 2, 0).numpy(), extent=(-1, 1, 1, -1), interpolation="bilinear")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    _remove_frame(axes)
     axes.set_xlabel(f"rim = {largest:.3g} {unit}")

@@ -1,9 +1,9 @@
-"""From a pair of images to a film on disk: one path for the command line and the app."""
+"""From images to a film on disk: one path for the command line and the app."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,63 +18,86 @@ from interp_lib.models.video_model import VideoModel
 from interp_lib.show.media import Media
 from interp_lib.show.video import save_video
 
-EMBEDDED = (
-    "the embedded model is a small one, trained on {}: it shows how the method works. For real images give it real "
-    "weights, a diffusers folder or a hub id such as {}."
-)
-TRAINED_ON = {
-    ImageModel: ("rendered creatures and a few photographs", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
-    VideoModel: ("rendered creatures alone", "stabilityai/stable-video-diffusion-img2vid-xt"),
+REAL_WEIGHTS = {
+    ImageModel: "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    VideoModel: "stabilityai/stable-video-diffusion-img2vid-xt",
 }
 
 
 @dataclass(frozen=True)
 class Film:
-    """A film that was written. summary: what it is, in one line. notes: one sentence for each thing adapted."""
+    """A film that was written.
+
+    images: the keyframes [1,3,H,W] as the method received them. count: number of frames, keyframes included.
+    summary: what was made, in one line. notes: one sentence for each thing that was adapted.
+    """
 
     media: Media
+    images: list[Tensor]
+    count: int
     summary: str
     notes: list[str]
 
 
 def make_film(
     model: ImageModel | VideoModel,
-    image0: Tensor,
-    image1: Tensor,
+    images: Sequence[Tensor],
     path: str | Path,
     *,
     size: int | tuple[int, int] | None = None,
     fps: float = 8.0,
+    loop: bool = False,
     progress: bool = True,
     note: Callable[[str], Any] = lambda sentence: None,
     **settings: Any,
 ) -> Film:
-    """Make the frames between two images [1,3,H,W] and write them to `path`, of any kind that `save_video` writes.
+    """Make the frames between two or more images [1,3,H,W] and write them to `path`, as `save_video` does.
 
-    model: an ImageModel makes them with `interpolate`, a VideoModel with `inbetween`. settings: keyword arguments of
-    that function; one that is None is left out, so the function follows the model's own recommendation.
-    size: see `prepare_pair`. note: called with what was done to the images, before the run starts.
-    Raises what these raise.
+    model: an ImageModel makes them by DreamMover, a VideoModel by Generative Inbetweening.
+    size: see `prepare_pair`; every image is fitted to the first. loop: the film ends where it began.
+    note: called with what was done to the images, before the run starts.
+    settings: keyword arguments of `interpolate` or `inbetween`, or of their `..._sequence` for more than two images;
+    one that is None is left out, so that the model's own recommendation applies. Raises what these raise.
     """
-    start = time.perf_counter()
-    about = {"native_size": model.native_size, "multiple": model.multiple, "names": ("first image", "second image")}
-    images, notes = prepare_pair((image0, image1), size=size, **about)
+    start, several = time.perf_counter(), len(images) > 2 or loop
+    names = [f"image {k + 1}" for k in range(len(images))] if several else ("first image", "second image")
+    images, notes = prepare_pair(images, size=size, native_size=model.native_size, multiple=model.multiple, names=names)
     for sentence in notes:
         note(sentence)
-    given = {name: value for name, value in settings.items() if value is not None}
+    settings = {name: value for name, value in settings.items() if value is not None} | {"progress": progress}
+    method = "Generative Inbetweening" if isinstance(model, VideoModel) else "DreamMover"
     if isinstance(model, VideoModel):
-        method, result = "Generative Inbetweening", inbetween(model, *images, fps=fps, progress=progress, **given)
+        settings["fps"] = fps
+    if not several:
+        result = (inbetween if isinstance(model, VideoModel) else interpolate)(model, *images, **settings)
     else:
-        method, result = "DreamMover", interpolate(model, *images, progress=progress, **given)
+        from interp_lib.dreammover.sequence import interpolate_sequence
+        from interp_lib.inbetweening.sequence import inbetween_sequence
+
+        run = inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
+        result = run(model, images, loop=loop, **settings)
     count, _, height, width = result.frames.shape
     media = save_video(result.frames, path, fps=fps, alt=f"{count} frames from the first to the last image, {method}")
     summary = (
-        f"{count} frames of {width}x{height} pixels at {fps:g} fps by {method}, the first and the last of them the "
-        f"keyframes, {result.unet_calls} U-Net calls, {time.perf_counter() - start:.1f} s"
+        f"{count} frames of {width}x{height} pixels at {fps:g} fps by {method}, "
+        f"{_keyframes(len(images), count, loop)}, {result.unet_calls} U-Net calls, {time.perf_counter() - start:.1f} s"
     )
-    return Film(media, summary, list(dict.fromkeys([*notes, *result.notes, *media.notes])))
+    return Film(media, images, count, summary, list(dict.fromkeys([*notes, *result.notes, *media.notes])))
+
+
+def _keyframes(images: int, count: int, loop: bool) -> str:
+    """Say which of `count` frames are the keyframes; every gap between two of them has the same number of frames."""
+    if images == 2 and not loop:
+        return "the first and the last of them the keyframes"
+    gap = count // images if loop else (count - 1) // (images - 1)
+    *most, last = (str(1 + k * gap) for k in range(images))
+    return f"frames {', '.join(most)} and {last} the keyframes{', in a loop' if loop else ''}"
 
 
 def embedded_note(model: ImageModel | VideoModel) -> str:
     """Say in one line what the embedded model was trained on and how to use real weights."""
-    return EMBEDDED.format(*TRAINED_ON[type(model)])
+    return (
+        "the embedded model is a small one, trained on rendered creatures rather than photographs: it shows how the "
+        "method works. For real images give real weights, a diffusers folder or a hub id such as "
+        f"{REAL_WEIGHTS[type(model)]}."
+    )

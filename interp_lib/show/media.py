@@ -9,13 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-MIME = {
-    ".png": "image/png",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".mp4": "video/mp4",
-    ".mov": "video/quicktime",
-}
+from PIL import Image
+
+MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4", ".mov": "video/quicktime"}
 SMALL = 120_000  # bytes: notebooks are committed with what they show
 
 
@@ -33,29 +29,30 @@ class Media(os.PathLike):
     def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self) -> str:
-        return str(self.path)
+    __str__ = __fspath__
+
+    @property
+    def data_url(self) -> str:
+        """The whole file as the address of an <img>, a <video> or a link."""
+        return f"data:{MIME[self.path.suffix.lower()]};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        mime = MIME.get(self.path.suffix.lower())
+        mime, alt = MIME.get(self.path.suffix.lower()), html.escape(self.alt)
         if mime is None:
             return {"text/plain": self.alt or str(self.path)}, {}
-        data = self.path.read_bytes()
         if mime == "image/png":
-            encoded = base64.b64encode(_smaller(data)).decode()
-            return {mime: encoded, "text/plain": self.alt}, {mime: {"alt": self.alt}}
-        source, alt = f'src="data:{mime};base64,{base64.b64encode(data).decode()}"', html.escape(self.alt)
-        video = mime.startswith("video/")
-        tag = f'<video controls loop aria-label="{alt}" {source}></video>' if video else f'<img alt="{alt}" {source}>'
+            picture = base64.b64encode(_reduce(self.path.read_bytes())).decode()
+            return {mime: picture, "text/plain": self.alt}, {mime: {"alt": self.alt}}
+        tag = f'<img alt="{alt}" src="{self.data_url}">'
+        if mime.startswith("video/"):
+            tag = f'<video controls loop aria-label="{alt}" src="{self.data_url}"></video>'
         return {"text/html": tag, "text/plain": self.alt}, {}
 
 
-def _smaller(png: bytes) -> bytes:
+def _reduce(png: bytes) -> bytes:
     """Reduce a large picture to 256 colours for the notebook; the file on disk keeps them all."""
     if len(png) <= SMALL:
         return png
-    from PIL import Image
-
     buffer = io.BytesIO()
     # k-means refines the palette: without it a colour wheel falls into facets.
     few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)

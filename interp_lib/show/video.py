@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from interp_lib.checks import check_number
@@ -18,6 +18,12 @@ from interp_lib.show.media import Media
 KINDS = ".gif, .webp, .mp4 or .mov, or in no suffix for a folder of PNG files"
 SLOWEST, FASTEST = 0.01, 100  # frames per second; a GIF's delay has room for eleven minutes
 GIF_UNIT, GIF_LEAST = 10, 20  # ms: a GIF counts in hundredths of a second, and browsers slow down what is below two
+# H.264 is converted with the BT.709 matrix and tagged so, since players guess where nothing is said.
+BT709 = (
+    "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+H264 = ["-vf", BT709, "-crf", "18", "-fflags", "+bitexact", "-flags", "+bitexact", "-movflags", "+faststart"]
 
 
 def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "") -> Media:
@@ -25,15 +31,14 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
 
     frames: [T,3,H,W] in [0,1]. fps: frames per second, 0.01 to 100.
     alt: what a reader who cannot see it needs to know; a notebook shows the returned file with it.
-    What a format cannot hold is adapted and said in the result's `.notes`: H.264 wants even sides, so an odd one
-    repeats its last row or column; a GIF shows at most 50 frames a second. H.264 is tagged with the BT.709 matrix
-    that it is converted with, since players guess where nothing is said. The folder's files, 0000.png and so on, are
-    lossless. A film is written whole or not at all.
+    A film is written whole or not at all; the files of a folder, 0000.png and so on, are lossless. What a format cannot
+    hold is adapted and said in the result's `.notes`: H.264 wants even sides, so an odd one repeats its last row or
+    column; a GIF shows at most 50 frames a second.
     Raises ValueError for frames and fps that cannot be written, and what `check_video_path` raises.
     """
     path = check_video_path(path)
     fps = check_number("fps", fps, SLOWEST, FASTEST)
-    pixels, notes, kind = _pixels(frames), [], path.suffix.lower()
+    pixels, notes, kind = _to_bytes(frames), [], path.suffix.lower()
     if not kind:
         _write_folder(pixels, path)
         return Media(path, alt)
@@ -41,11 +46,7 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
         if kind in (".mp4", ".mov"):
             notes = _write_h264(pixels, temporary, fps)
         elif kind == ".gif":
-            delays = _delays(len(pixels), fps, unit=GIF_UNIT, least=GIF_LEAST)
-            _write_animation(pixels, temporary, delays, disposal=1)
-            if fps > 1000 / GIF_LEAST:
-                lasts = f"{sum(delays) / 1000:.2g} s in place of {len(pixels) / fps:.2g} s"
-                notes.append(f"a GIF shows at most {1000 // GIF_LEAST} frames a second: this one lasts {lasts}.")
+            notes = _write_gif(pixels, temporary, fps)
         else:
             delays = _delays(len(pixels), fps, unit=1, least=1)
             _write_animation(pixels, temporary, delays, quality=90, method=4)
@@ -74,8 +75,8 @@ def check_video_path(path: str | Path) -> Path:
     return path
 
 
-def _pixels(frames: Tensor) -> np.ndarray:
-    """Frames as bytes [T,H,W,3]."""
+def _to_bytes(frames: Tensor) -> np.ndarray:
+    """Check the frames and return them as bytes [T,H,W,3]."""
     if not isinstance(frames, Tensor) or frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
         shape = list(frames.shape) if hasattr(frames, "shape") else type(frames).__name__
         raise ValueError(f"frames must be a tensor [T,3,H,W] with at least one frame, got {shape}")
@@ -93,25 +94,30 @@ def _pixels(frames: Tensor) -> np.ndarray:
 
 
 def _delays(count: int, fps: float, *, unit: int, least: int) -> list[int]:
-    """Milliseconds that each frame is shown, multiples of `unit`.
+    """Return the milliseconds that each frame is shown, multiples of `unit`.
 
     The ends of the frames are rounded, not the delays, so that rounding does not add up: at 8 frames a second a GIF's
     delays alternate between 120 and 130 ms.
     """
-    ends = [round(k * 1000 / fps / unit) * unit for k in range(count + 1)]
-    return [max(least, end - start) for start, end in pairwise(ends)]
+    ends = np.rint(np.arange(count + 1) * 1000 / fps / unit) * unit
+    return np.maximum(np.diff(ends), least).astype(int).tolist()
 
 
 def _write_animation(pixels: np.ndarray, path: Path, delays: list[int], **options: int) -> None:
-    from PIL import Image
-
     images = [Image.fromarray(frame) for frame in pixels]
     images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0, **options)
 
 
-def _write_folder(pixels: np.ndarray, folder: Path) -> None:
-    from PIL import Image
+def _write_gif(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
+    delays = _delays(len(pixels), fps, unit=GIF_UNIT, least=GIF_LEAST)
+    _write_animation(pixels, path, delays, disposal=1)
+    if fps <= 1000 / GIF_LEAST:
+        return []
+    lasts = f"{sum(delays) / 1000:.2g} s in place of {len(pixels) / fps:.2g} s"
+    return [f"a GIF shows at most {1000 // GIF_LEAST} frames a second: this one lasts {lasts}."]
 
+
+def _write_folder(pixels: np.ndarray, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         frames = Path(temporary, "frames")
         frames.mkdir()
@@ -121,29 +127,18 @@ def _write_folder(pixels: np.ndarray, folder: Path) -> None:
 
 
 def _write_h264(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
-    """Encode with ffmpeg; return what was adapted."""
     import imageio.v2 as imageio
     import imageio_ffmpeg
 
+    path = os.path.abspath(path)  # ffmpeg takes a:b.mp4 for a protocol
     height, width = pixels.shape[1:3]
     padded = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-    tag = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-    quality = ["-crf", "18", "-fflags", "+bitexact", "-flags", "+bitexact", "-movflags", "+faststart"]
-    with imageio.get_writer(
-        os.path.abspath(path),  # (ffmpeg takes a:b.mp4 for a protocol)
-        format="FFMPEG",
-        fps=fps,
-        codec="libx264",
-        pixelformat="yuv420p",
-        macro_block_size=1,
-        quality=None,
-        output_params=["-vf", f"{convert},{tag}", *quality],
-    ) as writer:
+    how = {"codec": "libx264", "pixelformat": "yuv420p", "macro_block_size": 1, "quality": None, "output_params": H264}
+    with imageio.get_writer(path, format="FFMPEG", fps=fps, **how) as writer:
         for frame in padded:
             writer.append_data(frame)
     try:
-        count, _ = imageio_ffmpeg.count_frames_and_secs(os.path.abspath(path))
+        count, _ = imageio_ffmpeg.count_frames_and_secs(path)
     except (RuntimeError, OSError):
         count = 0
     if count != len(pixels):  # ffmpeg ends without a word to imageio when the disk is full

@@ -6,64 +6,48 @@ import base64
 import contextlib
 import html
 import io
-import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from ipywidgets import HTML, Dropdown, ToggleButtons, VBox, Widget, interactive
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from interp_lib.checks import check_tensors
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
-    from PIL.Image import Image
+from interp_lib.images import to_pil
+from interp_lib.show.figure import contact_sheet
 
 
-def frame_at(frames: Tensor | Mapping[str, Tensor], position: float, *, height: int = 256) -> Image:
+def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image.Image:
     """Return the frame nearest to a position in time, enlarged without smoothing to about `height` pixels.
 
-    frames: [T,3,H,W] in [0,1], or several videos by name, whose frames at that time stand side by side under their
-    names; position: 0 (first frame) to 1 (last). Raises ValueError outside, and for no video.
+    frames: [T,3,H,W] in [0,1]. position: 0 (first frame) to 1 (last). Raises ValueError outside.
     """
-    check_tensors(**(frames if isinstance(frames, Mapping) else {"frames": frames}))
+    check_tensors(frames=frames)
     if isinstance(position, str) or not 0 <= position <= 1:
         raise ValueError(f"position must lie between 0 and 1, got {position}")
-    from PIL import Image
-
-    if isinstance(frames, Mapping):
-        return _side_by_side({name: frame_at(video, position, height=height) for name, video in frames.items()})
-    frame = frames[round(position * (len(frames) - 1))].detach().float().clamp(0, 1).cpu()
-    image = Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())
+    image = to_pil(frames[round(position * (len(frames) - 1))].clamp(0, 1))
     scale = max(1, height // image.height)
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
-def _side_by_side(pictures: Mapping[str, Image]) -> Image:
-    """Pictures in a row, each under its name."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    if not pictures:
-        raise ValueError("there is no video to show: give at least one, name -> frames.")
-    font, gap, line = ImageFont.load_default(14), 8, 22  # pixels
-    widths = [max(picture.width, math.ceil(font.getlength(name))) for name, picture in pictures.items()]
-    tall = line + max(picture.height for picture in pictures.values())
-    sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), tall), "white")
-    pen, left = ImageDraw.Draw(sheet), 0
-    for (name, picture), width in zip(pictures.items(), widths, strict=True):
-        pen.text((left, 2), name, fill="black", font=font)
-        sheet.paste(picture, (left, line))
-        left += width + gap
-    return sheet
-
-
 def frame_slider(frames: Tensor | Mapping[str, Tensor], *, height: int = 256) -> VBox:
-    """Make a slider over time: frame_at(frames, position). Several videos, name -> frames, are shown side by side."""
-    videos = list(frames.values()) if isinstance(frames, Mapping) else [frames]
-    step = 1 / max(max(map(len, videos)) - 1, 1)
+    """Make a slider over time for one video, or for several of one size by name, which stand side by side.
 
-    def show(position: float) -> Image:
+    frames: [T,3,H,W] in [0,1], or name -> such frames. height: of a picture, in pixels.
+    """
+    videos = frames if isinstance(frames, Mapping) else {"": frames}
+    check_tensors(**{name or "frames": video for name, video in videos.items()})
+    if not videos:
+        raise ValueError("there is no video to show: give at least one, name -> frames.")
+    step = 1 / max(max(map(len, videos.values())) - 1, 1)
+
+    def show(position: float) -> Figure:
         """The frame nearest to a position in time."""
-        return frame_at(frames, min(position, 1.0), height=height)
+        row = [video[round(min(position, 1.0) * (len(video) - 1))] for video in videos.values()]
+        return contact_sheet({"": torch.stack(row)}, columns=len(row), titles=list(videos), side=height / 100)
 
     return explore(show, position=(0.0, 1.0, step))
 
@@ -81,18 +65,19 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     """
     # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
     # kernel in the middle of a cell, and that sometimes hangs.
-    from ipywidgets import HTML, VBox
-
     knobs = {name: _knob(name, control) for name, control in controls.items()}
     view = HTML(layout={"width": "100%", "margin": "0"})  # with a margin the whole width would be too wide
 
+    def render() -> str:
+        return _render(function, {name: knob.value for name, knob in knobs.items()})
+
     def update(change: Any) -> None:
         try:
-            view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
+            view.value = render()
         except Exception as error:
             view.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
 
-    view.value = _render(function, {name: knob.value for name, knob in knobs.items()})
+    view.value = render()
     for knob in knobs.values():
         knob.observe(update, names="value")
     panel = VBox([*knobs.values(), view])
@@ -101,9 +86,7 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
 
 
 def _knob(name: str, control: Any) -> Any:
-    """The widget for a control."""
-    from ipywidgets import Dropdown, ToggleButtons, Widget, interactive
-
+    """Make the widget for a control."""
     knob = interactive.widget_from_abbrev(control)
     if knob is None:
         raise ValueError(f"{name}={control!r} is no control: give a range, a list, or a widget.")
@@ -116,7 +99,7 @@ def _knob(name: str, control: Any) -> Any:
 
 
 def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
-    """What the function prints, then its picture with alt text; any other result as text."""
+    """Return what the function prints, then its picture with alt text; any other result as text."""
     printed, picture = io.StringIO(), io.BytesIO()
     with contextlib.redirect_stdout(printed):
         result = function(**values)

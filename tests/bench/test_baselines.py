@@ -9,7 +9,7 @@ import torch
 from interp_lib.bench.baselines import diffinterp, diffmorpher, latents, papers, pixels
 from interp_lib.bench.methods import METHODS, find_method, run_method
 from interp_lib.dreammover.ddim import invert
-from interp_lib.models.image_model import up_block_self_attentions
+from interp_lib.models.image_model import TextContext, up_block_self_attentions
 from interp_lib.types import Pair
 
 FAST = {"steps": 4, "inversion_steps": 2, "lora_steps": 2}
@@ -78,7 +78,7 @@ def test_diffinterp_is_the_papers_algorithm_for_one_frame(tiny, pair, prompts):
     made = diffinterp.diffinterp(tiny, pair, frames=1, seed=3, steps=5, prompts=prompts).latents
     clean = tiny.encode(torch.cat([pair.image0, pair.image1]))
     noise = torch.randn(clean[:1].shape, generator=torch.Generator().manual_seed(3))
-    words = tiny.embed_text(list(prompts or ("a cat", "a cat"))).mean(0, keepdim=True)
+    words = TextContext(tiny.embed_text(list(prompts or ("a cat", "a cat"))).hidden.mean(0, keepdim=True))
     a = tiny.alpha_bar(401)  # of 1, 201, 401, 601, 801 the third
     noisy = [a**0.5 * z + (1 - a) ** 0.5 * noise for z in clean.split(1)]
     z = latents.along_arc(*noisy, torch.tensor(0.5).view(1, 1, 1, 1))
@@ -109,7 +109,8 @@ def test_diffmorpher_is_its_algorithm_written_out(tiny, images):
     starts = [ends[0].latents[-1][:1], ends[1].latents[-1][1:]]
     try:
         for share in (0.25, 0.5):
-            context = torch.cat([words, (1 - share) * words[:1] + share * words[1:]])
+            hidden = words.hidden
+            context = TextContext(torch.cat([hidden, (1 - share) * hidden[:1] + share * hidden[1:]]))
             z = torch.cat([*starts, latents.along_arc(*starts, torch.tensor(share).view(1, 1, 1, 1))])
             for i, (t, below) in enumerate(zip(schedule, (*schedule[1:], 0), strict=True)):
                 now |= {"share": share, "mixing": i < 0.6 * 4}
@@ -147,7 +148,9 @@ def test_diffmorpher_at_an_end_is_that_end_inverted_and_denoised(tiny, images):
         made = diffmorpher.morph(tiny, clean, words, [Off(), Off()], mix, 4)
         z = invert(tiny, images[:1], steps=4, inversion_steps=4, progress=False).latents[-1]
         for t, below in ((751, 501), (501, 251), (251, 1), (1, 0)):
-            z = diffmorpher.ddim_step(z, tiny.predict_noise(z, t, words[:1]), tiny.alpha_bar(t), tiny.alpha_bar(below))
+            z = diffmorpher.ddim_step(
+                z, tiny.predict_noise(z, t, words.lerp(0.0)), tiny.alpha_bar(t), tiny.alpha_bar(below)
+            )
     assert torch.allclose(made, z, atol=2e-3 * float(z.std()))
 
 

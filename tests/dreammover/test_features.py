@@ -15,7 +15,7 @@ def hooked(model, z, t, block):
     kept = []
     hook = model.unet.up_blocks[block].register_forward_hook(lambda m, a, out: kept.append(out))
     with torch.no_grad():
-        model.unet(z, t, encoder_hidden_states=model.embed_text("").expand(len(z), -1, -1))
+        model.unet(z, t, encoder_hidden_states=model.embed_text("").hidden.expand(len(z), -1, -1))
     hook.remove()
     return kept[0]
 

@@ -18,9 +18,9 @@ def inbetweening(model):
     return inbetween(model, PAIR.image0, PAIR.image1, frames=4, steps=3, recurrence=1, progress=False)
 
 
-@pytest.mark.parametrize("load, run", [(load_image_model, dreammover), (load_video_model, inbetweening)])
-def test_half_precision(load, run):
-    rows = compare(run, load, load(device="cpu"))
-    print(rows)
-    for row, least in zip(rows, (35, 25), strict=True):
-        assert row["not_finite"] == 0 and row["lowest"] > least, row
+@pytest.mark.parametrize(
+    "load, run, floors", [(load_image_model, dreammover, (50, 30)), (load_video_model, inbetweening, (60, 40))]
+)
+def test_half_precision(load, run, floors):
+    for row, floor in zip(compare(run, load, load(device="cpu")), floors, strict=True):
+        assert row["not_finite"] == 0 and row["lowest"] > floor, row

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from experiments.train import card, data
+from experiments.train import card, data, quality
 from experiments.train.autoencoder import (
     build_autoencoder,
     build_video_autoencoder,
@@ -126,11 +127,26 @@ def test_frames_come_in_whole_files(tmp_path):
 
 def test_the_card_says_which_rows_are_met():
     image = card.IMAGE_CARD
-    measured = {row: (floor or 1.0) for row, (floor, _) in image.rows.items()}
+    measured = {row: [floor or 1.0, 0.25, 50] for row, (floor, _) in image.rows.items()}
     assert "not met" not in card.table(image, measured)
-    measured["round trip, world"] = 39.94
+    measured["world: round trip, PSNR"] = [39.94, 1.5, 50]
     lines = [line for line in card.table(image, measured).splitlines() if "not met" in line]
-    assert lines == ["| round trip, world | 40 dB | 39.9 dB | not met |"]
+    assert lines == ["| world: round trip, PSNR | 40 dB | 39.9 dB | 1.5 | 50 | not met |"]
+
+
+def test_the_card_asks_only_for_rows_that_are_measured():
+    model = load_image_model()
+    rows = quality.measure_image(model, pairs=1, flow_pairs=1, lora_pairs=1)
+    assert set(card.IMAGE_CARD.rows) <= set(rows)
+    assert all(math.isfinite(mean) and spread >= 0 and count >= 1 for mean, spread, count in rows.values())
+    true = rows["world: pixels, PSNR"][0]
+    assert true > rows["world: dissolve, PSNR"][0] + 3  # the true flow moves what a cross-dissolve only fades
+
+
+def test_a_share_of_the_gain_is_one_for_the_ceiling_and_none_for_the_floor():
+    floor, ceiling = [10.0, 12.0, 11.0], [18.0, 19.0, 21.0]
+    assert quality.share(ceiling, floor, ceiling) == (100.0, 0.0, 3)
+    assert quality.share(floor, floor, ceiling)[0] == 0.0
 
 
 def test_every_word_of_the_world_is_one_token_and_any_text_survives():

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_lib import draw_clips, fit_backward_motion
+from interp_lib import draw_clips, fit_backward_motion, load_video_model
 from interp_lib.inbetweening import backward
 from interp_lib.inbetweening.backward import BackwardMotion, backward_loss
 from interp_lib.inbetweening.temporal import temporal_attentions
 from interp_lib.models.load_video import load_deltas
 
 ROOT = Path(__file__).resolve().parents[2]
-TOLD = (7, torch.tensor([127.0]), 0.02)
+CONDITIONING = (7, torch.tensor([127.0]), 0.02)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def fit(model, clips, **options):
 
 def loss_of(model, clip, deltas, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
-    return backward_loss(model, model.encode(clip), [clip[:1], clip[-1:]], TOLD, deltas, generator, **options)
+    return backward_loss(model, model.encode(clip), [clip[:1], clip[-1:]], CONDITIONING, deltas, generator, **options)
 
 
 def zeros(model):
@@ -70,14 +70,6 @@ def test_what_learns(tiny, clips, rotate):
         assert value.dtype == torch.float32 and not value.requires_grad and 0 < value.abs().max() < 2e-2
 
 
-def test_same_seed_same_bits(tiny, clips):
-    state = torch.get_rng_state()
-    one, two, other = (fit(tiny, clips, steps=1, seed=seed) for seed in (1, 1, 2))
-    assert same(one.deltas, two.deltas) and one.losses == two.losses
-    assert not same(one.deltas, other.deltas) and one.losses != other.losses
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_it_is_the_plain_loop(tiny, clips):
     """Alg. 1 by hand: to_v and to_out as leaves, AdamW at weight decay 0.01, gradients clipped at 1."""
     expected = plain_fit(tiny, clips, steps=2, ranks=1)
@@ -98,9 +90,9 @@ def plain_fit(model, clips, *, steps, ranks, lr=1e-2):
             generator = torch.Generator().manual_seed(step * 64 + rank)  # seed 0
             (k,) = torch.randint(len(clips), (1,), generator=generator).tolist()
             deltas, clip = {name: masters[name] - base[name] for name in masters}, clips[k]
-            told = (7, torch.tensor([buckets[k]]), 0.02)
+            conditioning = (7, torch.tensor([buckets[k]]), 0.02)
             ends = [clip[:1], clip[-1:]]
-            losses.append(backward_loss(model, model.encode(clip), ends, told, deltas, generator))
+            losses.append(backward_loss(model, model.encode(clip), ends, conditioning, deltas, generator))
         optimizer.zero_grad()
         (sum(losses) / ranks).backward()
         torch.nn.utils.clip_grad_norm_(list(masters.values()), 1.0)
@@ -138,17 +130,26 @@ def test_gradient_checkpointing_gives_the_same(tiny, clips, monkeypatch):
     ran = []
     resnet = tiny.unet.up_blocks[-1].resnets[-1]
     hook = resnet.register_forward_pre_hook(lambda m, a: ran.append(1))  # going back it stops before its end
-    made = []
+    fits = []
     for switch, runs in ((False, 4), (True, 6), (None, 6)):
         ran.clear()
-        made.append(fit(tiny, clips, gradient_checkpointing=switch))
+        fits.append(fit(tiny, clips, gradient_checkpointing=switch))
         # a step calls the network twice; with checkpointing the second call's blocks run once more, going back
         assert len(ran) == runs
     hook.remove()
-    for name, value in made[0].deltas.items():
+    for name, value in fits[0].deltas.items():
         # the same operations in the same order; AdamW turns a gradient's rounding into at most that share of lr
-        assert torch.allclose(made[1].deltas[name], value, atol=1e-4 * 1e-2), name
-    assert made[0].losses == pytest.approx(made[1].losses, rel=1e-5)
+        assert torch.allclose(fits[1].deltas[name], value, atol=1e-4 * 1e-2), name
+    assert fits[0].losses == pytest.approx(fits[1].losses, rel=1e-5)
+
+
+def test_a_float16_model_learns_from_the_first_step(tiny, clips):
+    """The loss is scaled, or its gradients would vanish, and not so much that they overflow."""
+    model = load_video_model(tiny.name, device="cpu", dtype=torch.float16, reverse=None)
+    half, full = fit(model, clips, steps=1), fit(tiny, clips, steps=1)
+    # AdamW's first step is lr in the direction of each gradient's sign
+    same_sign = [(half.deltas[name].sign() == value.sign()).float().mean() for name, value in full.deltas.items()]
+    assert float(torch.stack(same_sign).mean()) > 0.9
 
 
 def test_the_model_is_as_it_was_after_an_exception(tiny, clips):
@@ -222,13 +223,6 @@ def checkpoint(_tiny, clips, tmp_path_factory):
     return path
 
 
-def test_a_finished_run_is_not_repeated(tiny, clips, checkpoint):
-    calls = tiny.unet_calls
-    again = fit(tiny, clips, steps=1, checkpoint=checkpoint)
-    assert tiny.unet_calls == calls and len(again.losses) == 1
-    assert any(bool(x.any()) for x in again.deltas.values())
-
-
 def test_what_was_done_is_not_done_again(tiny, clips, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "fit.pt")
     calls = tiny.unet_calls
@@ -268,18 +262,13 @@ def test_clips_drawn_from_the_model(tiny, keyframes):
 @pytest.mark.parametrize(
     "make, word",
     [
-        (lambda c: [], "give tensors"),
-        (lambda c: c[:0], "give tensors"),
-        (lambda c: "folder", "give tensors .*load_clips"),
-        (lambda c: None, "give tensors"),
+        (lambda c: c[:0], "give tensors .*load_clips"),
+        (lambda c: "folder", "give tensors"),
         (lambda c: [c[0], c[1, :1]], r"clips\[1\] has shape .* and clips\[0\] .*one size"),
-        (lambda c: [c[0], c[1].repeat(1, 1, 2, 1)], r"clips\[1\] has shape"),
         (lambda c: c[:, :1], "number of frames of a clip=1"),
         (lambda c: c[:1].repeat(1, 13, 1, 1, 1), "number of frames of a clip=26 .*most this model takes = 25"),
         (lambda c: c[..., :32, :], "64x32 pixels: both sides must be multiples of 64"),
-        (lambda c: c * float("nan"), r"clips\[0\] contains NaN"),
-        (lambda c: c * 255, r"clips\[0\] has values"),
-        (lambda c: [c[0], "b.mp4"], r"clips\[1\] is of type str"),
+        (lambda c: [c[0], c[1] * float("nan")], r"clips\[1\] contains NaN"),
     ],
 )
 def test_clips_that_do_not_fit(tiny, clips, make, word):
@@ -287,15 +276,3 @@ def test_clips_that_do_not_fit(tiny, clips, make, word):
     with pytest.raises(ValueError, match=word) as caught:
         fit(tiny, make(clips))
     assert tiny.unet_calls == calls and "\n" not in str(caught.value) and str(caught.value).endswith(".")
-
-
-@pytest.mark.parametrize("options, word", [({"steps": 0}, "steps=0"), ({"batch": 0}, "batch=0")])
-def test_wrong_arguments(tiny, clips, options, word):
-    with pytest.raises(ValueError, match=word):
-        fit(tiny, clips, **options)
-
-
-def test_a_name_is_no_model(clips, image_model):
-    for model in ("embedded", image_model):
-        with pytest.raises(ValueError, match="give load_video_model"):
-            fit(model, clips)

@@ -1,6 +1,5 @@
 """The sampler against plain references: diffusers' own scheduler and pipeline, and two networks with stored maps."""
 
-import gc
 from copy import deepcopy
 
 import pytest
@@ -10,8 +9,7 @@ from transformers import CLIPImageProcessor
 
 from interp_lib import animate, inbetween, load_video_model, record_temporal_attention, rotate_temporal_attention
 from interp_lib.images import to_pil
-from interp_lib.inbetweening.sampling import denoised, euler, forward_weights, ramps, schedule, v_target
-from interp_lib.inbetweening.temporal import temporal_attentions
+from interp_lib.inbetweening.sampling import denoised, euler, forward_weights, ramps, schedule, unet_calls, v_target
 
 # Of the standard deviation of the latents, root mean square; ten times that at the worst entry. What lies outside the
 # networks is float32 on both sides; the networks are float64 (`wide`), because this random one multiplies rounding by
@@ -253,35 +251,12 @@ def test_forward_is_diffusers_pipeline(tiny, keyframes):
     )
     pipeline.set_progress_bar_config(disable=True)
     image, latents = to_pil(keyframes[0]), torch.randn(1, 4, 4, 8, 8)
-    common = {"latents": latents, "fps": 5}
-    theirs = pipeline(
-        image,
-        height=64,
-        width=64,
-        num_frames=4,
-        num_inference_steps=3,
-        min_guidance_scale=1.5,
-        max_guidance_scale=2.5,
-        motion_bucket_id=60,
-        noise_aug_strength=0.1,
-        generator=torch.Generator().manual_seed(3),
-        output_type="latent",
-        **common,
-    ).frames
-    ours = inbetween(
-        tiny,
-        image,
-        keyframes[1],
-        method="forward",
-        frames=4,
-        steps=3,
-        guidance_scale=(1.5, 2.5),
-        motion_bucket_id=60,
-        noise_aug_strength=0.1,
-        seed=3,
-        progress=False,
-        **common,
-    )
+    common = {"latents": latents, "fps": 5, "motion_bucket_id": 60, "noise_aug_strength": 0.1}
+    sizes = {"height": 64, "width": 64, "num_frames": 4, "num_inference_steps": 3}
+    scales, generator = {"min_guidance_scale": 1.5, "max_guidance_scale": 2.5}, torch.Generator().manual_seed(3)
+    theirs = pipeline(image, generator=generator, output_type="latent", **sizes, **scales, **common).frames
+    options = {"method": "forward", "frames": 4, "steps": 3, "guidance_scale": (1.5, 2.5), "seed": 3}
+    ours = inbetween(tiny, image, keyframes[1], progress=False, **options, **common)
     assert_same(ours.latents, theirs)  # the same calls in the same order, so float32 will do
     decoded = pipeline.decode_latents(theirs, 4)[0].transpose(0, 1)
     assert torch.allclose(ours.frames, (decoded / 2 + 0.5).clamp(0, 1), atol=1e-3)
@@ -314,50 +289,18 @@ def batches(tiny):
     hook.remove()
 
 
-@pytest.mark.parametrize("steps, recurrence", [(1, 5), (2, 1), (3, 2), (4, 0)])
-def test_calls_of_the_sampler(tiny, batches, keyframes, steps, recurrence):
-    before = tiny.unet_calls
-    result = inbetween(tiny, *keyframes, frames=2, steps=steps, recurrence=recurrence, progress=False)
-    expected = steps + recurrence * int(steps / 2)
-    assert batches == [4] * expected  # two directions, without and with the image, in one call
-    assert result.unet_calls == tiny.unet_calls - before == expected
-
-
 @pytest.mark.parametrize(
-    "method, calls, batch",
+    "method, steps, recurrence, calls, batch",
     [
-        ("forward", 2, 2),
-        ("vibid", 4, 2),
-        ("trf", 2 + 1, 4),
-        ("no-finetune", 2 + 1, 4),
+        ("dual", 1, 5, 1, 4),  # two directions, without and with the image, in one call
+        ("dual", 3, 2, 3 + 2, 4),
+        ("no-finetune", 2, 1, 2 + 1, 4),
+        ("trf", 2, 1, 2 + 1, 4),
+        ("forward", 2, 1, 2, 2),
+        ("vibid", 2, 1, 4, 2),
     ],
 )
-def test_calls_of_the_methods(tiny, batches, keyframes, method, calls, batch):
-    result = inbetween(tiny, *keyframes, method=method, frames=2, steps=2, recurrence=1, progress=False)
-    assert batches == [batch] * calls and result.unet_calls == calls
-
-
-def test_no_second_network_in_memory(tiny, keyframes):
-    """When the U-Net is called, what is there beyond the model is a few latents, and no tuned matrix yet."""
-
-    def storages():
-        tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
-        return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
-
-    own = sum(p.numel() * p.element_size() for p in tiny.unet.parameters())
-    extra, before = [], storages()
-
-    def look(module, args):
-        extra.append(sum(size for at, size in storages().items() if at not in before))
-
-    hook = tiny.unet.register_forward_pre_hook(look)
-    inbetween(tiny, *keyframes, frames=2, steps=2, recurrence=1, progress=False)
-    hook.remove()
-    assert len(extra) == 3
-    assert all(0 < size < 0.1 * own for size in extra), (extra, own)
-
-
-def test_every_tuned_matrix_belongs_to_a_layer(tiny):
-    """The deltas of the folder are to_v and to_out of the ten layers, so a second network is never needed."""
-    names = {f"{name}.{p}.weight" for name in temporal_attentions(tiny.unet) for p in ("to_v", "to_out.0")}
-    assert set(tiny.reverse) == names
+def test_calls(tiny, batches, keyframes, method, steps, recurrence, calls, batch):
+    options = {"method": method, "steps": steps, "recurrence": recurrence, "frames": 2, "progress": False}
+    result = inbetween(tiny, *keyframes, **options)
+    assert batches == [batch] * calls and result.unet_calls == calls == unet_calls(method, steps, recurrence)

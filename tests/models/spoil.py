@@ -41,11 +41,6 @@ def renamed(old, new):
     return lambda folder: [p.rename(p.with_name(p.name.replace(old, new))) for p in list(folder.rglob(f"*{old}"))]
 
 
-def cut_short(folder):
-    data = (folder / UNET_FILE).read_bytes()
-    (folder / UNET_FILE).write_bytes(data[: len(data) // 2])
-
-
 def sharded(folder):
     """Split the U-Net's weights into two files with an index, as large models have them; return the two paths."""
     state = load_file(folder / UNET_FILE)

@@ -35,8 +35,11 @@ def test_encode_refuses_other_sizes(model, images):
 
 def test_text(model):
     one, two = model.embed_text("a dog"), model.embed_text(["", "a dog"])
-    assert one.shape == (1, 77, 32) and two.shape == (2, 77, 32)
-    assert torch.allclose(two[1], one[0], atol=1e-5) and not torch.allclose(two[0], one[0], atol=1e-3)
+    assert one.pooled is None and one.hidden.shape == (1, 77, 32) and two.hidden.shape == (2, 77, 32)
+    first, second = two.hidden
+    assert torch.allclose(second, one.hidden[0], atol=1e-5) and not torch.allclose(first, one.hidden[0], atol=1e-3)
+    assert torch.equal(two.lerp(0.0).hidden[0], first) and torch.equal(two.lerp(1.0).hidden[0], second)
+    assert torch.allclose(two.lerp(0.25).hidden[0], 0.75 * first + 0.25 * second, atol=1e-6)
     with pytest.raises(ValueError, match="at most 77"):
         model.embed_text("word " * 80)
 
@@ -50,7 +53,7 @@ def test_what_is_no_text(model, prompts):
 def test_a_tokenizer_without_a_limit(model, copy):
     (copy / "tokenizer" / "tokenizer_config.json").unlink()
     other = load_image_model(copy, device="cpu")
-    assert other.embed_text("a dog").shape == model.embed_text("a dog").shape
+    assert other.embed_text("a dog").hidden.shape == model.embed_text("a dog").hidden.shape
     with pytest.raises(ValueError, match="at most 77"):
         other.embed_text("word " * 80)
 
@@ -60,7 +63,7 @@ def test_noise_is_counted(model):
     before = model.unet_calls
     with torch.no_grad():
         eps = model.predict_noise(z, 261, context)
-        plain = model.unet(z, 261, encoder_hidden_states=context.expand(3, -1, -1)).sample
+        plain = model.unet(z, 261, encoder_hidden_states=context.hidden.expand(3, -1, -1)).sample
     assert model.unet_calls == before + 1
     assert torch.equal(eps, plain)
 

@@ -117,8 +117,22 @@ def test_hub_name_without_network(tmp_path, monkeypatch, model):
     cached = load_image_model("acme/tiny", device="cpu")
     assert all(torch.equal(a, b) for a, b in zip(cached.unet.parameters(), model.unet.parameters(), strict=True))
     (snapshot / "unet").chmod(0o755)
-    second = sharded(snapshot)[1]
+    first, second = sharded(snapshot)
     load_image_model("acme/tiny", device="cpu")
-    second.unlink()  # an interrupted download: the hub is asked again
+    second.unlink()  # an interrupted download
+    with pytest.raises(ValueError, match="unet cannot be loaded .*00002-of-00002.safetensors.*download it again"):
+        load_image_model("acme/tiny", device="cpu")
+    first.unlink()
     with pytest.raises(FileNotFoundError, match="could not be fetched"):
         load_image_model("acme/tiny", device="cpu")
+
+
+@pytest.mark.parametrize("kind, way", [("GatedRepoError", "is gated: .*hf auth login"), ("OSError", "not be fetched")])
+def test_a_gated_model_names_the_licence_and_the_login(monkeypatch, kind, way):
+    def refuse(*args, **options):
+        raise type(kind, (Exception,), {})("first line\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(FileNotFoundError, match=f"'owner/name' .*{way}") as caught:
+        load_image_model("owner/name")
+    assert "\n" not in str(caught.value)

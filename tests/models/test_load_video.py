@@ -183,44 +183,13 @@ def test_deltas_beside_the_model_and_elsewhere(video, video_copy):
     assert by_path.reverse is None and set(by_path.no_rotation) == set(found.no_rotation)
 
 
-def other_architecture(state):
-    return {f"up_blocks.9.{name}": value for name, value in state.items()}
-
-
-def other_width(state):
-    return {name: value[:8].clone() for name, value in state.items()}
-
-
-def not_finite(state):
-    return {name: value * float("nan") for name, value in state.items()}
-
-
-@pytest.mark.parametrize(
-    "change, word",
-    [
-        (other_architecture, "another architecture"),
-        (other_width, "another architecture"),
-        (lambda state: {}, "is empty: the deltas belong to another architecture"),
-        (not_finite, "NaN or infinite values in"),
-    ],
-)
-def test_deltas_that_do_not_fit(video, tmp_path, change, word):
-    save_file(change(load_file(DELTAS)), tmp_path / "d.safetensors")
-    with pytest.raises(ValueError, match=word) as caught:
-        load_deltas(tmp_path / "d.safetensors", video.unet)
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-
-
-def test_deltas_that_cannot_be_read(video, tmp_path):
-    (tmp_path / "cut.safetensors").write_bytes(DELTAS.read_bytes()[:1000])
-    (tmp_path / "pickled.bin").write_bytes(b"\x80\x04K\x01.")
-    for name in ("cut.safetensors", "pickled.bin"):
-        with pytest.raises(ValueError, match="cannot be read as safetensors"):
-            load_deltas(tmp_path / name, video.unet)
-        with pytest.raises(ValueError, match="cannot be read as safetensors"):
-            load_video_model(SVD, device="cpu", reverse=tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="deltas .* do not exist: .*fit_backward_motion"):
-        load_video_model(SVD, device="cpu", reverse=tmp_path / "none.safetensors")
+def test_deltas_of_another_architecture(video, tmp_path):
+    """What else is refused is in the tables of tests/robustness."""
+    stored = load_file(DELTAS)
+    for state in ({f"up_blocks.9.{k}": v for k, v in stored.items()}, {k: v[:8].clone() for k, v in stored.items()}):
+        save_file(state, tmp_path / "d.safetensors")
+        with pytest.raises(ValueError, match="another architecture"):
+            load_deltas(tmp_path / "d.safetensors", video.unet)
 
 
 def test_half_precision_keeps_the_vae_that_overflows(video_copy, keyframe):

@@ -1,9 +1,8 @@
-"""One sentence for every folder, name, device and precision that will not do, whichever model is asked for."""
+"""One sentence for every folder that will not do; tests/robustness has damaged files, wrong names and devices."""
 
 import shutil
 
 import pytest
-import torch
 
 from interp_lib.models import folder as folder_module
 from interp_lib.models import load_image_model, load_video_model
@@ -11,12 +10,10 @@ from tests.models.conftest import SVD, TINY
 from tests.models.spoil import (
     UNET_FILE,
     config,
-    cut_short,
     edit,
     index,
     not_finite,
     remove,
-    renamed,
     sharded,
     text,
     weights,
@@ -24,15 +21,9 @@ from tests.models.spoil import (
 
 LOADERS = {"image": load_image_model, "video": load_video_model}
 BOTH = [
-    (remove("model_index.json"), "model_index.json is missing"),
-    (text("model_index.json", "{"), "cannot be read as JSON"),
-    (text("model_index.json", "[]"), "model_index.json holds a JSON list"),
-    (text("unet/config.json", "[]"), "config.json holds a JSON list"),
     (lambda f: shutil.rmtree(f / "vae"), "no folder vae"),
     (lambda f: shutil.rmtree(f / "scheduler"), "no folder scheduler"),
-    (remove(UNET_FILE), "no weights"),
-    (renamed(".safetensors", ".bin"), "only pickled weights"),
-    (cut_short, "damaged"),
+    (remove(UNET_FILE), "no safetensors weights"),
     (not_finite, "NaN or infinite weights in conv_in.bias"),
     (config("scheduler", beta_schedule="cubic"), "scheduler_config.json gives no noise schedule"),
     (lambda f: (config("scheduler", beta_end=None)(f), not_finite(f)), "noise schedule"),  # weights are read last
@@ -46,18 +37,15 @@ IMAGE = [
     (index(_class_name="StableVideoDiffusionPipeline"), "load_video_model"),
     (index(unet=["diffusers", "UNet1DModel"]), "Stable Diffusion 1.5"),
     (index(text_encoder=["transformers", "T5EncoderModel"]), "Stable Diffusion 1.5"),
-    (config("unet", up_block_types=["UpBlock2D"]), "at least two"),
-    (config("unet", up_block_types=["UpBlock2D"] * 4), "one with attention"),
-    (config("unet", up_block_types="UpBlock2D"), "up_block_types='UpBlock2D'"),
+    (config("unet", up_block_types="UpBlock2D"), "unet cannot be loaded"),
     (config("unet", sample_size=[16, 16]), r"sample_size=\[16, 16\]"),
-    (config("unet", in_channels=9), "inpainting"),
-    (config("unet", addition_embed_type="text_time"), "SDXL"),
+    (config("unet", addition_embed_type="text_time"), "not conditioned on its text encoders"),
     (config("unet", block_out_channels=None), "unet cannot be loaded"),
     (config("vae", block_out_channels=[]), "vae cannot be loaded"),
     (config("scheduler", prediction_type="sample"), "epsilon or v"),
     (config("scheduler", trained_betas=[0.1, 2.0]), "gives no noise schedule"),
     (config("scheduler", beta_start=float("nan")), "gives no noise schedule"),
-    (lambda f: sharded(f)[1].unlink(), "00002-of-00002.safetensors is missing or damaged"),
+    (lambda f: sharded(f)[1].unlink(), "00002-of-00002.safetensors .*missing"),
     (lambda f: (sharded(f), text(f"{UNET_FILE}.index.json", "{}")(f)), "weight_map"),
     (remove("tokenizer/vocab.json"), "neither tokenizer.json nor vocab.json with merges.txt"),
     (text("tokenizer/merges.txt", "x"), "tokenizer cannot be loaded"),
@@ -71,7 +59,7 @@ VIDEO = [
     (lambda f: shutil.rmtree(f / "image_encoder"), "no folder image_encoder"),
     (config("unet", in_channels=4), "takes 4 channels, not twice the VAE's 4"),
     (config("unet", cross_attention_dim=64), "does not fit its image encoder"),
-    (config("scheduler", prediction_type="epsilon"), "predicts 'epsilon': a video model that predicts v"),
+    (config("scheduler", prediction_type="epsilon"), "predicts 'epsilon': a model that predicts v_pred"),
     (text("feature_extractor/preprocessor_config.json", "{"), "cannot be read as JSON"),
     (config("feature_extractor", image_mean=[0.5]), "no three numbers in image_mean and image_std"),
 ]
@@ -90,25 +78,13 @@ def test_one_sentence_for_a_wrong_folder(copy, video_copy, kind, spoil, word):
 
 
 @pytest.mark.parametrize("kind", LOADERS)
-def test_what_is_no_folder_or_no_option(kind, tmp_path, monkeypatch):
-    load, source = LOADERS[kind], TINY if kind == "image" else SVD
-    (tmp_path / "file").write_text("")
-    for wrong, error, word in [
-        (None, ValueError, "give 'embedded'"),
-        (["a"], ValueError, "give 'embedded'"),
-        (tmp_path / "nowhere", FileNotFoundError, "does not exist"),
-        ("./nowhere", FileNotFoundError, "does not exist"),
-        (tmp_path / "file", ValueError, "is a file, not a model folder: give 'embedded'"),
-        (source / UNET_FILE, ValueError, "is a file, .*from_single_file.*save_pretrained"),
-    ]:
-        with pytest.raises(error, match=word):
-            load(wrong)
-    for options in ({"device": "gpu"}, {"device": "meta:x"}, {"dtype": torch.int8}, {"dtype": "half"}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
-            load(source, **options)
+def test_a_single_file_and_a_missing_embedded_model(kind, tmp_path, monkeypatch):
+    source = TINY if kind == "image" else SVD
+    with pytest.raises(ValueError, match="is a file, .*from_single_file.*save_pretrained"):
+        LOADERS[kind](source / UNET_FILE)
     monkeypatch.setattr(folder_module, "EMBEDDED", tmp_path)
     with pytest.raises(FileNotFoundError, match=f"data/models/{kind}: make it with `make models`"):
-        load()
+        LOADERS[kind]()
 
 
 def test_settings_of_the_folder(copy):

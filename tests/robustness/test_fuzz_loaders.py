@@ -16,9 +16,9 @@ from safetensors.torch import save
 
 from interp_lib import load_lora
 from interp_lib.images import as_images, open_image
-from interp_lib.models.folder import read_json, weight_variant
-from interp_lib.models.load import _check_image_folder
-from interp_lib.models.load_video import _check_video_folder, load_deltas
+from interp_lib.models.folder import read_json
+from interp_lib.models.layout import inspect_image, inspect_video
+from interp_lib.models.load_video import load_deltas
 from notebooks.run import parse_value, read_notebook
 from tests.robustness.ground import DELTAS, SD, SVD
 
@@ -190,7 +190,7 @@ def test_configurations(configs, data):
             path.write_text(json.dumps(table))
         else:
             path.write_bytes(data.draw(st.one_of(mutated([before]), JSON.map(lambda x: json.dumps(x).encode()))))
-        answers(lambda: (_check_image_folder if kind == "image" else _check_video_folder)(configs / kind))
+        answers(lambda: (inspect_image if kind == "image" else inspect_video)(configs / kind))
     finally:
         path.write_bytes(before)
 
@@ -203,14 +203,6 @@ def test_json_files(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
     found = answers(lambda: read_json(tmp_path / "a.json", "model folder"))
     assert found is None or isinstance(found, dict)
-
-
-@fuzz
-@given(index=JSON | st.dictionaries(st.just("weight_map"), st.dictionaries(st.text(max_size=4), JSON, max_size=3)))
-def test_indices_of_shards(tmp_path, index):
-    (tmp_path / "unet").mkdir(exist_ok=True)
-    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    assert answers(lambda: weight_variant(tmp_path, "unet")) is None
 
 
 @fuzz

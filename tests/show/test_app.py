@@ -10,17 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from interp_lib import render_pair
 from interp_lib.images import to_pil
-from interp_lib.show.app import LARGEST, METHODS, Page
+from interp_lib.show import app
 from interp_lib.show.film import make_film
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-TINY = {"image": str(CONFORMANCE / "dreammover" / "tiny_sd"), "video": str(CONFORMANCE / "inbetween" / "tiny_svd")}
+PAIR = render_pair(3, size=64)
+LOADED = {}  # the models, loaded once for all pages
 
 
 def encoded(image, kind="PNG", **options):
@@ -29,21 +31,17 @@ def encoded(image, kind="PNG", **options):
     return data.getvalue()
 
 
-PAIR = render_pair(3, size=64)
 GOOD = [encoded(to_pil(image)) for image in (PAIR.image0, PAIR.image1)]
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """The models, loaded once for all pages."""
-    return Page(TINY | {"device": "cpu"})
-
-
 @pytest.fixture
-def page(shared):
-    page = Page(TINY | {"device": "cpu"})
-    page.loaded = shared.loaded
-    for name, value in {"steps": 30, "frames": 4, "size": 64}.items():
+def page(monkeypatch):
+    monkeypatch.setenv("INTERP_MODEL", str(CONFORMANCE / "dreammover" / "tiny_sd"))
+    monkeypatch.setenv("INTERP_VIDEO_MODEL", str(CONFORMANCE / "inbetween" / "tiny_svd"))
+    monkeypatch.setenv("INTERP_DEVICE", "cpu")
+    page = app.Page()
+    page.loaded = LOADED
+    for name, value in {"steps": 4, "frames": 4, "size": 64}.items():
         page.knobs[name].value = value
     return page
 
@@ -53,12 +51,9 @@ def upload(page, end, data, name="a.png"):
     page.uploads[end].value = (record | {"content": memoryview(data)},)
 
 
-def fill(page):
-    for end, data in zip(("first", "last"), GOOD, strict=True):
+def run(page, *images):
+    for end, data in zip(app.ENDS, images, strict=False):
         upload(page, end, data, f"{end}.png")
-
-
-def run(page):
     page.make.click()
     if page.run is not None:
         page.run.join(240)
@@ -74,11 +69,10 @@ def bomb():
 
 WRONG_FILES = {
     "text": (b"not an image", "is not an image"),
-    "empty": (b"", "is not an image"),
     "truncated": (GOOD[0][:200], "cannot be read as an image"),
     "bomb": (bomb(), "has more than 89 million pixels"),
     "one pixel": (encoded(Image.new("RGB", (1, 1))), "is 1x1 pixels"),
-    "too large": (GOOD[0] + bytes(LARGEST * 10**6), "has 64 MB: at most 64 MB"),
+    "too large": (GOOD[0] + bytes(app.LARGEST * 10**6), "has 64 MB: at most 64 MB"),
 }
 
 
@@ -99,42 +93,48 @@ def test_what_was_adapted_is_listed_under_the_uploads_own_name(page):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", METHODS)
-def test_two_uploads_become_the_command_lines_film(page, tmp_path, method):
-    fill(page)
+@pytest.mark.parametrize("method", app.METHODS)
+def test_two_uploads_become_the_command_lines_film_next_to_a_cross_dissolve(page, tmp_path, method):
     page.knobs["method"].value = method
-    run(page)
+    run(page, GOOD[0], encoded(to_pil(PAIR.image1).resize((96, 80))))
     assert "The film is ready" in page.status.value, page.status.value
     assert page.stop.disabled and not page.make.disabled
-    data = base64.b64decode(
-        re.search(r'download="film.mp4" href="data:video/mp4;base64,([^"]+)"', page.result.value)[1]
-    )
-    assert len(iio.imread(data, extension=".mp4")) == 4
-    assert 'aria-label="4 frames from the first to the last image' in page.result.value
-    model = page.loaded[METHODS[method]]
+    film, faded = (base64.b64decode(x) for x in re.findall(r'<video [^>]*base64,([^"]+)"', page.result.value))
+    assert f'{base64.b64encode(film).decode()}">Download the film (MP4)' in page.result.value
+    assert f"<figcaption>{method}</figcaption>" in page.result.value and "Cross-dissolve" in page.result.value
+    assert "second image is 96x80 pixels and first image 64x64: fitted to it" in page.result.value
+    model = page.loaded[app.METHODS[method]]
     how = {"frames": 2} if method == "DreamMover" else {"frames": 4, "method": "no-finetune"}
-    make_film(model, *page.images.values(), tmp_path / "v.mp4", size=64, steps=30, progress=False, **how)
-    assert (tmp_path / "v.mp4").read_bytes() == data
+    same = make_film(model, list(page.images.values()), tmp_path / "v.mp4", size=64, steps=4, progress=False, **how)
+    assert Path(same.media).read_bytes() == film
+    frames, (first, last) = iio.imread(faded, extension=".mp4").astype(float), (255 * x[0] for x in same.images)
+    assert len(iio.imread(film, extension=".mp4")) == len(frames) == 4
+    expected = ((2 * first + last) / 3).permute(1, 2, 0).numpy()
+    assert np.abs(frames[1] - expected).mean() < 6
 
 
-def test_what_is_missing_or_wrong_is_said_before_a_model_is_loaded(page, tmp_path):
+def test_a_model_that_is_not_there_is_one_sentence_and_nothing_entered_is_lost(page, tmp_path):
     page.sources["image"], page.loaded = str(tmp_path / "no-model"), {}
-    upload(page, "first", GOOD[0])
-    run(page)
-    assert "no last image yet" in page.status.value and page.run is None
-    upload(page, "last", GOOD[0])
-    run(page)
-    assert "identical" in page.status.value and page.run is None
-    upload(page, "last", GOOD[1])
     page.knobs["seed"].value = 5
-    run(page)
+    run(page, GOOD[0])
+    assert "no last image yet" in page.status.value and page.run is None
+    run(page, *GOOD)
     assert "no-model" in page.status.value and 'role="alert"' in page.status.value
     assert page.knobs["seed"].value == 5 and not page.make.disabled
 
 
+def test_the_numbers_are_limited_to_what_the_model_makes(page):
+    page.loaded = {}
+    page.knobs["frames"].value = 40
+    page.knobs["method"].value = "Generative Inbetweening"
+    assert page.knobs["frames"].value == 25 and page.knobs["prompt"].disabled
+    page.knobs["method"].value = "DreamMover"
+    page.knobs["frames"].value = 40
+    assert page.knobs["frames"].value == 40 and not page.knobs["prompt"].disabled
+
+
 @pytest.mark.long
 def test_stop_ends_the_run_and_restores_the_model(page, monkeypatch):
-    fill(page)
     reached, go_on, plain = threading.Event(), threading.Event(), page._say
 
     def say(sentence, **how):
@@ -144,17 +144,32 @@ def test_stop_ends_the_run_and_restores_the_model(page, monkeypatch):
             go_on.wait(60)
 
     monkeypatch.setattr(page, "_say", say)
+    for end, data in zip(app.ENDS, GOOD, strict=True):
+        upload(page, end, data)
     page.make.click()
     assert reached.wait(120) and page.make.disabled
     unet = page.loaded["image"].unet
     page.stop.click()
     go_on.set()
     page.run.join(60)
-    assert "Stopped" in page.status.value and page.result.value == ""
+    assert "Stopped" in page.status.value and page.result.value == "" and not page.make.disabled
     assert not unet._forward_pre_hooks and not any("lora" in name for name, _ in unet.named_parameters())
     assert all(torch.isfinite(p).all() for p in unet.parameters())
 
 
-def test_the_environment_names_the_models(monkeypatch):
-    monkeypatch.setenv("INTERP_MODEL", "somewhere")
-    assert Page().sources == {"image": "somewhere", "video": "embedded", "device": "auto"}
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "ran out of memory: ask for fewer frames or a smaller"),
+        (RuntimeError("[enforce fail] can't allocate memory: you tried"), "ran out of memory: ask for fewer frames"),
+        (MemoryError("the model needs 9 GB:\n give batch_size=1."), "the model needs 9 GB: give batch_size=1."),
+        (KeyError("x"), "Something unexpected went wrong (KeyError: &#x27;x&#x27;). Images and settings are kept."),
+    ],
+)
+def test_what_ends_a_run_is_one_sentence(page, monkeypatch, error, sentence):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(app, "make_film", fail)
+    run(page, *GOOD)
+    assert sentence in page.status.value and not page.make.disabled

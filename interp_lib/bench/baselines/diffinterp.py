@@ -40,7 +40,7 @@ def diffinterp(
         for low, k, high in generation:
             noisy = [add_noise(latents[x], noise, model.alpha_bar(down[0])) for x in (low, high)]
             z = along_arc(*noisy, torch.tensor((k - low) / (high - low)).view(1, 1, 1, 1))
-            context = torch.lerp(words[:1], words[1:], k / (frames + 1))
+            context = words.lerp(k / (frames + 1))
             for t, below in zip(down, [*down[1:], 0], strict=True):
                 predicted = model.predict_noise(z, t, context)
                 z = ddim_step(z, predicted, model.alpha_bar(t), model.alpha_bar(below))

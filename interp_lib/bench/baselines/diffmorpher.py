@@ -19,7 +19,7 @@ from interp_lib.bench.baselines.diffinterp import Prompts
 from interp_lib.bench.baselines.latents import along_arc
 from interp_lib.dreammover.ddim import ddim_step, run_inversion, timesteps
 from interp_lib.dreammover.lora import Lora, fit_lora
-from interp_lib.models.image_model import ImageModel, up_block_self_attentions
+from interp_lib.models.image_model import ImageModel, TextContext, up_block_self_attentions
 from interp_lib.models.processors import swap_processors
 from interp_lib.types import Interpolation, Pair
 
@@ -53,12 +53,12 @@ def diffmorpher(
 
 
 @torch.no_grad()
-def morph(model: ImageModel, clean: Tensor, words: Tensor, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
-    """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]; words: [2,L,D] embeddings."""
+def morph(model: ImageModel, clean: Tensor, words: TextContext, loras: list[Lora], mix: Tensor, steps: int) -> Tensor:
+    """Return clean latents [n,C,h,w] at times `mix` [n,1,1,1] between `clean` [2,C,h,w]; words: of both prompts."""
     schedule, noisy = timesteps(model, steps), []
     for k, z in enumerate(clean.split(1)):
         blend(loras, float(k))
-        noisy.append(run_inversion(model, z, words[k : k + 1], schedule, steps=steps).latents[-1])
+        noisy.append(run_inversion(model, z, words.lerp(float(k)), schedule, steps=steps).latents[-1])
     states, deltas = [*noisy, *along_arc(*noisy, mix).split(1)], [0.0, 1.0, *mix.flatten().tolist()]
     down = [int(t) for t in schedule.flip(0)]
     with mixed_attention(model) as inputs:
@@ -66,7 +66,7 @@ def morph(model: ImageModel, clean: Tensor, words: Tensor, loras: list[Lora], mi
             for k, delta in enumerate(deltas):  # the keyframes first: the frames between mix their inputs
                 blend(loras, delta)
                 inputs.frame, inputs.delta, inputs.active = k, delta, i < MIXED * len(down)
-                noise = model.predict_noise(states[k], t, torch.lerp(words[:1], words[1:], delta))
+                noise = model.predict_noise(states[k], t, words.lerp(delta))
                 states[k] = ddim_step(states[k], noise, model.alpha_bar(t), model.alpha_bar(below))
     return torch.cat([adain(z, *states[:2], delta) for z, delta in zip(states[2:], deltas[2:], strict=True)])
 
