@@ -111,7 +111,6 @@ def fit_backward_motion(
         check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
     settings |= {"noise": noise_aug_strength, "buckets": buckets.tolist(), "clips": digest(frames)}
-
     base = {  # what learns; in float32, since half precision would lose updates of 1e-4
         f"{name}.{p}.weight": attn.get_submodule(p).weight.detach().float()
         for name, attn in temporal_attentions(model.unet).items()

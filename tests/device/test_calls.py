@@ -141,6 +141,7 @@ def test_inbetween(video, keyframes, method):
 def test_the_parts_of_inbetweening(device, video, keyframes):
     given = torch.randn(1, 3, 4, 8, 8)
     inbetween(video, *keyframes, preset="released", fuse="linear", latents=given, **BRIEF)
+    interp_lib.inbetween_sequence(video, [*keyframes, keyframes[0]], **BRIEF)
     for reverse in (False, True):
         interp_lib.animate(video, keyframes[0], frames=3, steps=2, reverse=reverse, progress=False)
     for rotate in (False, True):

@@ -10,6 +10,7 @@ from interp_lib import (
     fit_backward_motion,
     fit_lora,
     inbetween,
+    inbetween_sequence,
     interpolate,
     load_image_model,
     load_video_model,
@@ -30,6 +31,7 @@ CALLS = {
     "batch_size": lambda image, video, x: interpolate(image, *x, frames=2, lora=False, progress=False),
     "smaller rank": lambda image, video, x: fit_lora(image, torch.cat(x), progress=False),
     "fewer frames": lambda image, video, x: inbetween(video, *x, frames=3, progress=False),
+    "fewer frames or": lambda image, video, x: inbetween_sequence(video, x, frames=3, progress=False),
     "smaller size": lambda image, video, x: animate(video, x[0], frames=3, progress=False),
     "shorter or smaller clips": lambda image, video, x: fit_backward_motion(
         video, torch.cat([*x, *x])[None], steps=1, progress=False
