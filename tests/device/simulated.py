@@ -140,6 +140,7 @@ class SimulatedDevice(TorchDispatchMode):
         there = self._check(func, args, kwargs, tensors)
         if func is aten._fused_sdp_choice.default and there:
             return 0  # plain attention, since the CPU has none of a GPU's fused kernels
+        kwargs |= dict.fromkeys(kwargs.keys() & {"pin_memory"}, False)  # there is no page of the host to pin
         if there and "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         wrappers = {id(x.inner): x for x in tensors if isinstance(x, OnDevice)}

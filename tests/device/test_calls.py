@@ -1,6 +1,5 @@
 """Every public call once on a simulated GPU: no mixed devices, no generator of another device, no waiting in a step."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,7 @@ import torch
 import interp_lib
 from interp_lib import fit_lora, inbetween, interpolate, invert, load_image_model, load_video_model
 from interp_lib.dreammover.inputs import LORA
-
-sys.path.insert(0, str(Path(__file__).parent))
-from simulated import OnDevice, simulated_device  # noqa: E402
+from tests.device.simulated import OnDevice, simulated_device
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 IMAGE, VIDEO = CONFORMANCE / "dreammover" / "tiny_sd", CONFORMANCE / "inbetween" / "tiny_svd"
