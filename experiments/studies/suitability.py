@@ -3,8 +3,7 @@
 group: "judged", the pairs of world-bench on which the benchmark interpolates, and "clips", the windows of clip-bench,
 likewise: on them the score is held against the quality that was measured, see
 `experiments.studies.suitability_correlation`; "limits", other held-out world pairs, on which the parts of the score
-were chosen: their quartiles are the limits in `dreammover.suitability`. Features of 50 steps, at 128 px, without a LoRA
-or a prompt.
+were chosen. Features of 50 steps, at 128 px, without a LoRA or a prompt.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ GROUPS = {
     "clips": [f"clip:{clip}:{first}" for clip, starts in WINDOWS.items() for first in starts],
 }
 ITEMS = [{"group": name, "case": case} for name, cases in GROUPS.items() for case in cases]
-QUANTITIES = ("score", "change", "residue", "consistent", "smooth", "covered", "displacement", "similarity")
+QUANTITIES = ("score", "change", "residue", "consistent", "smooth", "covered", "displacement")
 
 
 def measure(model: ImageModel, *, group: str, case: str) -> list[dict]:

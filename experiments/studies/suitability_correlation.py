@@ -15,7 +15,6 @@ from scipy.stats import bootstrap, pearsonr, rankdata
 
 from experiments.studies.suitability import QUANTITIES
 from interp_lib.bench.tables import load_results, load_table, select
-from interp_lib.dreammover.suitability import LIMITS
 
 METHOD, BASELINE = "DreamMover", "cross-dissolve"
 QUALITIES = {
@@ -67,7 +66,6 @@ def report(judged: pd.DataFrame, clips: pd.DataFrame) -> str:
     labels = list(QUALITIES.values())
     lines = [f"Rank correlation with {METHOD}'s quality on the same pairs, afterwards (95 % interval).", ""]
     lines += _markdown(["", *labels], _correlations(judged, clips))
-    lines += ["", f"{METHOD} on world-bench, means.", "", *_markdown(["", "pairs", *labels], _warned(judged))]
     lines += ["", f"The {WORST} pairs on which it did worst, of {len(judged)}.", ""]
     shown = ["score", "change", "residue", "consistent", "covered"]
     worst = judged.sort_values("psnr_moving", kind="stable").head(WORST).to_dict("records")
@@ -82,14 +80,6 @@ def _correlations(judged: pd.DataFrame, clips: pd.DataFrame) -> list[list[str]]:
     return [
         [label, *(cell(*rank_correlation(table[name], table[quality])) for quality in QUALITIES)]
         for label, name, table in rows
-    ]
-
-
-def _warned(judged: pd.DataFrame) -> list[list[str]]:
-    low = judged["score"] < LIMITS["score"]
-    return [
-        [label, str(len(some)), *(f"{some[quality].mean():.3g}" if len(some) else "none" for quality in QUALITIES)]
-        for label, some in (("with a warning", judged[low]), ("without", judged[~low]))
     ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -17,12 +17,12 @@ from interp_lib.models.processors import split_heads, swap_processors
 
 
 class EndpointControl:
-    """Says how the next calls are to be read; `replace_self_attention` yields it.
+    """Says how the next batches are read, and stores the endpoints' K and V; `replace_self_attention` yields it.
 
-    names, count: the self-attention layers that are replaced. By default a batch is read as [image 0, middle frames,
-    image 1]. In `storing()` a batch is the two endpoints and their K and V are stored; in `reusing()` every frame of a
-    batch is a middle frame and the stored K and V are used, so that any number of frames can go through in batches.
-    stored: name -> (K, V), each [2,heads,L,d] for a layer of L tokens. `recording()` keeps attention maps.
+    By default a batch is [image 0, middle frames, image 1]. In `storing()` it is the two endpoints, whose K and V are
+    stored; in `reusing()` it is middle frames alone, which attend to the stored ones, so that any number of frames
+    goes through in batches. names, count: the self-attention layers that are replaced. stored: name -> (K, V), each
+    [2,heads,L,d] for a layer of L tokens. `recording()` keeps attention maps.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -33,39 +33,33 @@ class EndpointControl:
     # Eq. 10
     @contextmanager
     def recording(self, layer: str, queries: Sequence[int]) -> Iterator[list[Tensor]]:
-        """Record what some queries of the middle frames attend to in one layer. Yields the list of maps.
+        """Record what some queries of the middle frames attend to in one layer; yield the list of maps.
 
-        Source: Eq. 10, softmax(Q K^T / sqrt d) over K = K0 (+) K1; Fig. 6.
-        layer: one of `names`. queries: tokens of the layer's grid, row by row from 0. Every call of the layer with n
-        middle frames appends one tensor [n,heads,len(queries),2,L], float32: the weight of each of the L tokens of
-        image 0 and of image 1. A map sums to 1; the layer's output does not change by a bit.
-        Raises ValueError for a layer that is not replaced or is being recorded already, and for a query that is no
-        token of it.
+        Source: Eq. 10, softmax(Q K^T / sqrt d) over K = K0 (+) K1; Fig. 6. layer: one of `names`. queries: tokens of
+        its grid, row by row from 0. Every call of the layer with n middle frames appends [n,heads,len(queries),2,L],
+        float32: the weights of the L tokens of image 0 and of image 1, which sum to 1. The output does not change by a
+        bit. Raises ValueError for a layer that is not replaced or is recorded already, and for a query out of range.
         """
         if layer not in self.names or layer in self.watched:
             why = "recorded already" if layer in self.watched else f"not replaced: choose from {', '.join(self.names)}"
             raise ValueError(f"layer {layer!r} is {why}.")
         maps: list[Tensor] = []
-        self.watched[layer] = [int(i) for i in queries], maps
+        self.watched[layer] = list(queries), maps
         try:
             yield maps
         finally:
             del self.watched[layer]
 
-    @contextmanager
-    def storing(self) -> Iterator[None]:
+    def storing(self) -> AbstractContextManager[None]:
         """Read batches as the two endpoints and store their K and V."""
         self.stored.clear()
-        with self._reading("storing"):
-            yield
+        return self._reading("storing")
 
-    @contextmanager
-    def reusing(self) -> Iterator[None]:
+    def reusing(self) -> AbstractContextManager[None]:
         """Read batches as middle frames that attend to the stored K and V."""
         if not self.stored:
             raise ValueError("No endpoint keys and values are stored: run the two endpoints inside storing() first.")
-        with self._reading("reusing"):
-            yield
+        return self._reading("reusing")
 
     @contextmanager
     def _reading(self, mode: str) -> Iterator[None]:
@@ -75,40 +69,40 @@ class EndpointControl:
         finally:
             self.mode = before
 
+    def processor(self, name: str, plain: Any) -> Callable[..., Tensor]:
+        """Return the attention processor of a layer: Q = Q^d, K = K^0 (+) K^1, V = V^0 (+) V^1 for middle frames.
 
-class EndpointAttention:
-    """Attention processor of one layer: Q = Q^d, K = K^0 (+) K^1, V = V^0 (+) V^1 for the middle frames.
+        The endpoints attend to themselves. K and V of middle frames are never computed.
+        """
 
-    Their own K and V are never computed. Endpoints attend to themselves.
-    """
+        def attend(attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if self.mode == "batch" and len(x) < 3:  # no middle frame: nothing to replace
+                return plain(attn, x, *args, **kwargs)
+            if self.mode == "storing" and len(x) != 2:
+                raise ValueError(f"storing() takes the two endpoints in one batch, not {len(x)} frames.")
+            q = split_heads(attn.to_q(x), attn.heads)
+            if self.mode == "reusing":
+                out = self._attend_to_both(name, q, *self.stored[name])
+            else:
+                k, v = (split_heads(project(x[[0, -1]]), attn.heads) for project in (attn.to_k, attn.to_v))
+                out = F.scaled_dot_product_attention(q[[0, -1]], k, v)
+                if self.mode == "storing":
+                    self.stored[name] = k, v
+                else:
+                    out = torch.cat([out[:1], self._attend_to_both(name, q[1:-1], k, v), out[1:]])
+            out = out.transpose(1, 2).flatten(2)
+            for layer in attn.to_out:
+                out = layer(out)
+            return out
 
-    def __init__(self, control: EndpointControl, name: str, plain: Any):
-        self.control, self.name, self.plain = control, name, plain
-
-    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        x, mode = hidden_states, self.control.mode
-        if mode == "batch" and len(x) < 3:  # no middle frame: nothing to replace
-            return self.plain(attn, hidden_states, *args, **kwargs)
-        if mode == "storing" and len(x) != 2:
-            raise ValueError(f"storing() takes the two endpoints in one batch, not {len(x)} frames.")
-        q = _normed(split_heads(attn.to_q(x), attn.heads), attn.norm_q)
-        if mode == "reusing":
-            return _project_out(attn, self._attend_to_both(q, *self.control.stored[self.name]))
-        ends = x if mode == "storing" else x[[0, -1]]
-        k = _normed(split_heads(attn.to_k(ends), attn.heads), attn.norm_k)
-        v = split_heads(attn.to_v(ends), attn.heads)
-        if mode == "storing":
-            self.control.stored[self.name] = k, v
-            return _project_out(attn, F.scaled_dot_product_attention(q, k, v))
-        own = F.scaled_dot_product_attention(q[[0, -1]], k, v)
-        return _project_out(attn, torch.cat([own[:1], self._attend_to_both(q[1:-1], k, v), own[1:]]))
+        return attend
 
     # Eq. 9
-    def _attend_to_both(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend_to_both(self, name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let q [n,heads,L,d] attend to both endpoints' k, v [2,heads,L,d], joined along the tokens."""
         k, v = (torch.cat([x[:1], x[1:]], dim=2) for x in (k, v))
-        if self.name in self.control.watched:
-            queries, maps = self.control.watched[self.name]
+        if name in self.watched:
+            queries, maps = self.watched[name]
             maps.append(_attention_rows(q, k, queries))
         return F.scaled_dot_product_attention(q, *(x.expand(len(q), -1, -1, -1) for x in (k, v)))
 
@@ -126,36 +120,25 @@ def replace_self_attention(
     Raises ValueError for a block that does not exist and when no layer matches. The processors that were there before
     come back when the body ends, also when it raises.
     """
-    layers = _choose_layers(unet, blocks, preset)
-    control = EndpointControl(list(layers))
-    try:
-        with swap_processors(layers, lambda name, plain: EndpointAttention(control, name, plain)):
-            yield control
-    finally:
-        control.stored.clear()
-
-
-def _choose_layers(unet: Any, blocks: int | Sequence[int] | None, preset: str) -> dict[str, Any]:
     check_choice("preset", preset, PRESETS)
-    count = len(unet.up_blocks)
-    if blocks is None:
-        chosen = range(count) if preset == "paper" else range(count)[-2:]
-    else:
-        chosen = [blocks] if isinstance(blocks, int) else list(blocks)
-    for block in chosen:
-        if isinstance(block, bool) or not isinstance(block, int) or not 0 <= block < count:
-            raise ValueError(f"blocks={blocks!r} names no up-block: this U-Net has {count}, counted from 0.")
-    layers = dict(layer for block in sorted(set(chosen)) for layer in up_block_self_attentions(unet, block))
-    if not layers:
-        have = [b for b in range(count) if up_block_self_attentions(unet, b)]
+    every = range(len(unet.up_blocks))
+    chosen = every[0 if preset == "paper" else -2 :] if blocks is None else blocks
+    chosen = {chosen} if isinstance(chosen, int) else set(chosen)
+    if not chosen <= set(every):
+        raise ValueError(f"blocks={blocks!r} names no up-block: this U-Net has {len(every)}, counted from 0.")
+    layers = {block: dict(up_block_self_attentions(unet, block)) for block in every}
+    replaced = {name: attn for block in sorted(chosen) for name, attn in layers[block].items()}
+    if not replaced:
+        have = [block for block in every if layers[block]]
         raise ValueError(
             f"blocks={blocks!r} has no self-attention to replace: the up-blocks with attention are {have}."
         )
-    return layers
-
-
-def _normed(x: Tensor, norm: Any) -> Tensor:
-    return x if norm is None else norm(x)
+    control = EndpointControl(list(replaced))
+    try:
+        with swap_processors(replaced, control.processor):
+            yield control
+    finally:
+        control.stored.clear()
 
 
 # Eq. 10
@@ -167,11 +150,3 @@ def _attention_rows(q: Tensor, k: Tensor, queries: list[int]) -> Tensor:
         raise ValueError(f"queries={queries} are not all tokens of this layer: it has {tokens}, counted from 0.")
     scores = q[:, :, queries].float() @ k.float().transpose(2, 3) / q.shape[3] ** 0.5
     return scores.softmax(dim=-1).unflatten(-1, (2, tokens))
-
-
-def _project_out(attn: Any, x: Tensor) -> Tensor:
-    """Join the heads and apply the layer's output projection (and its dropout, which is off in eval mode)."""
-    x = x.transpose(1, 2).flatten(2)
-    for layer in attn.to_out:
-        x = layer(x)
-    return x / attn.rescale_output_factor

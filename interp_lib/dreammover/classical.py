@@ -1,4 +1,4 @@
-"""A flow without a network, for Table 3's "w/o our estimator": exhaustive normalised block matching on the images."""
+"""Flow without a network: block matching for Table 3's "w/o our estimator", and raw patches in place of features."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PENALTY = 1e-3  # correlation that a displacement of the whole diagonal costs, s
 
 @torch.no_grad()
 def block_flow(image0: Tensor, image1: Tensor, *, factor: int = 8) -> Tensor:
-    """Match patches of two images; return the flow image0 -> image1, [1,2,H/factor,W/factor] in pixels of that grid.
+    """Match patches of two images exhaustively by zero-mean normalised cross-correlation; return the flow 0 -> 1.
 
-    Source: ours; block matching with zero-mean normalised cross-correlation. The patch around the centre of every
-    cell of `factor` pixels is compared with the patches at every second pixel of the other image, all of them.
-    image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
+    Source: ours. The patch around the centre of every cell of `factor` pixels is compared with those at every second
+    pixel of the other image. image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
+    Returns [1,2,H/factor,W/factor] in pixels of that grid. Raises ValueError for images that do not fit.
     """
     factor = check_int("factor", factor, 1)
     image0, image1 = as_images(image0, name="image0"), as_images(image1, name="image1")
@@ -28,30 +28,26 @@ def block_flow(image0: Tensor, image1: Tensor, *, factor: int = 8) -> Tensor:
     if image0.shape != image1.shape or len(image0) != 1 or height % factor or width % factor:
         shapes = f"{list(image0.shape)} and {list(image1.shape)}"
         raise ValueError(f"block_flow compares two images [1,3,H,W] with sides multiples of {factor}, not {shapes}.")
-    h, w = height // factor, width // factor
-    source = _patches(image0, range(factor // 2, height, factor), range(factor // 2, width, factor))
-    centres = (torch.arange(n, device=image0.device) * factor + factor // 2 for n in (h, w))
-    y, x = torch.meshgrid(*centres, indexing="ij")
-    start = torch.stack([x.flatten(), y.flatten()], 1).float()
-    columns = range(0, width, STRIDE)
-    best = source.new_full((h * w,), -torch.inf)
-    flow = source.new_zeros(h * w, 2)
+    rows, columns = range(factor // 2, height, factor), range(factor // 2, width, factor)
+    source = _patches(image0, rows, columns)
+    start = torch.cartesian_prod(torch.tensor(rows), torch.tensor(columns)).flip(1).to(source)  # (x, y)
+    best, flow = source.new_full((len(source),), -torch.inf), torch.zeros_like(start)
     for row in range(0, height, STRIDE):  # one row of targets at a time bounds the memory
-        target = _patches(image1, range(row, row + 1), columns)
-        landing = torch.tensor([[column, row] for column in columns], device=start.device).float()
+        target = _patches(image1, range(row, row + 1), range(0, width, STRIDE))
+        landing = start.new_tensor([[column, row] for column in range(0, width, STRIDE)])
         move = landing[None] - start[:, None]
         score, index = (source @ target.T - PENALTY * move.norm(dim=2) / (height**2 + width**2) ** 0.5).max(1)
         better = score > best
-        flow = torch.where(better[:, None], move[torch.arange(h * w), index], flow)
+        flow = torch.where(better[:, None], move[torch.arange(len(move)), index], flow)
         best = torch.where(better, score, best)
-    return (flow / factor).T.reshape(1, 2, h, w)
+    return (flow / factor).T.reshape(1, 2, len(rows), len(columns))
 
 
 def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
-    """Use raw patches in place of features: the mean-free patch around every cell of `stride` pixels.
+    """Cut the mean-free patch around every cell of `stride` pixels: a control for `diffusion_features` in matching.
 
-    Source: ours, the control for `diffusion_features` in `match_features`.
-    image: [N,3,H,W] in [0,1], sides multiples of `stride`. Returns [N, 3*patch*patch, H/stride, W/stride].
+    Source: ours. image: [N,3,H,W] in [0,1], sides multiples of `stride`; patch: side in pixels, at least `stride`.
+    Returns [N, 3*patch*patch, H/stride, W/stride].
     """
     image, stride = as_images(image), check_int("stride", stride, 1)
     patch = check_int("patch", patch, stride)
@@ -64,9 +60,8 @@ def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
 
 def _patches(image: Tensor, rows: range, columns: range) -> Tensor:
     """Return patches [P, 3*16*16] centred just before each (row, column): zero mean, unit length, or 0 where flat."""
-    top, left = rows.start, columns.start
     padded = F.pad(image.float(), [PATCH // 2] * 4, mode="replicate")
-    band = padded[..., top : rows[-1] + PATCH, left : columns[-1] + PATCH]
+    band = padded[..., rows.start : rows[-1] + PATCH, columns.start : columns[-1] + PATCH]
     x = F.unfold(band, PATCH, stride=(rows.step, columns.step))[0].T
     x = x - x.mean(1, keepdim=True)
     norm = x.norm(dim=1, keepdim=True)

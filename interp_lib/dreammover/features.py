@@ -38,15 +38,16 @@ def diffusion_features(
     (z_step, t_step), which the inversion itself never evaluates, and stops it after the block.
     step: None is the paper's 14 of 50. block: None is that of `feature_block`. inversion: an existing one of these
     images, whose latents are reused (`images` may then be None); one that is too short is continued.
-    Raises ValueError for a step or block out of range and a prompt that is no text.
+    Raises ValueError for a step or block out of range, a prompt that is no text, an inversion of other steps.
     """
     schedule = timesteps(model, steps).tolist()
     step = of_fifty(STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
     if block is not None:
         block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
-    _check_inversion(inversion)
-    if inversion is not None and inversion.steps != len(schedule):
-        raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
+    if inversion is not None:
+        _check_inversion(inversion)
+        if inversion.steps != len(schedule):
+            raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
     with model.lock:
         context = model.embed_text(prompt)
         path = [model.encode(image_batch(images))] if inversion is None else inversion.latents[: step + 1]
@@ -61,12 +62,7 @@ def diffusion_features(
 
 # Eq. 5
 def estimate_flow(
-    model: ImageModel,
-    inversion: Inversion,
-    *,
-    step: int | None = None,
-    block: int | None = None,
-    prompt: str = "",
+    model: ImageModel, inversion: Inversion, *, step: int | None = None, block: int | None = None, prompt: str = ""
 ) -> tuple[Tensor, Tensor]:
     """Return (flow01, flow10) [1,2,h,w] in latent pixels, both ways between the two images of an inversion.
 
@@ -74,24 +70,27 @@ def estimate_flow(
     U-Net calls: one, and one more for every step that the inversion lacks.
     Raises ValueError for an inversion of other than two images and a step or block out of range.
     """
-    check_model(model)
-    _check_inversion(inversion, needed=True)
-    size = tuple(inversion.latents[0].shape[-2:])
+    _check_inversion(inversion)
     if len(inversion.latents[0]) != 2:
         raise ValueError(f"inversion holds {len(inversion.latents[0])} images: invert the two of one pair together.")
     features = diffusion_features(
         model, None, step=step, block=block, steps=inversion.steps, prompt=prompt, inversion=inversion, progress=False
     )
+    return match_both_ways(features, tuple(inversion.latents[0].shape[-2:]))
+
+
+def match_both_ways(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return (flow01, flow10) [1,2,h,w] in pixels of `size`, from the features [2,C,h,w] of both images."""
     first, second = features.split(1)
     return match_features(first, second, size=size), match_features(second, first, size=size)
 
 
-def feature_block(model: ImageModel, size: int, *, cells: int = CELLS) -> int:
-    """Return the up-block to read features from, for images whose longer side has `size` pixels.
+def feature_block(model: ImageModel, size: int) -> int:
+    """Return the up-block to read features from, counted from 0, for images whose longer side has `size` pixels.
 
-    Source: section 4.1 names the second up-block, counted from 0 it is 1; Stable Diffusion's has 32 cells at 512 px.
-    That is the recommendation of the model's settings.json where it carries one, else the first block from the paper's
-    on that outputs at least `cells` a side; the paper's own where all are too coarse.
+    Source: section 4.1 names the second up-block; Stable Diffusion's has 32 cells at 512 px. That is the recommendation
+    of the model's settings.json where it carries one, else the first block from the paper's on that outputs at least 32
+    cells a side; the paper's own where all are too coarse.
     """
     check_model(model)
     blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
@@ -99,12 +98,12 @@ def feature_block(model: ImageModel, size: int, *, cells: int = CELLS) -> int:
         name = "feature_block in the model's settings.json"
         return check_int(name, model.settings["feature_block"], 0, blocks - 1)
     # every up-block but the last two doubles the grid of the one before
-    fine = [k for k in range(BLOCK, blocks) if latent >> max(blocks - 2 - k, 0) >= cells]
+    fine = [k for k in range(BLOCK, blocks) if latent >> max(blocks - 2 - k, 0) >= CELLS]
     return fine[0] if fine else BLOCK
 
 
-def _check_inversion(inversion: object, *, needed: bool = False) -> None:
-    if not isinstance(inversion, Inversion) and (needed or inversion is not None):
+def _check_inversion(inversion: object) -> None:
+    if not isinstance(inversion, Inversion):
         raise ValueError(f"inversion is a {type(inversion).__name__}: give what invert(model, images) returns.")
 
 
@@ -112,7 +111,7 @@ def _block_output(model: ImageModel, latents: Tensor, timestep: int, context: Te
     """Return the output of `unet.up_blocks[block]`, float32, from one counted call that stops there."""
     outputs: list[Tensor] = []
 
-    def stop(module, args, output):
+    def stop(module: object, args: object, output: Tensor) -> None:
         outputs.append(output)
         raise _BlockDone
 
@@ -131,7 +130,7 @@ def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
 
     Source: Fig. 3. Components are in falling order of variance, centred and not rescaled; the sign is fixed so that
     the loading of largest magnitude is positive. float64 inside, the input's dtype outside.
-    Raises ValueError unless features are [N,C,h,w] with at least `components` channels and positions.
+    Raises ValueError unless features are finite, with at least `components` channels and positions.
     """
     check_tensors(features=features)
     if features.ndim != 4:

@@ -6,8 +6,7 @@ Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +14,14 @@ from torch import Tensor
 
 from interp_lib.checks import check_int, check_number, check_size, check_tensors
 
+Size = int | tuple[int, int] | None  # (h, w), or the side of a square, to resize features to; None keeps their grid
 # Cosines closer than this count as equal: a hundred times float64 rounding, far below any gap that means something.
 COSINE_TIE = 1e-12
 
 
 def pixel_grid(height: int, width: int, *, like: Tensor) -> Tensor:
     """Return the coordinates (x, y) of every pixel, [2,height,width], with the device and dtype of `like`."""
-    y = torch.arange(height, device=like.device, dtype=like.dtype)
-    x = torch.arange(width, device=like.device, dtype=like.dtype)
+    x, y = (torch.arange(n, device=like.device, dtype=like.dtype) for n in (width, height))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
@@ -38,16 +37,13 @@ def check_flow(flow: Tensor, like: Tensor) -> None:
     """
     check_tensors(flow=flow, image=like)
     if like.ndim != 4 or tuple(flow.shape) != (like.shape[0], 2, *like.shape[2:]):
-        raise ValueError(
-            f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}: a flow for [N,C,h,w] is [N,2,h,w]."
-        )
+        shapes = f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}"
+        raise ValueError(f"{shapes}: a flow for [N,C,h,w] is [N,2,h,w].")
 
 
 # Eq. 5
 @torch.no_grad()
-def match_features(
-    source: Tensor, target: Tensor, *, size: int | tuple[int, int] | None = None, tile: int = 4096
-) -> Tensor:
+def match_features(source: Tensor, target: Tensor, *, size: Size = None, tile: int = 4096) -> Tensor:
     """Match every source pixel to the target pixel of largest cosine similarity; return the flow source -> target.
 
     Source: DreamMover, Sec. 3.2, Eq. 5.
@@ -60,11 +56,16 @@ def match_features(
     tile = check_int("tile", tile, 1)
     _check_features(source, target, size)
     # MPS has no float64, and exactness needs it.
-    rows, columns = (
-        _on_grid((f.cpu() if f.device.type == "mps" else f).double(), size).flatten(2) for f in (source, target)
-    )
-    height, width = source.shape[2:] if size is None else check_size("size", size, 1)
-    index = torch.stack([_best_columns(a, b, tile) for a, b in zip(rows, columns, strict=True)])
+    wide = [(f.cpu() if f.device.type == "mps" else f).double() for f in (source, target)]
+    rows, columns = (_on_grid(f, size) for f in wide)
+    height, width = rows.shape[2:]
+    vectors = zip(rows.flatten(2), columns.flatten(2), strict=True)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")  # whatever (TF32, bfloat16) is allowed elsewhere
+        index = torch.stack([_best_columns(a, b, tile) for a, b in vectors])
+    finally:
+        torch.set_float32_matmul_precision(precision)
     landing = torch.stack([index % width, index // width], dim=1).unflatten(2, (height, width))
     flow = landing - pixel_grid(height, width, like=landing)
     return flow.to(source.device, torch.promote_types(source.dtype, torch.float32))
@@ -79,39 +80,27 @@ def _best_columns(a: Tensor, b: Tensor, tile: int) -> Tensor:
     narrow_a, narrow_b = a.float(), b.float()
     margin = (len(a) + 2) * torch.finfo(torch.float32).eps  # of two products
     best = []
-    with _full_float32():
-        for begin in range(0, a.shape[1], tile):
-            scores = narrow_a[:, begin : begin + tile].T @ narrow_b
-            near = scores >= scores.amax(dim=1, keepdim=True) - margin
-            index = near.view(torch.uint8).argmax(dim=1)
-            unsure = (near.sum(dim=1) > 1).nonzero()[:, 0]
-            if len(unsure):
-                exact = a[:, begin + unsure].T @ b
-                equal = exact >= exact.amax(dim=1, keepdim=True) - COSINE_TIE
-                index[unsure] = equal.view(torch.uint8).argmax(dim=1)  # the lowest one among equals
-            best.append(index)
+    for begin in range(0, a.shape[1], tile):
+        scores = narrow_a[:, begin : begin + tile].T @ narrow_b
+        near = scores >= scores.amax(dim=1, keepdim=True) - margin
+        index = near.view(torch.uint8).argmax(dim=1)
+        unsure = (near.sum(dim=1) > 1).nonzero()[:, 0]
+        if len(unsure):
+            exact = a[:, begin + unsure].T @ b
+            equal = exact >= exact.amax(dim=1, keepdim=True) - COSINE_TIE
+            index[unsure] = equal.view(torch.uint8).argmax(dim=1)  # the lowest one among equals
+        best.append(index)
     return torch.cat(best)
 
 
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Compute products in float32 proper, whatever (TF32, bfloat16) is allowed elsewhere."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _on_grid(features: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+def _on_grid(features: Tensor, size: Size) -> Tensor:
     """Resize bilinearly to `size` and divide every feature vector by its length."""
     if size is not None:
         features = F.interpolate(features, size=check_size("size", size, 1), mode="bilinear", align_corners=False)
     return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
 
 
-def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] | None) -> None:
+def _check_features(source: Tensor, target: Tensor, size: Size) -> None:
     check_tensors(source=source, target=target)
     for name, features in (("source", source), ("target", target)):
         if features.ndim != 4 or not features.is_floating_point() or min(features.shape) < 1:
@@ -119,16 +108,15 @@ def _check_features(source: Tensor, target: Tensor, size: int | tuple[int, int] 
         if not torch.isfinite(features).all():
             raise ValueError(f"{name} holds NaN or infinite features: check the network's dtype, float32 is safe.")
     if source.shape[:2] != target.shape[:2] or (size is None and source.shape != target.shape):
-        raise ValueError(
-            f"source {tuple(source.shape)} and target {tuple(target.shape)} must agree in batch, channels and grid:"
-            " take both from one block of one model, or give size=(h, w) to resize both to one grid."
-        )
+        shapes = f"source {tuple(source.shape)} and target {tuple(target.shape)}"
+        rule = "must agree in batch, channels and grid: take both from one block of one model, or give size=(h, w)"
+        raise ValueError(f"{shapes} {rule} to resize both to one grid.")
 
 
-def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] | None = None) -> Tensor:
+def combine_features(features: Sequence[Tensor], *, size: Size = None) -> Tensor:
     """Join several feature maps of the same images (timesteps, blocks) so that their cosine is the mean of cosines.
 
-    Source: ours (refinement of DreamMover, Sec. 3.2). Unit vectors laid end to end: their product is the sum.
+    Source: ours (refinement of DreamMover, Sec. 3.2): unit vectors laid end to end, whose product is the sum.
     features: maps [N,C_k,h,w]; size: resize them to this grid first (needed when their grids differ).
     Returns [N, sum C_k, h, w] of unit vectors, for `match_features`.
     """
@@ -143,18 +131,11 @@ def combine_features(features: Sequence[Tensor], *, size: int | tuple[int, int] 
 
 
 def refine_subpixel(
-    source: Tensor,
-    target: Tensor,
-    flow: Tensor,
-    *,
-    size: int | tuple[int, int] | None = None,
-    radius: int = 1,
-    temperature: float = 0.02,
+    source: Tensor, target: Tensor, flow: Tensor, *, size: Size = None, radius: int = 1, temperature: float = 0.02
 ) -> Tensor:
-    """Refine a matched flow to sub-pixels: the soft-argmax of the cosine in a window around the match.
+    """Refine a matched flow [N,2,h,w] to sub-pixels: the soft-argmax of the cosine in a window around the match.
 
-    Source: ours (refinement of DreamMover, Eq. 5; off by default).
-    source, target, size: as given to `match_features`; flow: what it returned, [N,2,h,w].
+    Source: ours (refinement of DreamMover, Eq. 5; off by default). source, target, size: as given to `match_features`.
     The window is (2*radius+1)^2 target pixels, those outside the image left out; temperature is in units of cosine.
     Returns [N,2,h,w], at most `radius` pixels from `flow`; tends to `flow` as the temperature falls (where the match
     is unique); differentiable with respect to the features.

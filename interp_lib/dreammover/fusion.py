@@ -19,21 +19,20 @@ from interp_lib.dreammover.splat import landing, splat_with_coverage
 
 Times = float | Sequence[float] | Tensor
 Metric = Tensor | None
-HIGH = ("average", "wta")  # rules to fuse the clean latents, and the noise
-LOW = ("wta", "average", "switch")
-WEIGHT_TIE = 1e-9  # above the float64 rounding of a landing point: weights this close are equal, this small are none
+# Above the rounding of a landing point: weights this close are equal, this small are none. MPS has no float64.
+WEIGHT_TIE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 # Eq. 6
 def fuse_direct(
-    z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times, *, preset: str = "paper", alpha: float = 10.0
+    z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times, *, preset: str = "paper"
 ) -> Tensor:
     """Fuse z_T directly: the time-weighted mean of the splatted noisy latents (which blurs, see Sec. 3.3).
 
     Source: DreamMover, Eq. 6. z0, z1: z_T of the two images, [1,C,h,w]; M is theirs too. delta: one time or n.
     Returns [n,C,h,w]. Raises ValueError for an unknown preset, a time outside [0, 1], shapes that do not fit.
     """
-    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset, alpha=alpha)
+    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset)
     return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
 
 
@@ -49,7 +48,6 @@ def fuse_two_level(
     alpha_bar: float | Tensor,
     *,
     preset: str = "paper",
-    alpha: float = 10.0,
     high: str = "average",
     low: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,10 +59,11 @@ def fuse_two_level(
     is the hard-switched z_T and noise what Eq. 8 then leaves); None = the preset's. M is the clean latents' always.
     Raises ValueError for an unknown choice, a number out of range, shapes that do not fit.
     """
+    fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
     check_choice("preset", preset, PRESETS)
-    check_choice("high", high, HIGH)
+    check_choice("high", high, tuple(fusions))
     low = {"paper": "wta", "released": "switch"}[preset] if low is None else low
-    check_choice("low", low, LOW)
+    check_choice("low", low, (*fusions, "switch"))
     check_tensors(clean0=clean0, clean1=clean1, noise0=noise0, noise1=noise1)
     alpha_bar = check_number("alpha_bar", alpha_bar)
     if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
@@ -73,13 +72,11 @@ def fuse_two_level(
     if not 0 < alpha_bar < 1:
         raise ValueError(f"alpha_bar={alpha_bar} must lie within (0, 1): the cumulative alpha at step T.")
     signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    fusions = {"average": time_weighted_fusion, "wta": winner_takes_all}
     motion = (flow01, flow10, delta)
-    metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset, alpha=alpha)
+    metrics = fusion_metrics(clean0, clean1, flow01, flow10, preset=preset)
     clean = fusions[high](clean0, clean1, *motion, *metrics)
     if low == "switch":
-        z0, z1 = signal * clean0 + spread * noise0, signal * clean1 + spread * noise1
-        latent = hard_switch(z0, z1, *motion)
+        latent = hard_switch(signal * clean0 + spread * noise0, signal * clean1 + spread * noise1, *motion)
         return latent, clean, (latent - signal * clean) / spread
     noise = fusions[low](noise0, noise1, *motion, *metrics)
     return signal * clean + spread * noise, clean, noise
@@ -87,18 +84,13 @@ def fuse_two_level(
 
 # Eq. 4, for both images
 def fusion_metrics(
-    a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper", alpha: float = 10.0
+    a0: Tensor, a1: Tensor, flow01: Tensor, flow10: Tensor, *, preset: str = "paper"
 ) -> tuple[Tensor, Tensor]:
-    """Return the splatting importance (M0, M1) of both images; `released` counts a channel of ones along.
-
-    Source: DreamMover, Eq. 4. a0, a1: the latents to compare, clean ones for two-level fusion, z_T for direct fusion.
-    """
+    """Return the splatting importance (M0, M1) of two images' latents; `released` counts a channel of ones along."""
     check_choice("preset", preset, PRESETS)
     ones = preset == "released"
-    return (
-        brightness_metric(a0, a1, flow01, alpha=alpha, ones_channel=ones),
-        brightness_metric(a1, a0, flow10, alpha=alpha, ones_channel=ones),
-    )
+    there = brightness_metric(a0, a1, flow01, ones_channel=ones)
+    return there, brightness_metric(a1, a0, flow10, ones_channel=ones)
 
 
 # Eq. 6 and Eq. 7
@@ -132,15 +124,14 @@ def winner_takes_all(
     d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays unit variance; differentiable in
     the noise. Ties as in `winning_source`.
     """
-    winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
     check_flow(flow01, z0)
+    winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
     pixels = winner.shape[1]
     later = (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
     unwarped = torch.arange(pixels, device=winner.device) + pixels * later
     winner = torch.where(winner < 0, unwarped, winner)
     both = torch.cat([z0.flatten(2), z1.flatten(2)], dim=2).expand(len(winner), -1, -1)
-    chosen = both.gather(2, winner[:, None].expand(-1, both.shape[1], -1))
-    return chosen.unflatten(2, z0.shape[2:])
+    return both.gather(2, winner[:, None].expand(-1, both.shape[1], -1)).unflatten(2, z0.shape[2:])
 
 
 @torch.no_grad()
@@ -151,8 +142,7 @@ def winning_source(
 
     Source: DreamMover, Sec. 3.3 ("Winner-Takes-All"); the weight w * exp(M) * (1-d or d) is ours.
     Returns int64 [N,h,w]: 0..h*w-1 is a pixel of image 0 (row by row), h*w..2*h*w-1 one of image 1, -1 a hole. Equal
-    weights (within 1e-9 of the larger) go to image 0, then to the lowest pixel. A bilinear weight under 1e-9 is a
-    whole-pixel landing that rounding has moved, and counts for nothing.
+    weights (within 1e-9) go to image 0, then to the lowest pixel; a bilinear weight under 1e-9 counts for nothing.
     """
     check_flow(flow01, flow01)
     check_flow(flow10, flow01)
@@ -160,20 +150,18 @@ def winning_source(
     d = _times(delta, len(flow01)).to(flow01.device, exact)
     height, width = flow01.shape[2:]
     pixels = height * width
-    index, weights, score = [], [], []
+    contributions = []
     for flow, time, share, metric in ((flow01, d, 1 - d, metric0), (flow10, 1 - d, d, metric1)):
-        place, weight = landing(time * flow.to(exact))  # [n, 4, hw]
+        index, weight = landing(time * flow.to(exact))  # [n, 4, hw]
         importance = share[..., 0] if metric is None else share[..., 0] * metric.to(exact).flatten(2).exp()
-        index.append(place)
-        weights.append(weight)
-        score.append(weight * importance)
-    index, weights, score = (torch.cat(x, dim=2) for x in (index, weights, score))  # sources: image 0, then image 1
-    # Sources are numbered in floats (exact up to 2^24 pixels): MPS reduces no int64.
+        contributions.append((index, weight, weight * importance))
+    index, weight, score = (torch.cat(x, dim=2) for x in zip(*contributions, strict=True))  # image 0, then image 1
+    # Sources are numbered in floats (exact up to 2^24 pixels), because MPS reduces no int64.
     source = torch.arange(2 * pixels, device=index.device, dtype=exact).expand_as(index)
-    index, score, source = index.flatten(1), score.flatten(1), source.flatten(1)
+    index, weight, score, source = (x.flatten(1) for x in (index, weight, score, source))
     best = score.new_zeros(len(index), pixels + 1).scatter_reduce(1, index, score, "amax")
-    wins = (score > 0) & (weights.flatten(1) > WEIGHT_TIE) & (score >= (1 - WEIGHT_TIE) * best.gather(1, index))
-    nobody = 2 * pixels
+    tie, nobody = WEIGHT_TIE[exact], 2 * pixels
+    wins = (score > 0) & (weight > tie) & (score >= (1 - tie) * best.gather(1, index))
     first = source.new_full((len(index), pixels + 1), nobody)
     first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels].long()
     return torch.where(first < nobody, first, -1).unflatten(1, (height, width))

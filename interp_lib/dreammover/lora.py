@@ -14,23 +14,23 @@ from torch import Tensor
 
 from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
-from interp_lib.dreammover.lora_files import PREFIX, check_lora_path, read_lora, write_lora
-from interp_lib.dreammover.lora_training import deterministic_gradients, gradient_checkpoints, train_factors
+from interp_lib.dreammover.lora_files import read_lora, write_lora
+from interp_lib.dreammover.lora_training import gradients_in_order, train_factors
 from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel, check_model
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
 class Lora:
-    """A LoRA on a model's U-Net; several can sit there at once and add up. `with lora:` removes it at the end.
+    """A LoRA on a model's U-Net; several can be there at once and add up. `with lora:` removes it at the end.
 
-    rank: the largest of its layers. strength: what `scale` set, 1 at first. losses: of the training steps, empty for a
-    loaded one. notes: what was left out of its file.
+    strength: what `scale` set, 1 at first. losses: of the training steps, empty for a loaded one. notes: what was left
+    out of its file.
     """
 
-    def __init__(self, model: ImageModel, name: str, rank: int, notes: Sequence[str] = ()):
-        self.model, self.name, self.rank = model, name, rank
+    def __init__(self, model: ImageModel, name: str, notes: Sequence[str] = ()):
+        self.model, self.name = model, name
         self.strength, self.losses, self.notes = 1.0, [], list(notes)
 
     def scale(self, strength: float) -> Lora:
@@ -43,39 +43,38 @@ class Lora:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the weights and alpha as safetensors; `load_lora` reads them, diffusers' pipelines too."""
-        check_lora_path(path)
-        return write_lora(path, self.state_dict(), self.model.unet.peft_config[self.name])
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
+        write_lora(path, self.state_dict(), self.model.unet.peft_config[self.name])
+        return path
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the factors of every layer, `unet.<layer>.lora_A.weight` [rank,in] and `lora_B.weight` [out,rank]."""
+        """Return the factors of every layer: `<layer>.lora_A.weight` [rank,in], `<layer>.lora_B.weight` [out,rank]."""
         from peft import get_peft_model_state_dict
 
         self.layers()
         state = get_peft_model_state_dict(self.model.unet, adapter_name=self.name)
-        return {PREFIX + k: v.detach().contiguous() for k, v in state.items()}
+        return {k: v.detach().contiguous() for k, v in state.items()}
 
     def remove(self) -> None:
-        """Take the adapter off; the U-Net then computes what it computed before, bit for bit."""
+        """Remove the adapter; the U-Net then computes what it computed before, bit for bit."""
         unet = self.model.unet
         if self.name not in getattr(unet, "peft_config", {}):
             return
         if len(unet.peft_config) == 1:
             unet.unload_lora()
             return
-        active = [[n for n in layer.active_adapters if n != self.name] for layer in tuner_layers(unet)]
+        others = [name for name in _active(unet) if name != self.name]
         unet.delete_adapters(self.name)
-        for layer, names in zip(tuner_layers(unet), active, strict=True):
-            layer.set_adapter(names, inference_mode=True)
+        _activate(unet, others)
 
     def layers(self) -> list[Any]:
-        """Return the peft layers it sits on; ValueError when it has been removed."""
+        """Return the peft layers it belongs to; ValueError when it has been removed."""
         layers = [layer for layer in tuner_layers(self.model.unet) if self.name in layer.scaling]
         if not layers:
             raise ValueError("This LoRA has been removed from its model: load or fit it again.")
         return layers
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        return [p for layer in self.layers() for m in (layer.lora_A, layer.lora_B) for p in m[self.name].parameters()]
 
     def __enter__(self) -> Lora:
         return self
@@ -95,8 +94,6 @@ def fit_lora(
     steps: int = 80,
     lr: float = 5e-4,
     seed: int | torch.Generator = 0,
-    weight_decay: float = 1e-2,
-    gradient_checkpointing: bool = False,
     progress: bool = True,
 ) -> Lora:
     """Fit one LoRA to images [N,3,H,W] in [0,1], all of them in every batch, and leave it active on the U-Net.
@@ -104,31 +101,29 @@ def fit_lora(
     Source: section 3.4 and 4.1: rank 16, AdamW, 80 steps at 5e-4. On to_q, to_k, to_v and to_out of self- and
     cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model); the images are
     encoded once. Other LoRAs on the model are off during the fit. seed: a number, or a generator that gives one.
-    gradient_checkpointing: activations are computed twice instead of stored; less memory, the same weights.
+    From 48x48 latent pixels on, activations are computed twice instead of stored: less memory, the same weights.
     The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution sum in a fixed
     order up to 64x64 latent pixels, above that the last bits may differ between two fits.
-    Raises ValueError for numbers out of range, a prompt that is no text, weights that were made in inference mode, and
-    when the loss stops being finite (the model is then as before).
+    Raises ValueError for numbers out of range, a prompt that is no text, and when the loss stops being finite (the
+    model is then as before).
     """
     check_model(model)
     rank, steps = check_int("rank", rank, 1), check_int("steps", steps, 1)
-    seed = check_seed(seed)
+    lr, seed = check_number("lr", lr, 0, above=True), check_seed(seed)
     if isinstance(seed, torch.Generator):
         seed = int(torch.randint(2**63 - 1, (), generator=seed, device=seed.device))
-    lr, weight_decay = check_number("lr", lr, 0, above=True), check_number("weight_decay", weight_decay, 0)
-    if any(p.is_inference() for p in model.unet.parameters()):
-        raise ValueError(
-            "The model's weights were made in torch.inference_mode(), which forbids to fit it: load it again."
-        )
     with model.lock:
         context = model.embed_text(prompt)
         z = model.encode(image_batch(images))
-        lora = _attach(model, {"r": rank, "lora_alpha": rank, "target_modules": list(TARGETS)}, seed)
-        checkpoints = gradient_checkpoints(model.unet, gradient_checkpointing)
-        factors = lora.parameters()
+        lora = _attach(model, {"r": rank, "lora_alpha": rank, "target_modules": TARGETS}, seed)
+        factors = [
+            p for layer in lora.layers() for m in (layer.lora_A, layer.lora_B) for p in m[lora.name].parameters()
+        ]
         try:
-            with active_lora(model, lora), torch.enable_grad(), deterministic_gradients(z), checkpoints:
-                lora.losses = train_factors(model, factors, z, context, steps, lr, weight_decay, seed, progress)
+            with active_lora(model, lora), torch.enable_grad(), gradients_in_order(model.unet, z):
+                lora.losses = train_factors(
+                    model, factors, z, context, steps=steps, lr=lr, seed=seed, progress=progress
+                )
         except BaseException:  # an interrupted fit leaves nothing behind either
             lora.remove()
             raise
@@ -139,17 +134,15 @@ def fit_lora(
 def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
     """Put a LoRA file on the model's U-Net, active at strength 1, which is alpha / rank as diffusers computes it.
 
-    Formats, and what is left out of them: as in `read_lora`; the notes are the handle's.
-    Raises FileNotFoundError for a missing file, ValueError for one that is no safetensors file, that holds no LoRA,
-    belongs to another model, or has non-finite weights.
+    Formats, what is left out of them (the handle's notes) and errors: as in `read_lora`.
     """
     from peft import set_peft_model_state_dict
 
     check_model(model)
     with model.lock:
-        file = read_lora(path, model.unet)
-        lora = _attach(model, file.config, seed=0, notes=file.notes)
-        set_peft_model_state_dict(model.unet, file.state, adapter_name=lora.name)
+        state, config, notes = read_lora(path, model.unet)
+        lora = _attach(model, config, seed=0, notes=notes)
+        set_peft_model_state_dict(model.unet, state, adapter_name=lora.name)
     return lora
 
 
@@ -160,30 +153,26 @@ def _attach(model: ImageModel, config: dict[str, Any], seed: int, notes: Sequenc
     unet = model.unet
     taken = getattr(unet, "peft_config", {})
     name = next(f"pair{k}" for k in range(len(taken) + 1) if f"pair{k}" not in taken)
-    active = sorted({n for layer in tuner_layers(unet) for n in layer.active_adapters})
+    active = _active(unet)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         torch.manual_seed(seed)  # peft draws A from the global generator
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # more than one is meant
         unet.add_adapter(LoraConfig(**config), adapter_name=name)
-    for layer in tuner_layers(unet):
-        layer.set_adapter([*active, name], inference_mode=True)
+    _activate(unet, [*active, name])
     unet.eval()
-    return Lora(model, name, max([config["r"], *config.get("rank_pattern", {}).values()]), notes)
+    return Lora(model, name, notes)
 
 
 @contextmanager
 def active_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
-    """Let only this LoRA act on the model (None: none does); then those that were active before."""
-    layers = tuner_layers(model.unet)
-    before = [list(layer.active_adapters) for layer in layers]
+    """Let only this LoRA act on the model within the block (None: none does); then those that were active before."""
+    before = _active(model.unet)
     try:
-        for layer in layers:
-            layer.set_adapter([] if lora is None else [lora.name], inference_mode=True)
+        _activate(model.unet, [] if lora is None else [lora.name])
         yield
     finally:
-        for layer, names in zip(layers, before, strict=True):
-            layer.set_adapter(names, inference_mode=True)
+        _activate(model.unet, before)
 
 
 @contextmanager
@@ -205,20 +194,20 @@ def scaled_lora(lora: Lora | None, factor: float) -> Iterator[None]:
 def fused_lora(model: ImageModel) -> Iterator[int]:
     """Add the active LoRAs to the weights, W + B A, where they cost nothing; yields the number of layers.
 
-    It changes rounding alone, and pays on a GPU. Afterwards the weights are the very tensors they were. Not for
-    fitting, nor for another strength within the block.
+    It changes rounding alone, and pays on a GPU. Afterwards the weights have their old bits. Not for fitting, nor for
+    another strength within the block.
     """
     layers = [layer for layer in tuner_layers(model.unet) if layer.active_adapters]
-    bases = [layer.get_base_layer() for layer in layers]
-    before = [base.weight.data for base in bases]
+    before = [layer.get_base_layer().weight.data for layer in layers]
     try:
         for layer in layers:
             layer.merge(safe_merge=True)  # into a copy
         yield len(layers)
     finally:
-        for layer, base, weight in zip(layers, bases, before, strict=True):
+        for layer, weight in zip(layers, before, strict=True):
             layer.merged_adapters.clear()
-            base.weight.data = weight.to(base.weight.device)  # with offload=True the U-Net has moved in the meantime
+            base = layer.get_base_layer().weight
+            base.data = weight.to(base.device)  # with offload=True the U-Net has moved in the meantime
 
 
 def check_seed(seed: int | torch.Generator) -> int | torch.Generator:
@@ -231,3 +220,13 @@ def tuner_layers(unet: Any) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _active(unet: Any) -> list[str]:
+    """Return the names of the active adapters, in the order in which they are added up."""
+    return list(dict.fromkeys(name for layer in tuner_layers(unet) for name in layer.active_adapters))
+
+
+def _activate(unet: Any, names: list[str]) -> None:
+    for layer in tuner_layers(unet):
+        layer.set_adapter(names, inference_mode=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +20,30 @@ SCALING = ("lora_alpha", "alpha_pattern", "use_rslora")  # what of that header d
 PREFIX = "unet."
 
 
-@dataclass(frozen=True)
-class LoraFile:
-    """The U-Net's part of a file.
-
-    state: "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]. config: arguments of peft's
-    LoraConfig, with the rank and the alpha of every layer. notes: what was left out, one sentence each.
-    """
-
-    state: dict[str, Tensor]
-    config: dict[str, Any]
-    notes: list[str]
-
-
-def check_lora_path(path: str | os.PathLike) -> None:
-    """Raise ValueError unless a file name ends as safetensors do."""
-    if Path(path).suffix != ".safetensors":
-        raise ValueError(f"{path} is no name for a LoRA: weights are saved as safetensors, so end it that way.")
-
-
-def write_lora(path: str | os.PathLike, state: Mapping[str, Tensor], config: Any) -> Path:
+def write_lora(path: Path, state: Mapping[str, Tensor], config: Any) -> None:
     """Write factors and peft's config as safetensors, atomically, as `StableDiffusionPipeline` saves them."""
-    from safetensors.torch import save_file
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
-    path = Path(path)
-    names = ("r", "rank_pattern", *SCALING)
-    header = {f"{PREFIX}{name}": getattr(config, name) for name in names}
-    header[f"{PREFIX}target_modules"] = sorted(config.target_modules)
+    header = {name: getattr(config, name) for name in ("r", "rank_pattern", *SCALING)}
+    header["target_modules"] = sorted(config.target_modules)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        save_file(
-            {k: v.cpu() for k, v in state.items()},
-            temporary,
-            {"format": "pt", METADATA: json.dumps(header, sort_keys=True)},
+        StableDiffusionLoraLoaderMixin.save_lora_weights(
+            temporary.parent,
+            unet_lora_layers=dict(state),
+            weight_name=temporary.name,
+            unet_lora_adapter_metadata=header,
         )
-    return path
 
 
-def read_lora(path: str | os.PathLike, unet: torch.nn.Module) -> LoraFile:
+def read_lora(path: str | os.PathLike, unet: Any) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     """Read the LoRA of a U-Net from a safetensors file: diffusers' formats, old and new, or kohya's.
 
-    Alpha is taken from the header or from kohya's `.alpha`; without either it equals the rank, as in diffusers.
-    Keys of a text encoder are left out, and noted. Raises FileNotFoundError for a missing file, ValueError for one that
-    is no LoRA, was fitted to another U-Net or has non-finite weights.
+    Returns (state, config, notes): "<layer>.lora_A.weight" [rank,in] and "<layer>.lora_B.weight" [out,rank]; arguments
+    of peft's LoraConfig, with the rank and the alpha of every layer; what was left out, one sentence each. Alpha is
+    taken from the header or from kohya's `.alpha`; without either it equals the rank, as in diffusers. Keys of a text
+    encoder are left out. Raises FileNotFoundError for a missing file, ValueError for one that is no LoRA, was fitted to
+    another U-Net or has non-finite weights.
     """
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
     from diffusers.utils.peft_utils import get_peft_kwargs
@@ -93,7 +73,7 @@ def read_lora(path: str | os.PathLike, unet: torch.nn.Module) -> LoraFile:
     except Exception as error:  # what a file of another kind sets off is not foreseeable
         raise ValueError(f"{path} holds no LoRA that diffusers can read ({first_line(error)}).") from None
     _check_layers(path, own, unet)
-    return LoraFile(own, config, notes)
+    return own, config, notes
 
 
 def _load(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -121,13 +101,10 @@ def _check_layers(path: str | os.PathLike, state: Mapping[str, Tensor], unet: to
     modules = dict(unet.named_modules())
     for key in state:
         layer, _, factor = key.partition(".lora_")
-        pair = [state.get(f"{layer}.lora_{x}.weight") for x in "AB"]
-        if factor not in ("A.weight", "B.weight") or pair[0] is None or pair[1] is None:
-            raise ValueError(f"{path} holds {key}, which is no pair of LoRA factors: save it with diffusers.")
+        a, b = (state.get(f"{layer}.lora_{x}.weight", torch.empty(())).shape for x in "AB")
+        if factor not in ("A.weight", "B.weight") or min(len(a), len(b)) < 2:
+            raise ValueError(f"{path} holds {key}, which is no matrix of a LoRA pair: save it with diffusers.")
         module = modules.get(layer)
-        if min(x.ndim for x in pair) < 2:
-            raise ValueError(f"{path} holds {key} of shape {list(state[key].shape)}, which is no matrix of a LoRA.")
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
-        a, b = (tuple(x.shape) for x in pair)
         if weight is None or (b[0], a[1]) != tuple(weight.shape[:2]) or a[0] != b[1] or a[0] == 0:
             raise ValueError(f"{path} was fitted to another model: its {layer}, {list(b)} x {list(a)}, does not fit.")

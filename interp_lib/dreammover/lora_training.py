@@ -16,7 +16,9 @@ from tqdm.auto import tqdm
 if TYPE_CHECKING:
     from interp_lib.models.image_model import ImageModel, TextContext
 
+MOST_STORED = 48 * 48  # latent pixels, 384 px in SD: from here on activations are recomputed in the backward pass
 MOST_PLAIN = 64 * 64  # latent pixels, 512 px in SD: above it attention without a fused kernel takes too much memory
+LOSS_SCALE = 2.0**12  # puts float16 gradients of SD's latents near 1, far from both ends of float16
 
 
 def train_factors(
@@ -24,22 +26,24 @@ def train_factors(
     factors: Sequence[torch.nn.Parameter],
     z: Tensor,
     context: TextContext,
+    *,
     steps: int,
     lr: float,
-    weight_decay: float,
     seed: int,
     progress: bool,
 ) -> list[float]:
     """Minimise the squared error of the noise prediction over LoRA factors; return the loss of every step.
 
-    Source: section 3.4. z: latents [N,C,h,w] of the images, context: of the prompt. The factors are float32 during
-    training and in the model's dtype afterwards. Raises ValueError when the loss stops being finite.
+    Source: section 3.4. z: latents [N,C,h,w] of the images; context: what `embed_text` made of the prompt. The factors
+    are float32 during training and in the model's dtype afterwards. In float16 a step whose gradients overflow is
+    repeated with a smaller loss scale, so none is skipped. Raises ValueError when the loss stops being finite.
     """
     for p in factors:
         p.data = p.data.float()  # AdamW's small steps are lost in half precision
         p.requires_grad_(True)
-    optimizer = torch.optim.AdamW(factors, lr=lr, weight_decay=weight_decay)
-    scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
+    optimizer = torch.optim.AdamW(factors, lr=lr, weight_decay=1e-2)
+    half = model.dtype == torch.float16
+    scaler = torch.amp.GradScaler(model.device.type, init_scale=LOSS_SCALE, enabled=half)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draws on every device
     alphas, losses = model.scheduler.alphas_cumprod, []
     bar = tqdm(range(steps), desc="LoRA", disable=not progress)
@@ -49,15 +53,20 @@ def train_factors(
         a = alphas[t].to(z)[:, None, None, None]
         noisy = a.sqrt() * z + (1 - a).sqrt() * noise
         target = a.sqrt() * noise - (1 - a).sqrt() * z if model.predicts_v else noise
-        loss = F.mse_loss(model.run_unet(noisy, t, context).float(), target)
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise ValueError(f"The LoRA's loss is not finite at step {step + 1}: fit it with a smaller lr than {lr}.")
+        scale = math.inf
+        while scaler.get_scale() < scale:  # once, and again after an overflow, which has lowered the scale
+            scale = scaler.get_scale()
+            loss = F.mse_loss(model.run_unet(noisy, t, context).float(), target)
+            if not math.isfinite(loss.item()) or scale < 1:
+                raise ValueError(
+                    f"The LoRA's loss is not finite at step {step + 1}: fit it with a smaller lr than {lr}."
+                )
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
     for p in factors:
         p.requires_grad_(False)
         p.data = p.data.to(model.dtype)
@@ -65,29 +74,22 @@ def train_factors(
 
 
 @contextmanager
-def deterministic_gradients(latents: Tensor) -> Iterator[None]:
-    """Sum gradients in a fixed order on CUDA, where fused attention and some convolutions use another every time."""
-    if latents.device.type != "cuda":
-        yield
-        return
-    plain = latents.shape[-2] * latents.shape[-1] <= MOST_PLAIN
+def gradients_in_order(unet: Any, latents: Tensor) -> Iterator[None]:
+    """Let gradients of latents [N,C,h,w] fit into memory and, on CUDA, sum in a fixed order.
+
+    Large activations are recomputed instead of stored, which changes no bit. Fused attention and some convolutions sum
+    in another order every time.
+    """
+    pixels = latents.shape[-2] * latents.shape[-1]
+    plain = latents.is_cuda and pixels <= MOST_PLAIN
     cudnn, before = torch.backends.cudnn, torch.backends.cudnn.deterministic
     try:
         cudnn.deterministic = True
+        if pixels >= MOST_STORED:
+            unet.enable_gradient_checkpointing()
         with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
             yield
     finally:
         cudnn.deterministic = before
-
-
-@contextmanager
-def gradient_checkpoints(unet: Any, wanted: bool) -> Iterator[None]:
-    """Turn gradient checkpointing on where it is wanted; leave the U-Net as it was."""
-    was = unet.is_gradient_checkpointing
-    try:
-        if wanted:
-            unet.enable_gradient_checkpointing()
-        yield
-    finally:
-        if wanted and not was:
+        if pixels >= MOST_STORED:
             unet.disable_gradient_checkpointing()

@@ -18,7 +18,6 @@ EPSILON = 1e-7  # keeps a hole at 0/EPSILON = 0
 def landing(flow: Tensor) -> tuple[Tensor, Tensor]:
     """List every contribution of a forward warp: the target pixel and the bilinear weight of each corner.
 
-    Source: softmax splatting (Niklaus and Liu 2020).
     flow: [N,2,h,w]. Returns (index, weight), both [N,4,h*w]: corners (left/right of the upper, then the lower row) of
     every source pixel. index counts target pixels row by row; h*w stands for "outside the image", where NaN lands too.
     The four weights of a pixel sum to 1; differentiable in the flow through them.
@@ -43,11 +42,9 @@ def _sum_at(index: Tensor, values: Tensor, count: int) -> Tensor:
     if values.is_cuda:  # scatter_add sums in arrival order there; index_put sorts first, so runs repeat bit for bit
         sums = values.new_zeros(batch, count + 1, channels)
         place = (torch.arange(batch, device=values.device)[:, None], index)
-        sums = sums.index_put(place, values.transpose(1, 2), accumulate=True).transpose(1, 2)
-    else:
-        sums = values.new_zeros(batch, channels, count + 1)
-        sums = sums.scatter_add(2, index[:, None].expand(-1, channels, -1), values)
-    return sums[..., :count]
+        return sums.index_put(place, values.transpose(1, 2), accumulate=True).transpose(1, 2)[..., :count]
+    sums = values.new_zeros(batch, channels, count + 1)
+    return sums.scatter_add(2, index[:, None].expand(-1, channels, -1), values)[..., :count]
 
 
 # Eq. 4
@@ -78,11 +75,10 @@ def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) ->
 
 
 def splat_with_coverage(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the normalised splats (s, m) of the values and of an all-ones channel.
+    """Return the normalised splats (s [N,C,h,w], m [N,1,h,w]) of the values and of an all-ones channel.
 
-    Source: DreamMover, Eq. 6-7 as its released code fills holes.
-    m = Sum(exp(M) w) / (Sum(exp(M) w) + 1e-7), [N,1,h,w]: close to 1 where anything landed, 0 in a hole.
-    Shapes as in `softmax_splat`, whose `weight` this is not.
+    Source: the coverages of Eq. 6-7 in DreamMover's released code. m is 0 in a hole, else Sum(exp(M) w) over itself
+    plus 1e-7, so close to 1: not the `weight` of `softmax_splat`.
     """
     splatted, _ = softmax_splat(torch.cat([values, torch.ones_like(values[:, :1])], dim=1), flow, metric)
     return splatted[:, :-1], splatted[:, -1:]

@@ -124,13 +124,13 @@ def _load_network(folder: Path, part: str, name: str, dtype: torch.dtype) -> tup
     files, variant = weight_files([f"{part}/{path.name}" for path in (folder / part).iterdir()], part)
     # transformers takes `dtype` where diffusers takes `torch_dtype`; without it transformers keeps the file's own
     library, keyword = (transformers, "dtype") if name.startswith("CLIP") else (diffusers, "torch_dtype")
-    options = {keyword: dtype, "variant": variant, "use_safetensors": True, "local_files_only": True}
+    options = {keyword: dtype, "variant": variant, "output_loading_info": True}
     try:
         if not files:
             raise ValueError("no safetensors weights; pickled ones can run code and are not opened")
         with quiet():
             network, info = getattr(library, name).from_pretrained(
-                str(folder), subfolder=part, output_loading_info=True, **options
+                str(folder), subfolder=part, use_safetensors=True, local_files_only=True, **options
             )
         if missing := sorted(map(str, info["missing_keys"])):
             raise ValueError(f"it lacks {len(missing)} weights, {missing[0]} among them")

@@ -56,7 +56,7 @@ def test_inversion_is_the_plain_loop(tiny, small):
     for k in range(1, 4):
         t = 1 + 20 * (k - 1)
         with torch.no_grad():
-            eps = tiny.unet(z, t, encoder_hidden_states=context.expand(2, -1, -1)).sample
+            eps = tiny.unet(z, t, encoder_hidden_states=context.hidden.expand(2, -1, -1)).sample
         b = float(tiny.scheduler.alphas_cumprod[t])
         clean = (z - (1 - a) ** 0.5 * eps) / a**0.5
         z, a = b**0.5 * clean + (1 - b) ** 0.5 * eps, b

@@ -84,12 +84,6 @@ def test_ties_go_to_the_lowest_index(scale):
     assert (flow[0, 1] + torch.arange(6.0)[:, None] < 3).all(), "the copies in the lower half must never win"
 
 
-def test_constant_features_all_point_to_the_first_pixel():
-    flow = match_features(torch.full((1, 64, 5, 4), 0.3), torch.full((1, 64, 5, 4), 0.7), size=(7, 9), tile=5)
-    assert torch.equal(flow[0, 0], -torch.arange(9.0).expand(7, 9))
-    assert torch.equal(flow[0, 1], -torch.arange(7.0)[:, None].expand(7, 9))
-
-
 @pytest.mark.parametrize("tile", [1, 7, 64, 100, 10_000])
 def test_tile_size_changes_nothing_even_at_near_ties(tile):
     """Copies of one vector that differ in the last float32 bit: float32 products would rank them by block shape."""
@@ -123,37 +117,6 @@ def test_the_precision_of_products_is_as_before():
         torch.set_float32_matmul_precision("highest")
 
 
-@given(seed=st.integers(0, 2**16), dx=st.integers(-3, 3), dy=st.integers(-3, 3), scale=st.floats(1e-3, 1e3))
-@settings(max_examples=25, deadline=None)
-def test_match_finds_a_shift_and_ignores_the_length_of_features(seed, dx, dy, scale):
-    source = noise(1, 16, 8, 8, seed=seed)
-    flow = match_features(source, scale * source.roll((dy, dx), dims=(2, 3)))
-    x, y = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy")
-    assert torch.equal(x + flow[0, 0], (x + dx) % 8) and torch.equal(y + flow[0, 1], (y + dy) % 8)
-
-
-def test_half_precision_features_give_a_float32_flow():
-    source, target = noise(1, 8, 4, 4).half(), noise(1, 8, 4, 4, seed=1).half()
-    flow = match_features(source, target)
-    assert flow.dtype == torch.float32 and torch.equal(flow, match_features(source.float(), target.float()))
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "keywords"),
-    [
-        (noise(1, 4, 5, 5), noise(1, 3, 5, 5), {}),
-        (noise(1, 4, 5, 5), noise(1, 4, 6, 5), {}),
-        (noise(4, 5, 5), noise(4, 5, 5), {}),
-        (noise(1, 4, 5, 5), noise(1, 4, 5, 5), {"tile": 0}),
-        (noise(1, 4, 5, 5), noise(1, 4, 5, 5), {"size": 0}),
-        (noise(1, 4, 5, 5) / 0, noise(1, 4, 5, 5), {}),
-    ],
-)
-def test_features_that_do_not_fit_are_refused(source, target, keywords):
-    with pytest.raises(ValueError):
-        match_features(source, target, **keywords)
-
-
 def test_combined_features_have_the_mean_cosine():
     first, second = noise(2, 5, 4, 4, dtype=torch.float64), 9 * noise(2, 8, 4, 4, seed=1, dtype=torch.float64)
     joined = combine_features([first, second])
@@ -165,25 +128,6 @@ def test_combined_features_have_the_mean_cosine():
         combine_features([first, noise(2, 3, 2, 2)])
     with pytest.raises(ValueError, match="empty"):
         combine_features([])
-
-
-def smooth_features(shift):
-    """Features that turn steadily with the position, the target's moved by `shift` pixels to the right."""
-    x, y = torch.meshgrid(torch.arange(12.0), torch.arange(10.0), indexing="xy")
-    angle = [f * a for f in (0.25, 0.4) for a in (x - shift, y)]
-    return torch.stack([g(a) for a in angle for g in (torch.sin, torch.cos)])[None].double()
-
-
-def test_refinement_recovers_a_subpixel_shift():
-    source, target = smooth_features(0.0), smooth_features(1.3)
-    flow = match_features(source, target)
-    refined = refine_subpixel(source, target, flow, radius=2, temperature=0.01)
-    inner = (slice(None), slice(None), slice(3, -3), slice(3, -4))
-    error, coarse = ((f - torch.tensor([1.3, 0.0])[None, :, None, None])[inner].abs().max() for f in (refined, flow))
-    assert coarse > 0.29 and error < 0.1
-    assert (refined - flow).abs().max() <= 2
-    cold = refine_subpixel(source, target, flow, temperature=1e-5)
-    torch.testing.assert_close(cold[inner], flow[inner], atol=1e-6, rtol=0)
 
 
 def test_refinement_against_a_loop_and_its_gradient():

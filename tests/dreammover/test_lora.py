@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp_lib.dreammover import lora_training
 from interp_lib.dreammover.lora import fit_lora, fused_lora, load_lora
 from interp_lib.models import load_image_model
 
@@ -41,37 +42,52 @@ def test_it_fits(tiny, small):
         assert noise_loss(tiny, small) < 0.9 * before
 
 
-def test_where_it_sits(tiny, small):
-    attentions = [n for n in tiny.unet.attn_processors]
-    with fit_lora(tiny, small, **FAST) as lora:
-        state = lora.state_dict()
-        assert len(state) == 2 * 4 * len(attentions) == 2 * 4 * 32
-        assert all(layer.scaling[lora.name] == 1.0 for layer in lora.layers())  # alpha = rank
-        assert all(v.shape[0] == 4 for k, v in state.items() if "lora_A" in k)
-        assert not any(p.requires_grad for p in tiny.unet.parameters())
+def states_of(model, images, **options):
+    with fit_lora(model, images, **FAST | options) as lora:
+        return torch.cat([v.flatten() for v in lora.state_dict().values()])
 
 
-def test_same_seed_same_bits(tiny, small):
-    states = []
+def test_where_it_is_and_same_seed_same_bits(tiny, small):
     global_state = torch.get_rng_state()
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed * 100 + len(states))
-        with fit_lora(tiny, small, seed=seed, **FAST) as lora:
-            states.append(lora.state_dict())
-    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-    assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
-    torch.set_rng_state(global_state)
-    with fit_lora(tiny, small, **FAST):
-        assert torch.equal(torch.get_rng_state(), global_state)
+    with fit_lora(tiny, small, seed=1, **FAST) as lora:
+        state = lora.state_dict()
+        assert len(state) == 2 * 4 * len(tiny.unet.attn_processors) == 2 * 4 * 32
+        assert all(layer.scaling[lora.name] == 1.0 for layer in lora.layers())  # alpha = rank
+        assert not any(p.requires_grad for p in tiny.unet.parameters())
+    assert torch.equal(torch.get_rng_state(), global_state)
+    torch.manual_seed(77)
+    first = torch.cat([v.flatten() for v in state.values()])
+    assert torch.equal(states_of(tiny, small, seed=1), first)
+    assert not torch.equal(states_of(tiny, small, seed=2), first)
+    drawn = [states_of(tiny, small, seed=torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(*drawn) and not torch.equal(drawn[0], first)
 
 
-def test_a_generator_is_a_seed(tiny, small):
-    states = []
-    for seed in (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)):
-        with fit_lora(tiny, small, seed=seed, **FAST) as lora:
-            states.append(lora.state_dict())
-    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-    assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
+def test_large_activations_are_recomputed_and_no_bit_changes(tiny, small, monkeypatch):
+    """Images of 384 px and more, in SD's terms; here the bound is lowered instead."""
+    stored, runs = states_of(tiny, small), []
+    for bound in (10**6, 8 * 8):
+        monkeypatch.setattr(lora_training, "MOST_STORED", bound)
+        ran = []
+        layer = tiny.unet.up_blocks[2].attentions[0].transformer_blocks[0].attn1
+        hook = layer.register_forward_pre_hook(lambda *_, ran=ran: ran.append(1))
+        assert torch.equal(states_of(tiny, small), stored)
+        hook.remove()
+        runs.append(len(ran))
+    assert runs == [FAST["steps"], 2 * FAST["steps"]]  # forward, and once more on the way back
+    assert not tiny.unet.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_no_step_is_skipped(small, dtype, monkeypatch):
+    """A loss scale at which float16 gradients overflow is lowered, and the step repeated."""
+    monkeypatch.setattr(lora_training, "LOSS_SCALE", 2.0**28)
+    model = load_image_model(CONFORMANCE / "tiny_sd", device="cpu", dtype=dtype)
+    with fit_lora(model, small, steps=1, rank=4, lr=1e-2, progress=False) as lora:
+        up = torch.cat([v.flatten() for k, v in lora.state_dict().items() if "lora_B" in k])
+    assert up.dtype == dtype and len(lora.losses) == 1
+    moved = up.float().abs() > 5e-3  # of zero, by lr: the first step of Adam is a sign
+    assert moved.float().mean() > 0.9
 
 
 def test_in_inference_mode(tiny, small, random_lora):
@@ -145,15 +161,6 @@ def test_fused_it_is_part_of_the_weights(tiny, random_lora):
         assert count == 0
 
 
-def test_gradient_checkpointing_changes_no_bit(tiny, small):
-    states = []
-    for wanted in (False, True):
-        with fit_lora(tiny, small, gradient_checkpointing=wanted, **FAST) as lora:
-            states.append(lora.state_dict())
-        assert not tiny.unet.is_gradient_checkpointing
-    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-
-
 def pipeline_of(model):
     """diffusers' own pipeline around the same networks."""
     from diffusers import StableDiffusionPipeline
@@ -170,7 +177,7 @@ def test_saved_and_loaded(tiny, small, tmp_path):
             lora.save(tmp_path / "pair.bin")
     assert [p.name for p in path.parent.iterdir()] == ["pair.safetensors"]
     with load_lora(tiny, path) as loaded:
-        assert loaded.rank == 3
+        assert {v.shape[0] for k, v in loaded.state_dict().items() if "lora_A" in k} == {3}
         assert torch.equal(eps(tiny), fitted)
 
 
@@ -276,14 +283,6 @@ def test_files_of_others_act_as_in_diffusers(tiny, random_lora, tmp_path, kind):
     assert torch.equal(eps(tiny), plain)
 
 
-@pytest.mark.parametrize("wrong", [{"unet.lora_alpha": "8"}, {"unet.lora_alpha": None}, {"unet.alpha_pattern": [1]}])
-def test_a_damaged_header(tiny, random_lora, tmp_path, wrong):
-    header = {"format": "pt", "lora_adapter_metadata": json.dumps(HEADER | wrong)}
-    save_file(load_file(random_lora), tmp_path / "header.safetensors", header)
-    with pytest.raises(ValueError, match="holds no LoRA"):
-        load_lora(tiny, tmp_path / "header.safetensors")
-
-
 def test_every_layer_has_its_own_alpha(tiny, random_lora, tmp_path):
     state, header = rewritten(load_file(random_lora), "kohya")
     state |= {k: torch.tensor(2.0) for k in state if k.endswith("to_k.alpha")}
@@ -295,53 +294,29 @@ def test_every_layer_has_its_own_alpha(tiny, random_lora, tmp_path):
     assert scaling == {"to_q": 2.0, "to_k": 0.5, "to_v": 2.0, "0": 2.0}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"rank": 0},
-        {"steps": 0},
-        {"lr": 0.0},
-        {"lr": float("nan")},
-        {"seed": -1},
-        {"seed": 2**64},
-        {"seed": None},
-        {"prompt": None},
-    ],
-)
-def test_wrong_arguments(tiny, small, options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        fit_lora(tiny, small, **options)
-
-
-def test_a_name_is_no_model(small, random_lora):
-    for work in (lambda: fit_lora("embedded", small), lambda: load_lora("embedded", random_lora)):
-        with pytest.raises(ValueError, match="give load_image_model"):
-            work()
+def damaged(header):
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(HEADER | header)}
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "change, header, words",
     [
-        (lambda s: {k: v * float("nan") for k, v in s.items()}, "not finite"),
-        (lambda s: {k: v.int() for k, v in s.items()}, "not finite floats"),
-        (lambda s: {k: torch.cat([v, v], 1) if "lora_A" in k else v for k, v in s.items()}, "another model"),
-        (lambda s: {k.replace("up_blocks.1", "up_blocks.7"): v for k, v in s.items()}, "another model"),
-        (lambda s: {k: v for k, v in s.items() if "lora_A" in k}, "holds no LoRA"),
-        (lambda s: dict(list(s.items())[1:]), "pair of LoRA factors|another model"),
-        (lambda s: {"weight": torch.zeros(2, 2)}, "holds no LoRA"),
-        (lambda s: {}, "holds no LoRA"),
-        (lambda s: {f"{kohya('conv_in')}.lora_down.weight": torch.zeros(2, 2)}, "holds no LoRA"),
-        (lambda s: {k.replace("unet.", "text_encoder."): v for k, v in s.items()}, "holds no LoRA"),
+        (lambda s: {k: torch.cat([v, v], 1) if "lora_A" in k else v for k, v in s.items()}, None, "another model"),
+        (lambda s: {k.replace("up_blocks.1", "up_blocks.7"): v for k, v in s.items()}, None, "another model"),
+        (lambda s: {k: v for k, v in s.items() if "lora_A" in k}, None, "holds no LoRA"),
+        (lambda s: dict(list(s.items())[1:]), None, "no matrix of a LoRA pair|another model"),
+        (lambda s: {}, None, "holds no LoRA"),
+        (lambda s: {f"{kohya('conv_in')}.lora_down.weight": torch.zeros(2, 2)}, None, "holds no LoRA"),
+        (lambda s: {k.replace("unet.", "text_encoder."): v for k, v in s.items()}, None, "holds no LoRA"),
+        (lambda s: {k: v.int() for k, v in s.items()}, None, "not finite floats"),
+        (dict, damaged({"unet.lora_alpha": "8"}), "holds no LoRA"),
+        (dict, damaged({"unet.lora_alpha": None}), "holds no LoRA"),
+        (dict, damaged({"unet.alpha_pattern": [1]}), "holds no LoRA"),
     ],
 )
-def test_wrong_files(tiny, random_lora, tmp_path, change, words):
+def test_wrong_files(tiny, random_lora, tmp_path, change, header, words):
     path = tmp_path / "wrong.safetensors"
-    save_file({k: v.contiguous() for k, v in change(load_file(random_lora)).items()}, path)
+    save_file({k: v.contiguous() for k, v in change(load_file(random_lora)).items()}, path, header)
     with pytest.raises(ValueError, match=words) as caught:
         load_lora(tiny, path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_lora(tiny, tmp_path / "none.safetensors")
-    (tmp_path / "pickled.bin").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(ValueError, match="no safetensors file"):
-        load_lora(tiny, tmp_path / "pickled.bin")

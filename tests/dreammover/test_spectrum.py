@@ -59,13 +59,7 @@ def test_spectrum_against_the_sum(shape):
 def test_energy_against_the_sum(shape, centre):
     x = noise(*shape)
     torch.testing.assert_close(high_frequency_energy(x, centre=centre), loop_energy(x, centre))
-
-
-def test_default_is_a_quarter_of_the_area_and_one_image_will_do():
-    x = noise(3, 2, 8, 8)
-    assert torch.equal(high_frequency_energy(x), high_frequency_energy(x, centre=0.25))
-    assert not torch.allclose(high_frequency_energy(x), high_frequency_energy(x, centre=1 / 16))
-    assert torch.equal(high_frequency_energy(x[1]), high_frequency_energy(x)[1:2])
+    assert torch.equal(high_frequency_energy(x[0]), high_frequency_energy(x, centre=0.25)[:1])
 
 
 def test_pure_waves_are_low_or_high():
@@ -85,26 +79,8 @@ def test_shift_invariance_and_gain(seed, dx, dy, gain):
     torch.testing.assert_close(high_frequency_energy(x.roll((dy, dx), (2, 3)) * gain), energy * abs(gain))
 
 
-def test_averaging_costs_high_frequencies():
-    """The mean of two independent noises loses a factor of sqrt(2); picking either keeps it."""
-    a, b = noise(64, 4, 16, 16), noise(64, 4, 16, 16, seed=1)
-    pick = torch.where(noise(64, 1, 16, 16, seed=2) > 0, a, b)
-    of_mean, of_pick, of_one = (high_frequency_energy(x).mean().item() for x in ((a + b) / 2, pick, a))
-    assert of_mean / of_one == pytest.approx(math.sqrt(0.5), abs=0.01)
-    assert of_pick / of_one == pytest.approx(1.0, abs=0.01)
-
-
 def test_differentiable_and_half_precision():
     x = noise(1, 2, 5, 6).requires_grad_()
     assert torch.autograd.gradcheck(high_frequency_energy, (x,))
     half = x.detach().half()
     torch.testing.assert_close(high_frequency_energy(half), high_frequency_energy(half.float()))
-
-
-def test_wrong_input_is_refused():
-    with pytest.raises(ValueError, match="centre"):
-        high_frequency_energy(noise(1, 1, 8, 8), centre=1.5)
-    with pytest.raises(ValueError, match="shape"):
-        high_frequency_energy(noise(8, 8))
-    with pytest.raises(ValueError, match="shape"):
-        spectrum(noise(8))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
 
 from experiments.speed.random_models import build_unet
 from interp_lib import diffusion_features, fit_lora, interpolate, load_lora, replace_self_attention
@@ -78,7 +79,6 @@ def test_interpolate_with_a_lora_and_without(xl, pair, tmp_path):
 
 
 def test_its_pipeline_reads_the_lora(xl, pipeline, pair, tmp_path):
-    """And kohya's file of the same factors, whose blocks have the names of Stability's own code, is read here."""
     z, context = xl.encode(pair), xl.embed_text("")
     with torch.no_grad(), fit_lora(xl, pair, steps=2, rank=2, lr=1e-2, progress=False) as lora:
         lora.save(tmp_path / "pair.safetensors")
@@ -91,6 +91,23 @@ def test_its_pipeline_reads_the_lora(xl, pipeline, pair, tmp_path):
     assert torch.allclose(ours, theirs, atol=1e-5)
     with torch.no_grad(), load_lora(xl, tmp_path / "pair.safetensors"):
         assert torch.equal(xl.predict_noise(z, 261, context), ours)
+
+
+def test_files_of_kohya_are_read(xl, pair, tmp_path):
+    """Theirs have the block names of Stability's own code."""
+    g, outputs = torch.Generator().manual_seed(0), []
+    down, up = torch.randn(2, 32, generator=g), torch.randn(32, 2, generator=g)
+    ours = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
+    kohya = "lora_unet_output_blocks_2_1_transformer_blocks_0_attn1_to_q."
+    save_file({f"{ours}A.weight": down, f"{ours}B.weight": up}, tmp_path / "ours.safetensors")
+    theirs = {f"{kohya}lora_down.weight": down, f"{kohya}lora_up.weight": up, f"{kohya}alpha": torch.tensor(2.0)}
+    save_file(theirs, tmp_path / "kohya.safetensors")
+    z, context = xl.encode(pair), xl.embed_text("")
+    for name in ("ours", "kohya"):
+        with torch.no_grad(), load_lora(xl, tmp_path / f"{name}.safetensors"):
+            outputs.append(xl.predict_noise(z, 261, context))
+    with torch.no_grad():
+        assert torch.equal(*outputs) and not torch.allclose(xl.predict_noise(z, 261, context), outputs[0], atol=1e-4)
 
 
 def test_blocks_are_chosen_by_position(xl, pair):

@@ -105,9 +105,6 @@ ROWS = [
     Row("interpolate: a path", lambda g: interpolate(g.image, "a.png", g.last), "image0 is of type str: give a tensor"),
     *of(suitability, lambda g: (g.image, g.first, g.last))(
         ("steps a text", {"steps": "8"}, f"steps='8' {WHOLE}"),
-        ("feature_step", {"steps": 8, "feature_step": 9}, f"feature_step=9 {WHOLE}"),
-        ("block", {"block": 9}, f"block=9 {WHOLE}"),
-        ("size", {"size": 0}, "size"),
     ),
     Row("suitability: a name for a model", lambda g: suitability("tiny", g.first, g.last), "a str: give load_image"),
     *(
@@ -145,7 +142,6 @@ ROWS = [
         ("steps", {"steps": True}, f"steps=True {WHOLE}"),
         ("lr NaN", {"lr": NAN}, f"lr=nan {FINITE}"),
         ("lr a text", {"lr": "fast"}, f"lr='fast' {FINITE}"),
-        ("weight_decay", {"weight_decay": -1}, f"weight_decay=-1 {FINITE}"),
         ("seed", {"seed": None}, f"seed=None {WHOLE}"),
     ),
     *of(inbetween, lambda g: (g.video, g.first, g.last))(

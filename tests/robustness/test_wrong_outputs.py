@@ -140,6 +140,6 @@ def test_names_that_ffmpeg_would_read_as_something_else(ground, name):
 
 
 def test_lora_names(ground):
-    lora = Lora(ground.image, "pair0", 4)
+    lora = Lora(ground.image, "pair0")
     refuse(Row("Lora.save: ending", lambda g: lora.save(g.out / "a.bin"), "saved as safetensors, so end it"), ground)
     refuse(Row("Lora.scale: strength", lambda g: lora.scale("x"), "strength='x' is out of range: give"), ground)
