@@ -37,7 +37,10 @@ $(if $(and $(PASS),$(filter notebooks,$(MAKECMDGOALS))),$(error the committed no
 NAMES := $(patsubst notebooks/%.ipynb,%,$(sort $(wildcard notebooks/[0-9]*.ipynb)))
 $(if $(or $(NAMES),$(filter-out figures notebooks nbval,$(or $(MAKECMDGOALS),help))),,$(error there is no notebook notebooks/[0-9]*.ipynb here: run make at the root of a whole clone))
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-JOBS ?= $(if $(word 2,$(NAMES)),2,1)
+# Two notebooks at once would share one GPU: DEVICE=cuda, or the default where there seems to be one
+ASKED := $(or $(DEVICE),$(patsubst device=%,%,$(filter device=%,$(PARAMS))),auto)
+GPU := $(or $(filter cuda% mps%,$(ASKED)),$(and $(filter auto,$(ASKED)),$(wildcard /dev/nvidia0 /dev/kfd /dev/dxg)$(filter Darwin,$(shell uname -s))))
+JOBS ?= $(if $(GPU),1,$(if $(word 2,$(NAMES)),2,1))
 THREADS ?= $(shell n=$$(( $(CORES) / $(JOBS) )); echo $$(( n > 0 ? n : 1 )))
 MAKEFLAGS += --jobs=$(JOBS) --no-print-directory
 export OMP_NUM_THREADS := $(THREADS)

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _fail(f"error: {error}")
     except (RuntimeError, MemoryError) as error:
-        from interp_lib.show.film import is_out_of_memory
+        from interp_lib.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -19,7 +19,7 @@ from interp_lib.bench.tables import RESULTS, load_results, write_results
 from interp_lib.models.folder import find_folder
 
 STUDIES = ("ablations", "animation", "backward", "exchange", "features", "flow", "frequency", "fusion")
-STUDIES += ("inbetweening", "suitability")
+STUDIES += ("inbetweening", "precision", "precision_video", "suitability")
 
 
 def recompute(study: str, model: Any, **item: Any) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from interp_lib.checks import check_int, check_number
 from interp_lib.dreammover.ddim import image_batch
 from interp_lib.dreammover.lora_files import read_lora, write_lora
 from interp_lib.dreammover.lora_training import gradients_in_order, train_factors
+from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel, check_model
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
@@ -82,6 +83,7 @@ class Lora:
         self.remove()
 
 
+@memory_advice("use smaller images or a smaller rank, or load the model in float16")
 @torch.inference_mode(False)  # nothing can be fitted in it, and a caller may well be in it
 def fit_lora(
     model: ImageModel,

@@ -32,6 +32,7 @@ from interp_lib.dreammover.inputs import (
 )
 from interp_lib.dreammover.lora import Lora, scaled_lora
 from interp_lib.dreammover.sampler import Network, between, descend
+from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 # The quick setting, as keyword arguments: 30 U-Net calls for the 91 of 50 DDIM steps at the paper's T.
 QUICK = {"solver": "dpmsolver++", "steps": 7}
+
+
+MEMORY_ADVICE = "use smaller images, a smaller batch_size, or load the model with offload=True or in float16"
 
 
 @dataclass
@@ -55,6 +59,7 @@ class FrameState:
     fused_clean: Tensor | None
 
 
+@memory_advice(MEMORY_ADVICE)
 def interpolate(
     model: ImageModel,
     image0: Tensor | Image,

@@ -96,6 +96,7 @@ def denoise_between(
     if not isinstance(middle, Tensor) or middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
         found = list(middle.shape) if isinstance(middle, Tensor) else type(middle).__name__
         raise ValueError(f"middle is {found}: give latents [n,{','.join(map(str, ends.shape[1:]))}] at step T.")
+    middle = middle.to(ends)
     attention = blocks is None or bool(blocks)
     net = Network(model, context, len(middle), attention, blocks=blocks)
     predict, start = (net.all, between(ends, middle)) if attention else (net.middle, middle)

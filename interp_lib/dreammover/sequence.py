@@ -12,7 +12,8 @@ from torch import Tensor
 from interp_lib.checks import check_switch
 from interp_lib.dreammover.inputs import Settings
 from interp_lib.dreammover.lora import Lora
-from interp_lib.dreammover.pipeline import make_frames
+from interp_lib.dreammover.pipeline import MEMORY_ADVICE, make_frames
+from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel
 from interp_lib.types import Interpolation
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@memory_advice(MEMORY_ADVICE)
 def interpolate_sequence(
     model: ImageModel,
     images: Tensor | Sequence[Tensor | Image],

@@ -12,6 +12,7 @@ from interp_lib.checks import check_choice, check_switch
 from interp_lib.inbetweening.pipeline import fused_network, sample
 from interp_lib.inbetweening.prepare import OnStep, Settings
 from interp_lib.inbetweening.sampling import Keyframe, Schedule, Step, denoised, euler, guided
+from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@memory_advice("use fewer frames or a smaller size, or load the model with offload=True or in float16")
 def animate(
     model: VideoModel,
     image: Tensor | Image,

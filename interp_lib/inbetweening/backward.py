@@ -27,7 +27,8 @@ from interp_lib.inbetweening.temporal import (
     temporal_attentions,
     tune_temporal_attention,
 )
-from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
+from interp_lib.memory import memory_advice
+from interp_lib.models.video_model import LARGE, VideoModel, check_video_model, micro_conditioning
 
 LOG_SIGMA = (0.7, 1.6)  # mean and standard deviation of log sigma, as SVD was trained
 SEEDS = 10**11  # largest seed: with the step and the process it makes the 64 bits that a generator takes
@@ -49,6 +50,7 @@ class BackwardMotion:
         return Path(path)
 
 
+@memory_advice("use shorter or smaller clips, a smaller batch, or gradient_checkpointing=True")
 def fit_backward_motion(
     model: VideoModel,
     clips: Tensor | Sequence[Tensor],
@@ -64,7 +66,7 @@ def fit_backward_motion(
     log_sigma: tuple[float, float] = LOG_SIGMA,
     checkpoint: str | os.PathLike | None = None,
     save_every: int = 50,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | None = None,
     progress: bool = True,
 ) -> BackwardMotion:
     """Teach the model to animate an image backwards in time.
@@ -79,7 +81,7 @@ def fit_backward_motion(
     motion_bucket_id: one, or one a clip. log_sigma: mean and standard deviation of the noise levels' logarithm.
     checkpoint: a file that is written every `save_every` steps and continued from when it exists. Batches are functions
         of (seed, step), so a run that was killed ends with the same bits.
-    gradient_checkpointing: less memory, the same values.
+    gradient_checkpointing: less memory, the same values; None turns it on for large clips, such as SVD's.
     Under `accelerate launch` every process takes `batch` clips of its own, and gradients are averaged.
 
     The model is left as it was: `model.reverse = fit_backward_motion(...).deltas` puts the result to use.
@@ -90,6 +92,9 @@ def fit_backward_motion(
     if model.offload_device is not None:
         raise ValueError("a model with offload=True cannot be tuned, its networks move: load it without.")
     frames = check_clips(model, clips)
+    if gradient_checkpointing is None:  # by the work from which `VideoModel.low_memory` saves memory
+        pixels = batch * frames[0][:, 0].numel() // model.vae_factor**2
+        gradient_checkpointing = pixels * model.unet.config.block_out_channels[0] ** 2 > LARGE
     lr, seed = check_number("lr", lr, 0, above=True), check_int("seed", seed, 0, SEEDS)
     save_every = check_int("save_every", save_every, 1)
     for name, value in (("fps", fps), ("noise_aug_strength", noise_aug_strength)):
@@ -106,7 +111,6 @@ def fit_backward_motion(
         check_target(Path(checkpoint))
     settings = {"lr": lr, "rotate": rotate, "seed": seed, "batch": batch, "log_sigma": list(log_sigma), "fps": fps}
     settings |= {"noise": noise_aug_strength, "buckets": buckets.tolist(), "clips": digest(frames)}
-
     base = {  # what learns; in float32, since half precision would lose updates of 1e-4
         f"{name}.{p}.weight": attn.get_submodule(p).weight.detach().float()
         for name, attn in temporal_attentions(model.unet).items()

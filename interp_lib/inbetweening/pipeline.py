@@ -26,6 +26,7 @@ from interp_lib.inbetweening.sampling import (
     unet_calls,
 )
 from interp_lib.inbetweening.temporal import two_directions
+from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
@@ -39,6 +40,7 @@ METHODS = ("dual", "no-rotation", "no-finetune", "trf", "forward", "vibid", "vib
 QUICK = {"steps": 17, "recurrence": 1}
 
 
+@memory_advice("use fewer frames or a smaller size, or load the model with offload=True or in float16")
 def inbetween(
     model: VideoModel,
     frame0: Tensor | Image,

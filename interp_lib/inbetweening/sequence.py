@@ -11,6 +11,7 @@ from torch import Tensor
 from interp_lib.checks import check_choice, check_switch
 from interp_lib.inbetweening.pipeline import METHODS, sample
 from interp_lib.inbetweening.prepare import OnStep, Settings
+from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@memory_advice("use fewer frames or a smaller size, or load the model with offload=True or in float16")
 def inbetween_sequence(
     model: VideoModel,
     images: Sequence[Tensor | Image],

@@ -16,8 +16,9 @@ import ipywidgets as w
 import torch
 
 from interp_lib.images import open_image, to_pil
+from interp_lib.memory import is_out_of_memory
 from interp_lib.models.video_model import MAX_FRAMES
-from interp_lib.show.film import embedded_note, is_out_of_memory, make_film, quick_settings
+from interp_lib.show.film import embedded_note, make_film, quick_settings
 from interp_lib.show.media import Media
 from interp_lib.show.video import save_video
 

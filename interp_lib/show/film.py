@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interp_lib.dreammover.pipeline import interpolate
@@ -111,8 +110,3 @@ def quick_settings(model: ImageModel | VideoModel) -> dict[str, Any]:
     else:
         from interp_lib.dreammover.pipeline import QUICK
     return QUICK
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a device has run out of memory; on the CPU torch raises a plain RuntimeError for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -1,5 +1,7 @@
 """The runner: stamps, execution and publishing, on small notebooks that draw nothing heavy."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -167,3 +169,14 @@ def test_publishing_copies_outputs_and_leaves_no_trace_of_the_run(place):
     assert run("count=3", figures=()) == 0
     with pytest.raises(ValueError, match="run with its defaults"):
         publish(NAME)
+
+
+@pytest.mark.parametrize(
+    "arguments, jobs", [(["DEVICE=cuda:0"], "1"), (["PARAMS=steps=3 device=cuda"], "1"), (["DEVICE=cpu"], "2")]
+)
+def test_one_notebook_at_a_time_on_a_gpu(arguments, jobs):
+    command = ["make", "--eval=jobs: ; @echo $(JOBS)", "jobs", *arguments]
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "JOBS")}
+    assert (
+        subprocess.run(command, cwd=ROOT, env=alone, check=True, capture_output=True, text=True).stdout.strip() == jobs
+    )
