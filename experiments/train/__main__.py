@@ -20,7 +20,6 @@ from experiments.train.denoiser import build_networks, build_scheduler, train_de
 from experiments.train.export import IMAGE, write_model
 from experiments.train.loop import Unfinished, load_average, save
 from experiments.train.text import build_tokenizer
-from interp_lib.interrupt import expect_interrupt
 
 RECIPES = {
     "cpu": {"scenes": 12800, "vae_steps": 14000, "vae_batch": 10, "unet_steps": 30000, "unet_batch": 12},
@@ -45,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             train_video_model(args)
     except Unfinished as pause:
         print(pause)
+    except KeyboardInterrupt:
+        print("interrupted; finished stages and states are kept, run it again to go on", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,11 +74,11 @@ def train_image_model(args: argparse.Namespace) -> None:
     write_model(args.out / "image", IMAGE, **parts)
     if last >= 3:
         from experiments.train.card import IMAGE_CARD, write_card
-        from experiments.train.quality import measure_image
+        from experiments.train.quality import measure_flow, measure_rest
         from interp_lib.models import load_image_model
 
         model = load_image_model(args.out / "image", device=args.device)
-        write_card(args.out, IMAGE_CARD, measure_image(model), recipe=recipe, logs=args.work)
+        write_card(args.out, IMAGE_CARD, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
 
 
 def export_average(work: Path, out: Path) -> int:
@@ -146,5 +148,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    expect_interrupt("experiments.train: interrupted; finished stages and states are kept, run it again to go on")
     sys.exit(main())
