@@ -74,11 +74,11 @@ def train_image_model(args: argparse.Namespace) -> None:
     write_model(args.out / "image", IMAGE, **parts)
     if last >= 3:
         from experiments.train.card import IMAGE_CARD, write_card
-        from experiments.train.quality import measure_flow, measure_rest
+        from experiments.train.quality import measure_image
         from interp_lib.models import load_image_model
 
         model = load_image_model(args.out / "image", device=args.device)
-        write_card(args.out, IMAGE_CARD, measure_rest(model) | measure_flow(model), recipe=recipe, logs=args.work)
+        write_card(args.out, IMAGE_CARD, measure_image(model), recipe=recipe, logs=args.work)
 
 
 def export_average(work: Path, out: Path) -> int:

@@ -61,7 +61,7 @@ def damaged(ground):
 
 
 def lora(g):
-    return Lora(g.image, "pair0", 4)
+    return Lora(g.image, "pair0")
 
 
 DAMAGED = r"cannot be read as an image \(.*\): it may be damaged, save it again"
