@@ -24,10 +24,7 @@ def check_int(name: str, value: int, low: int, high: int | None = None, high_nam
 def check_number(
     name: str, value: float, low: float = -math.inf, high: float = math.inf, *, above: bool = False
 ) -> float:
-    """Return `value` as a float (no text, no bool); ValueError unless it is finite and lies in [low, high].
-
-    above: low itself does not fit either. A tensor or an array of one number is a number.
-    """
+    """Return `value` as a float (no text, no bool); ValueError unless it is finite, in [low, high] or above low."""
     try:
         number = math.nan if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):

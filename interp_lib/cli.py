@@ -5,8 +5,8 @@ Nothing heavy is imported before the arguments are known to be good.
 
 from __future__ import annotations
 
+import os
 import sys
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +18,10 @@ from interp_lib import cli_parts as parts
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
+class Interrupted(Exception):
+    """Ctrl-C, with a sentence that says what is left of the work."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for a wrong input (one sentence on stderr), 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
@@ -26,11 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(sys.argv[1:] if arguments is None else arguments, prog_name="interp_lib", standalone_mode=False)
         return (code or 0) if code != 130 else _fail("interrupted, no film was written", 130)  # Typer met Ctrl-C
-    except parts.Interrupted as stop:
+    except Interrupted as stop:
         return _fail(f"interrupted, {stop}", 130)
     except typer.TyperException as error:  # wrong usage
-        message = error.format_message()
-        return _fail(message if message.startswith("Usage") else f"error: {message} (--help shows all options)")
+        return _fail(f"error: {error.format_message()} (--help shows all options)")
     except (ValueError, OSError) as error:
         return _fail(f"error: {error}")
     except (RuntimeError, MemoryError) as error:
@@ -42,9 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(sentence: str, code: int = 2) -> int:
-    if not sentence.startswith("Usage"):
-        sentence = f"interp_lib: {' '.join(sentence.split())}"
-    print(sentence, file=sys.stderr)
+    help_page = sentence.startswith("error: Usage")  # where no command was given
+    print(sentence[7:] if help_page else f"interp_lib: {' '.join(sentence.split())}", file=sys.stderr)
     return code
 
 
@@ -54,17 +56,17 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VERSION = typer.Option("--version", callback=_show_version, is_eager=True, help="print the version")
+
+
 @app.callback()
-def commands(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
+def commands(_: Annotated[bool, VERSION] = False) -> None:
     """Make the frames between two images with a diffusion model. Each command has a --help of its own.
 
     \b
     examples:
       interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4
+      interp_lib interpolate cat0.jpg cat1.jpg cat2.jpg -o cats.gif --loop
       interp_lib inbetween first.png last.png -o out.gif
     """
 
@@ -73,48 +75,44 @@ def commands(
 def interpolate_command(
     images: parts.Inputs,
     output: parts.Output,
-    frames: Annotated[int, typer.Option(min=1, help="frames between the two images")] = 7,
+    frames: Annotated[int, typer.Option(min=1, help="frames between two images")] = 7,
     fps: parts.Fps = 8.0,
+    loop: parts.Loop = False,
     model: parts.Model = "embedded",
     device: parts.Device = "auto",
     dtype: parts.Dtype = None,
     size: parts.Size = None,
     prompt: parts.Prompt = "",
     seed: parts.Seed = 0,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="frames computed at once; fewer take less memory")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="frames at once; fewer take less memory")] = None,
     preset: parts.Preset = "paper",
-    steps: Annotated[int, typer.Option(min=2, help="steps of the full noise schedule")] = 50,
-    inversion_steps: Annotated[
-        int | None, typer.Option(min=1, help=f"steps of it that are inverted {parts.OWN}")
-    ] = None,
-    flow: Annotated[
-        Literal["diffusion", "classical", "zero"], typer.Option(help="what moves the latents")
-    ] = "diffusion",
+    quick: parts.Quick = False,
+    solver: Annotated[Literal["ddim", "dpmsolver++"] | None, typer.Option(help="of the steps [default: ddim]")] = None,
+    steps: Annotated[int | None, typer.Option(min=2, help="steps of the noise schedule [default: 50]")] = None,
+    inversion_steps: Annotated[int | None, typer.Option(min=1, help=f"steps that are inverted {parts.OWN}")] = None,
+    flow: Annotated[Literal["diffusion", "classical", "zero"], typer.Option(help="moves the latents")] = "diffusion",
     endpoints: Annotated[Literal["input", "reconstructed"], typer.Option(help="what is first and last")] = "input",
-    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help=f"fit a LoRA on the pair {parts.OWN}")] = None,
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help=f"fit a LoRA on the images {parts.OWN}")] = None,
     attention: Annotated[bool, typer.Option("--attention/--no-attention", help="replace self-attention")] = True,
-    two_level: Annotated[
-        bool, typer.Option("--two-level/--no-two-level", help="fuse clean part and noise apart")
-    ] = True,
+    two_level: Annotated[bool, typer.Option("--two-level/--no-two-level", help="fuse clean and noise apart")] = True,
     quiet: parts.Quiet = False,
 ) -> None:
-    """Make the frames between two images (DreamMover) and save them, with both images, as a film.
+    """Make the frames between images (DreamMover) and save them, with the images, as a film.
 
     \b
     examples:
       interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4 --frames 15
+      interp_lib interpolate cat0.jpg cat1.jpg cat2.jpg -o cats.gif --loop --quick
       interp_lib interpolate motorcycle -o out.gif --size 96x64 --no-lora
       interp_lib interpolate cat -o cat.mp4 --model stable-diffusion-v1-5/stable-diffusion-v1-5 --batch-size 4
     """
-    if inversion_steps is not None and inversion_steps > steps:
+    if inversion_steps is not None and steps is not None and inversion_steps > steps:
         raise ValueError(f"--inversion-steps {inversion_steps} is more than --steps {steps}: give at most {steps}.")
+    loading = {"source": model, "device": device, "dtype": dtype}
     settings = {"frames": frames, "preset": preset, "steps": steps, "inversion_steps": inversion_steps, "lora": lora}
     settings |= {"attention": attention, "two_level": two_level, "flow": flow, "endpoints": endpoints}
-    settings |= {"batch_size": batch_size, "prompt": prompt, "seed": seed}
-    load = partial(parts.load_image, model, device, dtype)
-    parts.film(images, output, load, settings, size=size, fps=fps, embedded=model == "embedded", quiet=quiet)
+    settings |= {"batch_size": batch_size, "prompt": prompt, "seed": seed, "solver": solver}
+    parts.film(images, output, "image", loading, settings, quick=quick, size=size, fps=fps, loop=loop, quiet=quiet)
 
 
 @app.command("inbetween")
@@ -125,8 +123,11 @@ def inbetween_command(
         Literal["dual", "no-rotation", "no-finetune", "trf", "vibid", "vibid-plain", "forward"],
         typer.Option(help="dual and no-rotation need backward-motion deltas"),
     ] = "dual",
-    frames: Annotated[int | None, typer.Option(min=2, help="frames in all [default: the model's own]")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=2, help="frames, both images included [default: the model's]")
+    ] = None,
     fps: parts.Fps = 7.0,
+    loop: parts.Loop = False,
     model: parts.Model = "embedded",
     reverse: Annotated[str, typer.Option(help="backward-motion deltas, a file of fit-backward")] = "auto",
     device: parts.Device = "auto",
@@ -134,12 +135,13 @@ def inbetween_command(
     size: parts.Size = None,
     seed: parts.Seed = 0,
     preset: parts.Preset = "paper",
+    quick: parts.Quick = False,
     steps: Annotated[int | None, typer.Option(min=1, help=f"steps of the noise schedule {parts.OWN}")] = None,
     recurrence: Annotated[int | None, typer.Option(min=0, help=f"repeats of an early step {parts.OWN}")] = None,
     motion_bucket_id: Annotated[float, typer.Option(help="how much motion (SVD: 0 to 255)")] = 127,
     quiet: parts.Quiet = False,
 ) -> None:
-    """Make a video between two keyframes (Generative Inbetweening) and save it.
+    """Make a video between keyframes (Generative Inbetweening) and save it.
 
     \b
     examples:
@@ -148,15 +150,15 @@ def inbetween_command(
       interp_lib inbetween first.png last.png -o out.mp4 --size 1024x576 --reverse deltas.safetensors \\
           --model stabilityai/stable-video-diffusion-img2vid-xt
     """
+    loading = {"source": model, "device": device, "dtype": dtype, "reverse": reverse}
     settings = {"method": method, "frames": frames, "preset": preset, "steps": steps, "recurrence": recurrence}
     settings |= {"motion_bucket_id": motion_bucket_id, "seed": seed}
-    load = partial(parts.load_video, model, device, dtype, reverse)
-    parts.film(images, output, load, settings, size=size, fps=fps, embedded=model == "embedded", quiet=quiet)
+    parts.film(images, output, "video", loading, settings, quick=quick, size=size, fps=fps, loop=loop, quiet=quiet)
 
 
 @app.command("fit-backward")
 def fit_backward_command(
-    clips: parts.Clips,
+    clips: Annotated[Path, typer.Argument(help="a folder of videos, or of folders that hold frames")],
     output: Annotated[Path, typer.Option("-o", "--output", help="safetensors file for the deltas")],
     frames: Annotated[int | None, typer.Option(min=2, help="frames a clip [default: the model's own]")] = None,
     stride: Annotated[int, typer.Option(min=1, help="2 takes every second frame")] = 2,
@@ -165,9 +167,7 @@ def fit_backward_command(
     lr: Annotated[float, typer.Option(help="learning rate")] = 1e-4,
     batch: Annotated[int, typer.Option(min=1, help="clips a step and device")] = 1,
     rotate: Annotated[bool, typer.Option("--rotation/--no-rotation", help="without: the ablation, no maps")] = True,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="less memory, the same result")
-    ] = False,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="less memory")] = False,
     model: parts.Model = "embedded",
     device: parts.Device = "auto",
     dtype: parts.Dtype = None,
@@ -185,15 +185,46 @@ def fit_backward_command(
       interp_lib fit-backward videos/ -o deltas.safetensors --size 1024x576 --gradient-checkpointing \\
           --model stabilityai/stable-video-diffusion-img2vid
     """
+    from interp_lib.files import check_target
+
+    output = output.expanduser()
+    if output.suffix != ".safetensors":
+        raise ValueError(f"{output} is no name for deltas: let it end in .safetensors.")
+    check_target(output)
+    import torch
+
+    from interp_lib.inbetweening.backward import fit_backward_motion
+    from interp_lib.inbetweening.clips import check_format
+    from interp_lib.models.load_video import video_format
+    from interp_lib.pairs.videos import load_clips
+
+    made_for = video_format(model)
+    size, frames = size or (made_for.size, made_for.size), frames or made_for.frames
+    check_format(frames, *size, max_frames=made_for.max_frames, multiple=made_for.multiple)
+    tensors, notes = load_clips(clips, frames=frames, size=size, stride=stride, windows=windows, progress=not quiet)
+    rank = os.environ.get("LOCAL_RANK")  # set by `accelerate launch`: every process runs this, one a device
+    if rank and device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{rank}"
+    checkpoint = output.with_suffix(".checkpoint")
     settings = {"steps": steps, "lr": lr, "batch": batch, "rotate": rotate, "seed": seed}
-    settings |= {"gradient_checkpointing": gradient_checkpointing}
-    loading = {"device": device, "dtype": dtype, "size": size, "frames": frames, "stride": stride, "windows": windows}
-    parts.fit_backward(clips, output, model, quiet=quiet, **loading, **settings)
+    settings |= {"gradient_checkpointing": gradient_checkpointing, "checkpoint": checkpoint, "progress": not quiet}
+    try:
+        motion = fit_backward_motion(parts.load_model("video", model, device, dtype, reverse=None), tensors, **settings)
+    except KeyboardInterrupt:
+        left = f"the same command goes on from {checkpoint}" if checkpoint.exists() else "no file was written"
+        raise Interrupted(left) from None
+    if os.environ.get("RANK", "0") != "0":  # the first process alone writes
+        return
+    motion.save(output)
+    early, late = (sum(part) / len(part) for part in (motion.losses[:50], motion.losses[-50:]))
+    summary = f"{output}: {len(tensors)} clips, {steps} steps, loss {early:.4f} at first, {late:.4f} at last"
+    for line in [] if quiet else [*(f"note: {note}" for note in notes), summary]:
+        parts.say(line)
 
 
 @app.command("suitability")
 def suitability_command(
-    images: parts.Inputs,
+    images: parts.Two,
     model: parts.Model = "embedded",
     device: parts.Device = "auto",
     dtype: parts.Dtype = None,
@@ -208,9 +239,7 @@ def suitability_command(
     examples:
       interp_lib suitability cat0.jpg cat1.jpg
     """
-    parts.judge(
-        images, partial(parts.load_image, model, device, dtype), size=size, steps=steps, prompt=prompt, quiet=quiet
-    )
+    parts.judge(images, {"source": model, "device": device, "dtype": dtype}, size, steps, prompt, quiet)
 
 
 @app.command("pairs")

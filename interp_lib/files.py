@@ -16,8 +16,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name next to `path`, with its suffix; rename it to `path` when the body has succeeded.
 
     An interrupted or failing body leaves what was there before untouched. What a killed process left of the same file
-    is removed first. Raises FileNotFoundError where the folder does not exist, ValueError where `path` is a folder
-    itself, and OSError, in one sentence, when the disk is full or may not be written to.
+    is removed first. Raises what `check_target` raises, and OSError, in one sentence, when the disk is full.
     """
     path = Path(path)
     check_target(path)
@@ -27,28 +26,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
-        if reason := _reason(error):
-            raise OSError(f"{path} cannot be written ({reason}): make room there, or name another place.") from None
-        raise
+        # safetensors and torch.save have their own kinds of error for what the disk says
+        kind = f"{type(error).__name__}: {error}"
+        if not isinstance(error, OSError) and "SafetensorError" not in kind and "PytorchStreamWriter" not in kind:
+            raise
+        reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OSError(f"{path} cannot be written ({reason}): make room there, or name another place.") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def check_target(path: Path) -> None:
-    """Raise FileNotFoundError or ValueError unless a file can have this path; for long work, before it begins."""
+    """Raise FileNotFoundError or ValueError unless a file can be written there; for long work, before it begins."""
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first, or name another.")
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder: name a file.")
-
-
-def _reason(error: Exception) -> str:
-    """Return why the system would not write a file, in one line; "" for an error of another kind."""
-    message = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, OSError):
-        return error.strerror or message
-    # safetensors and torch.save have their own kinds of error for what the disk says
-    return message if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in message else ""
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written, {path.parent} is read-only: name another place.")
 
 
 def remove_stale_temporaries(folder: str | Path, of: Path | None = None) -> None:
@@ -70,7 +65,7 @@ def _machine() -> str:
 
 def _runs(process: int) -> bool:
     try:
-        os.kill(process, 0)  # asks, and does nothing
+        os.kill(process, 0)  # signal 0 asks whether the process exists and does nothing
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):

@@ -29,45 +29,37 @@ def open_image(path: str | Path | io.BytesIO, *, name: str = "image") -> tuple[T
     has a profile that says otherwise. Raises FileNotFoundError for a missing file and ValueError for one that is no
     image, is cut short, is too small or too large to be decoded safely.
     """
-    if isinstance(path, io.BytesIO):
-        with reading(name):
-            image = Image.open(path)
-        return _from_pil(image, name)
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
-    path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder, not an image: name one file.")
-    if not os.path.isfile(path):  # (Path.is_file raises for a name that is too long)
-        raise FileNotFoundError(f"{path} does not exist: give the path of an image file.")
-    with reading(str(path)):
+    if not isinstance(path, io.BytesIO):
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
+        path = os.path.expanduser(path)
+        name = str(path)
+        if os.path.isdir(path):
+            raise ValueError(f"{path} is a folder, not an image: name one file.")
+        if not os.path.isfile(path):  # (Path.is_file raises for a name that is too long)
+            raise FileNotFoundError(f"{path} does not exist: give the path of an image file.")
+    with reading(name):
         image = Image.open(path)
     with image:
-        return _from_pil(image, str(path))
+        return _from_pil(image, name)
 
 
 def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] | None = None) -> Tensor:
     """Check images and return them as [N,3,H,W] float32 in [0,1].
 
-    x: a tensor [3,H,W] or [N,3,H,W], or a PIL image; errors call it `name`.
-
-    `notes`, where given, receives what was adapted in a PIL image. A tensor keeps its device and gradient; values a
-    rounding error (1e-3) outside the range are clamped.
+    x: a tensor [3,H,W] or [N,3,H,W], or a PIL image; errors call it `name`. A tensor keeps its device and gradient;
+    values a rounding error (1e-3) outside the range are clamped. notes: receives what was adapted in a PIL image.
     Raises ValueError for another type or shape, for NaN, for values outside [0,1] and for a side below 8 px.
     """
     if isinstance(x, Image.Image):
-        x, said = _from_pil(x, name)
+        x, adapted = _from_pil(x, name)
         if notes is not None:
-            notes.extend(said)
+            notes.extend(adapted)
         return x
     if not isinstance(x, Tensor):
-        kind = type(x).__name__
-        raise ValueError(f"{name} is of type {kind}: give a tensor [N,3,H,W] in [0,1] or a PIL image.")
-    shape = list(x.shape)
+        raise ValueError(f"{name} is of type {type(x).__name__}: give a tensor [N,3,H,W] in [0,1] or a PIL image.")
     if x.ndim not in (3, 4) or x.shape[-3] != 3 or x.numel() == 0:
-        raise ValueError(
-            f"{name} has shape {shape}: images are tensors [3,H,W] or [N,3,H,W] with three colour channels."
-        )
+        raise ValueError(f"{name} has shape {list(x.shape)}: images are [3,H,W] or [N,3,H,W], three colour channels.")
     if not x.is_floating_point():
         raise ValueError(f"{name} holds {x.dtype} values: images are floats in [0,1], so divide by 255 first.")
     x = x.float()
@@ -96,23 +88,16 @@ def to_pil(frame: Tensor) -> Image.Image:
 
 @dataclass(frozen=True)
 class Fit:
-    """An aspect-keeping resize to `resized` followed by the crop of `size` at (`top`, `left`); all pairs are (h, w)."""
+    """An aspect-keeping resize to `resized` followed by a centre crop of `size`; all pairs are (h, w)."""
 
     source: tuple[int, int]
     resized: tuple[int, int]
     size: tuple[int, int]
 
-    @property
-    def top(self) -> int:
-        return (self.resized[0] - self.size[0]) // 2
-
-    @property
-    def left(self) -> int:
-        return (self.resized[1] - self.size[1]) // 2
-
     def crop(self, x: Tensor) -> Tensor:
         """Cut [..., h, w] out of [..., resized h, resized w]."""
-        return x[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
+        top, left = (self.resized[0] - self.size[0]) // 2, (self.resized[1] - self.size[1]) // 2
+        return x[..., top : top + self.size[0], left : left + self.size[1]]
 
     def images(self, x: Tensor) -> Tensor:
         """Resize and crop images [N,3,H,W] in [0,1], antialiased."""
@@ -121,12 +106,15 @@ class Fit:
         return self.crop(x)
 
     def notes(self) -> list[str]:
-        said = []
+        """Say what is done, one sentence for the resize and one for the crop."""
+        notes = []
         if self.resized != self.source:
-            said.append(f"resized from {_wxh(self.source)} to {_wxh(self.resized)} pixels (width x height)")
+            notes.append(f"resized from {_wxh(self.source)} to {_wxh(self.resized)} pixels (width x height)")
         if self.size != self.resized:
-            said.append(f"centre crop from {_wxh(self.resized)} to {_wxh(self.size)} pixels (width x height)")
-        return said
+            share = math.prod(self.size) / math.prod(self.resized)
+            cut = f", {share:.0%} of the picture" if share < 0.9 else ""
+            notes.append(f"centre crop from {_wxh(self.resized)} to {_wxh(self.size)} pixels (width x height){cut}")
+        return notes
 
 
 def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = None, multiple: int = 8) -> Fit:
@@ -135,15 +123,13 @@ def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = No
     A size that is no multiple of `multiple` is reduced to one. With size=None nothing is resampled, only the edges
     are cropped.
     """
-    own = size is None
     least = max(MIN_SIDE, check_int("multiple", multiple, 1))
-    if own and min(height, width) < least:
+    if size is None and min(height, width) < least:
         raise ValueError(f"the image is {width}x{height} pixels: a side needs at least {least}, so give size=.")
-    target = (height, width) if own else check_size("size", size, least)
-    target = (target[0] // multiple * multiple, target[1] // multiple * multiple)
-    scale = 1.0 if own else max(target[0] / height, target[1] / width)
-    resized = (max(target[0], round(height * scale)), max(target[1], round(width * scale)))
-    return Fit((height, width), resized, target)
+    wanted = (height, width) if size is None else check_size("size", size, least)
+    h, w = (side // multiple * multiple for side in wanted)
+    scale = 1.0 if size is None else max(h / height, w / width)
+    return Fit((height, width), (max(h, round(height * scale)), max(w, round(width * scale))), (h, w))
 
 
 def fit_images(
@@ -152,8 +138,7 @@ def fit_images(
     """Resize images [N,3,H,W] to cover `size`, antialiased and with their aspect kept, and crop them at the centre.
 
     size: int = square, (h, w), or None = the images' own size cropped down to the multiple. Returns the images and one
-    note per thing done ([] when nothing was). Raises ValueError for a size that is no whole number of pixels or lies
-    below one multiple.
+    note per thing done. Raises ValueError for a size that is no whole number of pixels or lies below one multiple.
     """
     images = as_images(images)
     fit = plan_fit(*images.shape[-2:], size=size, multiple=multiple)
@@ -166,13 +151,23 @@ def fit_images(
 def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple[int, int]:
     """Return (h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`.
 
-    Raises ValueError for anything but positive whole numbers.
+    Where multiples are so coarse that a crop to this would lose over a quarter of the picture, as of a panorama, the
+    longer side suits the shorter one and the area grows. Raises ValueError for anything but positive whole numbers.
     """
     height, width = check_size("(height, width)", (height, width), 1)
     side, multiple = check_int("side", side, 1), check_int("multiple", multiple, 1)
     aspect = math.sqrt(height / width)
     h, w = (max(1, round(n / multiple)) * multiple for n in (side * aspect, side / aspect))
-    return h, w
+
+    def retained(size: tuple[int, int]) -> float:  # share of the picture inside the crop
+        ratio = size[0] * width / (size[1] * height)
+        return min(ratio, 1 / ratio)
+
+    if retained((h, w)) >= 0.75:
+        return h, w
+    shorter, exact = min(h, w), min(h, w) * max(aspect, 1 / aspect) ** 2 / multiple
+    sides = [max(1, n) * multiple for n in (math.floor(exact), math.ceil(exact))]
+    return max(((n, shorter) if height > width else (shorter, n) for n in sides), key=retained)
 
 
 def prepare_pair(
@@ -219,25 +214,18 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
     _check_side(image.height, image.width, name)
     with reading(name):
         image, notes = decode(image, name)
-    if image.mode != "RGB":
-        return _from_deep_grey(image, name, notes)
-    return from_bytes(np.asarray(image)), notes
-
-
-def _from_deep_grey(image: Image.Image, name: str, notes: list[str]) -> tuple[Tensor, list[str]]:
-    """Convert grey of more than 8 bits without loss: integers count to 65535, floats are taken as they are."""
+    if image.mode == "RGB":
+        return from_bytes(np.asarray(image)), notes
+    # Grey of more than 8 bits is converted without loss: integers count to 65535, floats are taken as they are.
     values = torch.from_numpy(np.array(image).astype(np.float32))
-    if image.mode != "F":
-        values = values / 65535
+    values = values if image.mode == "F" else values / 65535
     notes.append(f"{name}: {'floating-point' if image.mode == 'F' else '16-bit'} grey image converted to RGB")
     return as_images(values.expand(3, -1, -1), name=name).contiguous(), notes
 
 
 def _check_side(height: int, width: int, name: str) -> None:
     if min(height, width) < MIN_SIDE:
-        raise ValueError(
-            f"{name} is {width}x{height} pixels: at least {MIN_SIDE} pixels a side are needed, use a larger image."
-        )
+        raise ValueError(f"{name} is {width}x{height} pixels: at least {MIN_SIDE} are needed, use a larger image.")
 
 
 def _wxh(size: tuple[int, int]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from interp_lib.images import area_size, as_images, fit_images, from_bytes, open_image, to_pil
+from interp_lib.images import area_size, as_images, fit_images, from_bytes, open_image, prepare_pair, to_pil
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -181,6 +181,25 @@ def test_numpy_integers_are_sizes_too():
 def test_bytes_become_an_image_even_from_read_only_memory():
     frozen = np.frombuffer(RGB.tobytes(), np.uint8).reshape(RGB.shape)
     assert torch.equal(from_bytes(frozen), planes(RGB))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(40, 1200, (64, 1920)), (1200, 40, (1920, 64)), (90, 160, (64, 128)), (300, 400, (64, 64)), (64, 64, (64, 64))],
+)
+def test_a_coarse_multiple_keeps_a_panorama_whole_and_what_is_cut_is_said(height, width, expected):
+    images = list(torch.rand(2, 1, 3, height, width))
+    prepared, notes = prepare_pair(images, native_size=64, multiple=64)
+    assert prepared[0].shape[-2:] == prepared[1].shape[-2:] == expected
+    share = min(height / width * expected[1] / expected[0], width / height * expected[0] / expected[1])
+    assert share >= 0.75 - 1e-9 and any("of the picture" in note for note in notes) == (share < 0.9)
+
+
+def test_keyframes_may_come_back_but_not_at_once():
+    a, b = torch.rand(2, 1, 3, 16, 16)
+    assert len(prepare_pair([a, b, a], native_size=16, multiple=8)[0]) == 3
+    with pytest.raises(ValueError, match="image1 and image2 are identical"):
+        prepare_pair([a, b, b], native_size=16, multiple=8)
 
 
 def test_area_size():

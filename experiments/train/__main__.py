@@ -20,7 +20,6 @@ from experiments.train.denoiser import build_networks, build_scheduler, train_de
 from experiments.train.export import IMAGE, write_model
 from experiments.train.loop import Unfinished, load_average, save
 from experiments.train.text import build_tokenizer
-from interp_lib.interrupt import expect_interrupt
 
 RECIPES = {
     "cpu": {"scenes": 12800, "vae_steps": 14000, "vae_batch": 10, "unet_steps": 30000, "unet_batch": 12},
@@ -45,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             train_video_model(args)
     except Unfinished as pause:
         print(pause)
+    except KeyboardInterrupt:
+        print("interrupted; finished stages and states are kept, run it again to go on", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -146,5 +148,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    expect_interrupt("experiments.train: interrupted; finished stages and states are kept, run it again to go on")
     sys.exit(main())

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from interp_lib.checks import check_size
 from interp_lib.images import MIN_SIDE, fit_images, open_image
-from interp_lib.pairs.clips import CLIPS, clips_installed, load_clip
-from interp_lib.pairs.folders import image_files
-from interp_lib.pairs.motorcycle import load_motorcycle
+from interp_lib.pairs.bundled import CLIPS, clips_installed, load_clip, load_motorcycle
 from interp_lib.pairs.resize import resize_pair
+from interp_lib.pairs.videos import image_files
 from interp_lib.types import Pair
 
 WORLD_SIZE = 128  # px, where the caller names no size: the natural size of the embedded image model
@@ -37,8 +36,9 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
     if isinstance(source, (tuple, list)):
         if len(source) != 2:
             raise ValueError(f"a pair is two images, but {len(source)} paths were given: name the first and the last.")
-        files = [_path(p) for p in source]
-        return _from_files(files, "-".join(file.stem for file in files), size, [])
+        first, last = map(_path, source)
+        return _from_files([first, last], f"{first.stem}-{last.stem}", size, [])
+    check_source(source)
     folder, name = _path(source), str(source)
     if name == "motorcycle":
         return resize_pair(load_motorcycle(), size)
@@ -48,11 +48,11 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
         from interp_lib.world import render_pair
 
         return render_pair(int(world[2] or 0), size=size or WORLD_SIZE, hard=not world[1])
-    check_source(source)
     files, notes = image_files(folder)
     if len(files) < 2:
-        skipped = f" ({'; '.join(notes)})" if notes else ""
-        raise ValueError(f"{folder} holds {len(files)} image(s){skipped}: a pair needs two, a clip more.")
+        raise ValueError(
+            f"{'; '.join([f'{folder} holds {len(files)} image(s)', *notes])}: a pair needs two, a clip more."
+        )
     if len(files) > 2:
         notes.append(f"{len(files)} images in the folder: {files[0].name} to {files[-1].name} are a clip")
     return _from_files(files, folder.resolve().name, size, notes)
@@ -65,8 +65,7 @@ def check_source(source: str | Path) -> None:
         return
     if os.path.isfile(path):
         raise ValueError(f"{path} is one file: a pair needs two images, or a folder that holds them.")
-    names = ", ".join(known)
-    raise FileNotFoundError(f"{source} is neither a folder nor a bundled pair: the bundled ones are {names}.")
+    raise FileNotFoundError(f"{source} is neither a folder nor a bundled pair; these are {', '.join(known)}.")
 
 
 def available_pairs() -> list[str]:
@@ -91,7 +90,7 @@ def _path(source: str | Path) -> Path:
 
 
 def _from_files(files: list[Path], name: str, size: tuple[int, int] | None, notes: list[str]) -> Pair:
-    """The first and the last file as a pair; more than two files are a clip, whose frames come along."""
+    """Return the first and the last file as a pair; more than two files are a clip, whose frames come along."""
     images: list[Tensor] = []
     for file in files:
         image, adapted = open_image(file)
@@ -100,14 +99,10 @@ def _from_files(files: list[Path], name: str, size: tuple[int, int] | None, note
             adapted += [f"{file}: {note}" for note in fitted]
         elif images and image.shape != images[0].shape:
             (h, w), (h0, w0) = image.shape[-2:], images[0].shape[-2:]
-            raise ValueError(
-                f"{file} is {w}x{h} pixels but {files[0]} is {w0}x{h0}: bring both to one size, or give size= "
-                "(--size) to have them resized and cropped."
-            )
+            differ = f"{file} is {w}x{h} pixels but {files[0]} is {w0}x{h0}"
+            raise ValueError(f"{differ}: bring both to one size, or give size= (--size) to have them resized.")
         notes += adapted
         images.append(image)
     if torch.equal(images[0], images[-1]):
-        raise ValueError(
-            f"{files[0]} and {files[-1]} are identical images: there is nothing to interpolate between them."
-        )
+        raise ValueError(f"{files[0]} and {files[-1]} are identical images: there is nothing to interpolate.")
     return Pair(name, images[0], images[-1], frames=torch.cat(images) if len(images) > 2 else None, notes=notes)

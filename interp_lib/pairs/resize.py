@@ -8,59 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.images import Fit, plan_fit
+from interp_lib.images import plan_fit
 from interp_lib.types import Pair
 
 
 def resize_pair(pair: Pair, size: int | tuple[int, int] | None) -> Pair:
-    """`pair` resized to cover `size` (int = square, or (h, w)) with its aspect kept, and cropped at the centre.
+    """Resize a pair to cover `size` (int = square, or (h, w)) with its aspect kept, and crop it at the centre.
 
     Flow is sampled at the nearest pixel, since a mean over an edge is the motion of neither side, and scaled by the
     resize; a pixel whose partner the crop has cut off is no longer visible. What was done is appended to the notes.
     """
-    if size is None:
-        return pair
-    fit = plan_fit(*pair.image0.shape[-2:], size=size, multiple=1)
+    height, width = pair.image0.shape[-2:]
+    fit = plan_fit(height, width, size=(height, width) if size is None else size, multiple=1)
     if not fit.notes():
         return pair
-    flow01, flow10 = _flow(pair.flow01, fit), _flow(pair.flow10, fit)
-    return replace(
-        pair,
-        image0=fit.images(pair.image0),
-        image1=fit.images(pair.image1),
-        frames=None if pair.frames is None else fit.images(pair.frames),
-        flow01=flow01,
-        flow10=flow10,
-        visible01=_visible(pair.visible01, flow01, fit),
-        visible10=_visible(pair.visible10, flow10, fit),
-        actor0=_nearest(pair.actor0, fit),
-        actor1=_nearest(pair.actor1, fit),
-        notes=[*pair.notes, *(f"{pair.name}: {note}" for note in fit.notes())],
-    )
+
+    def nearest(x: Tensor | None) -> Tensor | None:
+        return None if x is None else fit.crop(F.interpolate(x.float(), fit.resized, mode="nearest-exact").to(x.dtype))
+
+    fields = {name: nearest(getattr(pair, name)) for name in ("flow01", "flow10", "actor0", "actor1")}
+    scale = torch.tensor([fit.resized[1] / width, fit.resized[0] / height]).view(1, 2, 1, 1)
+    for way in ("01", "10"):
+        flow, visible = fields[f"flow{way}"], nearest(getattr(pair, f"visible{way}"))
+        if flow is not None:
+            fields[f"flow{way}"] = flow = flow * scale.to(flow)
+            visible = visible if visible is None else visible & lands_inside(flow)
+        fields[f"visible{way}"] = visible
+    for name in ("image0", "image1", "frames"):
+        fields[name] = None if (x := getattr(pair, name)) is None else fit.images(x)
+    return replace(pair, **fields, notes=[*pair.notes, *(f"{pair.name}: {note}" for note in fit.notes())])
 
 
 def lands_inside(flow: Tensor) -> Tensor:
-    """[N,1,H,W] bool: the pixel's flow ends within the image."""
+    """Return [N,1,H,W] bool: whether the flow of a pixel ends within the image."""
     height, width = flow.shape[-2:]
     x = flow[:, :1] + torch.arange(width, dtype=flow.dtype, device=flow.device)
     y = flow[:, 1:] + torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
     return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-
-
-def _flow(flow: Tensor | None, fit: Fit) -> Tensor | None:
-    if flow is None:
-        return None
-    (height, width), (new_height, new_width) = fit.source, fit.resized
-    return _nearest(flow, fit) * flow.new_tensor([new_width / width, new_height / height]).view(1, 2, 1, 1)
-
-
-def _visible(visible: Tensor | None, flow: Tensor | None, fit: Fit) -> Tensor | None:
-    if visible is None or flow is None:
-        return _nearest(visible, fit)
-    return _nearest(visible, fit) & lands_inside(flow)
-
-
-def _nearest(x: Tensor | None, fit: Fit) -> Tensor | None:
-    if x is None:
-        return None
-    return fit.crop(F.interpolate(x.float(), fit.resized, mode="nearest-exact").to(x.dtype))

@@ -1,44 +1,76 @@
-"""Read videos and folders of frames, one frame at a time, and cut them into training clips."""
+"""Read videos and folders of images, one picture at a time, and cut them into training clips."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_size
 from interp_lib.images import MIN_SIDE, fit_images, from_bytes, open_image
-from interp_lib.pairs.folders import image_files, natural_order
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif")
 # ffmpeg recognises a file by its content; without this list it would also follow playlists that name other files
 CONTAINERS = ["-format_whitelist", "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg"]
 # every decoded frame once: at a constant rate ffmpeg repeats frames where the picture starts late or pauses
 DECODED_ONCE = ["-fps_mode", "passthrough"]
+_STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")  # formats that Pillow recognises but does not decode by itself
 
 
-def read_pictures(
-    source: str | os.PathLike, start: int = 0, stop: int | None = None, step: int = 1
-) -> Iterator[Tensor]:
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes, such as ".png", of all that Pillow reads here; .heic with pillow-heif installed."""
+    if find_spec("pillow_heif"):
+        import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    kinds = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in kinds if kind in Image.OPEN and kind not in _STUBS)
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the images of a folder in natural order, with one note that names the files that are skipped, if any.
+
+    Hidden files and folders are neither.
+    """
+    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_order)
+    images = [file for file in files if file.suffix.lower() in image_suffixes()]
+    skipped = [file.name for file in files if file not in images]
+    if not skipped:
+        return images, []
+    names = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
+    heic = any(name.lower().endswith((".heic", ".heif")) for name in skipped)
+    hint = " (pip install pillow-heif reads HEIC)" if heic else ""
+    return images, [f"{folder.name}: skipped {names}, no image that Pillow reads here{hint}"]
+
+
+def natural_order(path: Path) -> list[int | str]:
+    """Return a sort key that puts 2.png before 10.png."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def read_pictures(source: str | Path, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Tensor]:
     """Yield the frames [1,3,H,W] in [0,1] of a video or of a folder of images, one by one.
 
     start, stop, step choose frames by their number as `range` does; the others are never converted. A video yields
     every frame that it stores once, whatever its time stamps say.
     Raises ValueError for a file that cannot be decoded and for images of different sizes.
     """
-    source = Path(source)
-    return (_read_folder if source.is_dir() else _read_video)(source, start, stop, step)
-
-
-def _read_folder(folder: Path, start: int, stop: int | None, step: int) -> Iterator[Tensor]:
-    first: torch.Size | None = None
-    for file in image_files(folder)[0][start:stop:step]:
+    source, first = Path(source), None
+    if not source.is_dir():
+        yield from _read_video(source, start, stop, step)
+        return
+    for file in image_files(source)[0][start:stop:step]:
         picture = open_image(file)[0]
         first = first or picture.shape
         if picture.shape != first:
@@ -79,60 +111,47 @@ def load_clips(
     Raises FileNotFoundError for a folder that does not exist, ValueError where it holds no clip, a video cannot be
     decoded or is too short, or sizes differ while no size is given.
     """
-    folder, frames, stride = _existing(folder), check_int("frames", frames, 2), check_int("stride", stride, 1)
-    windows, span = check_int("windows", windows, 1), (frames - 1) * stride + 1
+    stride, windows = check_int("stride", stride, 1), check_int("windows", windows, 1)
+    span = (check_int("frames", frames, 2) - 1) * stride + 1
     if size is not None:
         check_size("size", size, MIN_SIDE)
-    sources = sorted((path for path in folder.iterdir() if _is_source(path)), key=natural_order)
-    if not sources:
-        raise ValueError(f"{folder} holds no clip: put videos ({' '.join(VIDEO_SUFFIXES)}) or folders of frames in it.")
     clips, notes = [], []
-    for source in tqdm(sources, desc="reading clips", disable=not progress):
-        found, count, adapted = _read_clips(source, frames, stride, windows, size)
-        if not found:
-            raise ValueError(
-                f"{source} has {count} frames: {frames} frames at stride {stride} need {span}, so give a smaller "
-                "stride or number of frames, or take it out of the folder."
-            )
-        if clips and found[0].shape != clips[0].shape:
-            (h, w), (h0, w0) = found[0].shape[-2:], clips[0].shape[-2:]
-            raise ValueError(f"{source} is {w}x{h} pixels and others are {w0}x{h0}: give size= to make them equal.")
-        clips += found
-        notes.append(
-            "; ".join([f"{source.name}: {len(found)} clip(s) of {frames} frames at stride {stride}", *adapted])
-        )
+    for source in tqdm(_sources(folder), desc="reading clips", disable=not progress):
+        before, count = len(clips), 0
+        for picture in read_pictures(source, 0, windows * span):
+            window, offset = divmod(count, span)
+            count += 1
+            if offset % stride:
+                continue
+            picture, adapted = fit_images(picture, size=size, multiple=1)
+            if picture.shape[1:] != (clips[0] if clips else picture[0]).shape[-3:]:
+                (h, w), (h0, w0) = picture.shape[-2:], clips[0].shape[-2:]
+                raise ValueError(f"{source} is {w}x{h} pixels and others are {w0}x{h0}: give size= to make them equal.")
+            if offset == 0:
+                clips.append(torch.empty(frames, *picture.shape[1:]))
+            clips[before + window][offset // stride] = picture[0]
+        if count < span:
+            need = f"{source} has {count} frames: {frames} frames at stride {stride} need {span}"
+            raise ValueError(f"{need}, so give a smaller stride or number of frames, or take it out of the folder.")
+        del clips[before + count // span :]  # a last one that is not complete
+        about = f"{source.name}: {len(clips) - before} clip(s) of {frames} frames at stride {stride}"
+        notes.append("; ".join([about, *adapted]))
     result = torch.empty(len(clips), *clips[0].shape)
     for k in range(len(clips)):
         result[k], clips[k] = clips[k], None  # freed as it is copied: `torch.stack` would hold everything twice
     return result, notes
 
 
-def _read_clips(
-    source: Path, frames: int, stride: int, windows: int, size: int | tuple[int, int] | None
-) -> tuple[list[Tensor], int, list[str]]:
-    """Up to `windows` clips [frames,3,H,W] of one source, the number of frames read, and how they were adapted."""
-    clips, notes, count, span = [], [], 0, (frames - 1) * stride + 1
-    for picture in read_pictures(source, 0, windows * span):
-        index, offset = divmod(count, span)
-        if offset % stride == 0:
-            picture, notes = fit_images(picture, size=size, multiple=1)
-            if offset == 0:
-                clips.append(torch.empty(frames, *picture.shape[1:]))
-            clips[index][offset // stride] = picture[0]
-        count += 1
-    return clips[: count // span], count, notes
-
-
-def _existing(folder: str | os.PathLike) -> Path:
+def _sources(folder: str | os.PathLike) -> list[Path]:
+    """List the videos and the folders of frames in a folder, in natural order."""
+    advice = "is no folder: give one that holds videos, or folders of frames."
     if not isinstance(folder, (str, os.PathLike)):
-        raise ValueError(f"{folder!r} is no folder: give one that holds videos, or folders of frames.")
+        raise ValueError(f"{folder!r} {advice}")
     path = Path(os.path.expanduser(folder))
     if not os.path.isdir(path):
-        raise FileNotFoundError(f"{path} is no folder: give one that holds videos, or folders of frames.")
-    return path
-
-
-def _is_source(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else path.is_dir() and bool(image_files(path)[0])
+        raise FileNotFoundError(f"{path} {advice}")
+    inside = sorted((p for p in path.iterdir() if not p.name.startswith(".")), key=natural_order)
+    sources = [p for p in inside if (image_files(p)[0] if p.is_dir() else p.suffix.lower() in VIDEO_SUFFIXES)]
+    if not sources:
+        raise ValueError(f"{path} holds no clip: put videos ({' '.join(VIDEO_SUFFIXES)}) or folders of frames in it.")
+    return sources

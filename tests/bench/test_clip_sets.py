@@ -13,7 +13,7 @@ from interp_lib.bench.datasets import list_cases, load_case
 from interp_lib.bench.datasets.clips import ROOM, VIDEOS
 from interp_lib.bench.datasets.frames import spacing
 from interp_lib.images import to_pil
-from interp_lib.pairs.clips import clips_installed
+from interp_lib.pairs.bundled import clips_installed
 
 WINDOWS = ["clip:bunny:0", "clip:carphone:0", "clip:bikes:82", "clip:bunny:28", "clip:carphone:36", "clip:bikes:137"]
 WINDOWS += ["clip:bunny:55", "clip:carphone:71", "clip:bikes:190", "clip:bunny:83"]

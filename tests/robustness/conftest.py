@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.robustness.ground import Ground, make_files
+from tests.robustness.harness import Ground, make_files
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,72 @@
-"""Flow, splatting and fusion: shapes, finiteness, and the identities that the formulas promise."""
+"""The maths on tensors of every small size, dtype and layout: shapes, finiteness, and what the formulas promise."""
 
 import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_lib import (
     backwarp,
     brightness_metric,
     combine_features,
+    consistency_mask,
     fuse_direct,
     fuse_two_level,
+    high_frequency_energy,
     match_features,
+    pca_project,
     refine_subpixel,
+    rotate_map,
     softmax_splat,
+    spectrum,
     winning_source,
 )
-from tests.robustness.tensors import ROUNDING, SCALES, check_same, fuzz, grids, laid_out, noise
+from interp_lib.bench import end_point_error, resize_flow
+from interp_lib.show import flow_to_colour
+
+EXAMPLES = 60
+fuzz = settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=10_000)
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+SCALES = st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e3])
+SIDES = st.integers(1, 17)
+
+
+@st.composite
+def grids(draw, *, dtypes=(torch.float32, torch.float64, torch.bfloat16, torch.float16), batch=2):
+    """(shape [N,C,h,w], dtype, generator, layout) of the tensors of one example."""
+    shape = (draw(st.integers(1, batch)), draw(st.integers(1, 5)), draw(SIDES), draw(SIDES))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    return (
+        shape,
+        draw(st.sampled_from(dtypes)),
+        generator,
+        draw(st.sampled_from(["plain", "strided", "channels", "flipped"])),
+    )
+
+
+def noise(shape, dtype, generator, *, scale=1.0):
+    return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def laid_out(x, layout):
+    """The same values in memory of another order."""
+    if layout == "strided":
+        wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1], dtype=x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    if layout == "channels":
+        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    if layout == "flipped":
+        return x.transpose(-1, -2).contiguous().transpose(-1, -2)
+    return x
+
+
+def check_same(a, b, dtype, *, scale=1.0, share=0.0):
+    """Equal to rounding at that scale; share: what the formula's own constants may take away of the largest value."""
+    assert a.shape == b.shape and a.dtype == b.dtype
+    bound = ROUNDING[dtype] * max(scale, 1e-20) + share * float(b.double().abs().max())
+    assert float((a.double() - b.double()).abs().max()) <= bound
 
 
 @fuzz
@@ -125,3 +175,67 @@ def test_brightness_metric(grid, alpha, scale):
         assert float((metric - other).abs().max()) <= 1e-3
     same = brightness_metric(a, a, torch.zeros_like(flow), alpha=alpha)
     assert float(same.abs().max()) <= 1e-4 * max(1.0, alpha) * max(1.0, scale)
+
+
+@fuzz
+@given(grid=grids(), centre=st.floats(0, 1), scale=SCALES)
+def test_spectrum(grid, centre, scale):
+    shape, dtype, generator, layout = grid
+    x = noise(shape, dtype, generator, scale=scale)
+    amplitude, energy = spectrum(x), high_frequency_energy(x, centre=centre)
+    assert amplitude.shape == x.shape and float(amplitude.min()) >= 0 and energy.shape == (shape[0],)
+    assert bool(torch.isfinite(amplitude).all()) and bool(torch.isfinite(energy).all())
+    narrow = torch.float64 if dtype == torch.float64 else torch.float32
+    size = max(float(amplitude.double().sum()), 1e-20)
+    check_same(amplitude, spectrum(laid_out(x, layout)), narrow, scale=size)
+    moved = spectrum(torch.roll(x, (1, 2), dims=(-2, -1)))
+    check_same(amplitude, moved, narrow, scale=size)
+    whole = high_frequency_energy(x, centre=0.0)
+    assert bool((energy <= whole * (1 + 1e-4) + 1e-30).all()) and float(high_frequency_energy(x, centre=1.0).max()) == 0
+    parseval = amplitude.double().square().sum(), x.double().square().sum() * shape[2] * shape[3]
+    assert float(parseval[0]) == pytest.approx(float(parseval[1]), rel=1e-3, abs=1e-30)
+
+
+@fuzz
+@given(grid=grids(), components=st.integers(1, 3))
+def test_pca(grid, components):
+    shape, dtype, generator, layout = grid
+    x = noise(shape, dtype, generator)
+    if components > min(shape[1], shape[0] * shape[2] * shape[3]):
+        with pytest.raises(ValueError, match="components="):
+            pca_project(x, components=components)
+        return
+    projected = pca_project(x, components=components)
+    assert projected.shape == (shape[0], components, *shape[2:]) and bool(torch.isfinite(projected).all())
+    check_same(projected, pca_project(laid_out(x, layout), components=components), dtype, scale=10)
+    spread = projected.double().square().sum((0, 2, 3))
+    assert bool((spread[:-1] >= spread[1:] * (1 - ROUNDING[dtype])).all())
+    assert float(spread.sum()) <= float((x.double() - x.double().mean((0, 2, 3), keepdim=True)).square().sum()) * 1.1
+    flat = pca_project(torch.ones_like(x), components=components)
+    assert float(flat.double().abs().max()) <= 1e-6
+
+
+@fuzz
+@given(lead=st.lists(st.integers(0, 3), max_size=2), n=st.integers(0, 17), seed=st.integers(0, 99))
+def test_rotate_map(lead, n, seed):
+    a = torch.rand(*lead, n, n, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(rotate_map(rotate_map(a)), a) and rotate_map(a).shape == a.shape
+    assert torch.equal(rotate_map(a), torch.from_numpy(np.rot90(a.numpy(), 2, (-2, -1)).copy()))
+    assert torch.equal(rotate_map(a.mT), rotate_map(a).mT)  # of any layout
+    rows = a / a.sum(-1, keepdim=True)
+    assert torch.allclose(rotate_map(rows).sum(-1), torch.ones(*lead, n))
+
+
+@fuzz
+@given(grid=grids(dtypes=(torch.float32, torch.float64)), reach=st.sampled_from([0.0, 0.5, 4.0, 1e6]), to=SIDES)
+def test_flows(grid, reach, to):
+    (n, _, h, w), dtype, generator, layout = grid
+    flow, back = (noise((n, 2, h, w), dtype, generator, scale=reach) for _ in range(2))
+    mask = consistency_mask(flow, back)
+    assert mask.shape == (n, 1, h, w) and mask.dtype == torch.bool
+    assert torch.equal(mask, consistency_mask(laid_out(flow, layout), laid_out(back, layout)))
+    assert bool(consistency_mask(flow * 0, back * 0).all())
+    assert float(end_point_error(flow, flow).max()) == 0 and torch.equal(resize_flow(flow, (h, w)), flow)
+    assert resize_flow(flow, (to, to)).shape == (n, 2, to, to)
+    colours = flow_to_colour(flow)
+    assert colours.shape == (n, 3, h, w) and -1e-6 <= float(colours.min()) and float(colours.max()) <= 1 + 1e-6

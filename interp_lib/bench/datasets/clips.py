@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import Size, clip_case, spacing
-from interp_lib.pairs.clips import CLIPS, clips_installed, locate_clip
+from interp_lib.pairs.bundled import CLIPS, clips_installed, locate_clip
 
 ROOM = 48  # frames from the first of a window to its last: enough for 23 frames between, a clip of 25 at stride 2
 # File, number of frames, caption, and the first frames of the windows: as many windows as fit into the shots of the

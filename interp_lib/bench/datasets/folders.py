@@ -19,9 +19,8 @@ import torch
 from interp_lib.bench.cases import Case
 from interp_lib.bench.datasets.frames import MULTIPLE, Size, clip_case, round_down, spacing
 from interp_lib.images import MIN_SIDE, fit_images
-from interp_lib.pairs.folders import image_files, natural_order
 from interp_lib.pairs.load import load_pair
-from interp_lib.pairs.videos import VIDEO_SUFFIXES
+from interp_lib.pairs.videos import VIDEO_SUFFIXES, image_files, natural_order
 
 LAYOUTS = {
     "pairs": "FOLDER/PAIR/ with exactly two images, or FOLDER/PAIR_0.png and FOLDER/PAIR_1.png",
