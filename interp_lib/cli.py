@@ -5,7 +5,6 @@ Nothing heavy is imported before the arguments are known to be good.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +17,6 @@ from interp_lib import cli_parts as parts
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
-class Interrupted(Exception):
-    """Ctrl-C, with a sentence that says what is left of the work."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for a wrong input (one sentence on stderr), 130 for Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
@@ -30,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(sys.argv[1:] if arguments is None else arguments, prog_name="interp_lib", standalone_mode=False)
         return (code or 0) if code != 130 else _fail("interrupted, no film was written", 130)  # Typer met Ctrl-C
-    except Interrupted as stop:
+    except parts.Interrupted as stop:
         return _fail(f"interrupted, {stop}", 130)
     except typer.TyperException as error:  # wrong usage
         return _fail(f"error: {error.format_message()} (--help shows all options)")
@@ -185,41 +180,11 @@ def fit_backward_command(
       interp_lib fit-backward videos/ -o deltas.safetensors --size 1024x576 --gradient-checkpointing \\
           --model stabilityai/stable-video-diffusion-img2vid
     """
-    from interp_lib.files import check_target
-
-    output = output.expanduser()
-    if output.suffix != ".safetensors":
-        raise ValueError(f"{output} is no name for deltas: let it end in .safetensors.")
-    check_target(output)
-    import torch
-
-    from interp_lib.inbetweening.backward import fit_backward_motion
-    from interp_lib.inbetweening.clips import check_format
-    from interp_lib.models.load_video import video_format
-    from interp_lib.pairs.videos import load_clips
-
-    made_for = video_format(model)
-    size, frames = size or (made_for.size, made_for.size), frames or made_for.frames
-    check_format(frames, *size, max_frames=made_for.max_frames, multiple=made_for.multiple)
-    tensors, notes = load_clips(clips, frames=frames, size=size, stride=stride, windows=windows, progress=not quiet)
-    rank = os.environ.get("LOCAL_RANK")  # set by `accelerate launch`: every process runs this, one a device
-    if rank and device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{rank}"
-    checkpoint = output.with_suffix(".checkpoint")
+    loading = {"source": model, "device": device, "dtype": dtype}
+    cutting = {"size": size, "frames": frames, "stride": stride, "windows": windows}
     settings = {"steps": steps, "lr": lr, "batch": batch, "rotate": rotate, "seed": seed}
-    settings |= {"gradient_checkpointing": gradient_checkpointing, "checkpoint": checkpoint, "progress": not quiet}
-    try:
-        motion = fit_backward_motion(parts.load_model("video", model, device, dtype, reverse=None), tensors, **settings)
-    except KeyboardInterrupt:
-        left = f"the same command goes on from {checkpoint}" if checkpoint.exists() else "no file was written"
-        raise Interrupted(left) from None
-    if os.environ.get("RANK", "0") != "0":  # the first process alone writes
-        return
-    motion.save(output)
-    early, late = (sum(part) / len(part) for part in (motion.losses[:50], motion.losses[-50:]))
-    summary = f"{output}: {len(tensors)} clips, {steps} steps, loss {early:.4f} at first, {late:.4f} at last"
-    for line in [] if quiet else [*(f"note: {note}" for note in notes), summary]:
-        parts.say(line)
+    settings |= {"gradient_checkpointing": gradient_checkpointing or None}  # None: by the clips' size
+    parts.fit_backward(clips, output, loading, cutting, settings, quiet=quiet)
 
 
 @app.command("suitability")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Interrupted(Exception):
+    """Ctrl-C, with a sentence that says what is left of the work."""
+
+
 def say(line: str) -> None:
     """Print a line; a reader that has gone, such as `head`, does not turn a written film into an error."""
     try:
@@ -75,15 +79,6 @@ def read_images(paths: list[str], size: Any) -> tuple[list[Tensor], list[str]]:
     return list(images), sum(notes, [])
 
 
-def quick_settings(kind: str) -> dict[str, Any]:
-    """Return the settings that --quick stands for."""
-    if kind == "image":
-        from interp_lib.dreammover.pipeline import QUICK
-    else:
-        from interp_lib.inbetweening.pipeline import QUICK
-    return QUICK
-
-
 def film(
     paths: list[str],
     output: Path,
@@ -106,7 +101,7 @@ def film(
 
     check_video_path(output)
     images, notes = read_images(paths, size)
-    from interp_lib.show.film import embedded_note, make_film
+    from interp_lib.show.film import embedded_note, make_film, quick_settings
 
     printed: set[str] = set()
 
@@ -116,17 +111,14 @@ def film(
         printed.add(sentence)
 
     settings = {name: value for name, value in settings.items() if value is not None}
-    if quick:
-        faster = quick_settings(kind)
-        notes += [
-            f"--quick means {name}={faster[name]}, but {name}={settings[name]} was given and is used."
-            for name in faster
-            if name in settings
-        ]
-        settings = faster | settings
     for sentence in notes:
         note(sentence)
     model = load_model(kind, **loading)
+    if quick:
+        faster = quick_settings(model)
+        for name in faster.keys() & settings.keys():
+            note(f"--quick means {name}={faster[name]}, but {name}={settings[name]} was given and is used.")
+        settings = faster | settings
     progress = not quiet
     result = make_film(model, images, output, size=size, fps=fps, loop=loop, progress=progress, note=note, **settings)
     for sentence in result.notes:
@@ -135,6 +127,57 @@ def film(
         say(f"{result.media}: {result.summary}")
         if loading["source"] == "embedded":
             note(embedded_note(model))
+
+
+def fit_backward(
+    clips: Path,
+    output: Path,
+    loading: dict[str, Any],
+    cutting: dict[str, Any],
+    settings: dict[str, Any],
+    *,
+    quiet: bool,
+) -> None:
+    """Fit backward-motion deltas on a folder of clips and save them; cheap checks first.
+
+    loading: of `load_model`. cutting: of `load_clips`; size and frames that are None are the model's own. settings: of
+    `fit_backward_motion`. Under `accelerate launch` every process runs this, one a device, and the first one writes.
+    """
+    from interp_lib.files import check_target
+
+    output = output.expanduser()
+    if output.suffix != ".safetensors":
+        raise ValueError(f"{output} is no name for deltas: let it end in .safetensors.")
+    check_target(output)
+    import torch
+
+    from interp_lib.inbetweening.backward import fit_backward_motion
+    from interp_lib.inbetweening.clips import check_format
+    from interp_lib.models.load_video import video_format
+    from interp_lib.pairs.videos import load_clips
+
+    made_for = video_format(loading["source"])
+    cutting |= {"size": cutting["size"] or (made_for.size,) * 2, "frames": cutting["frames"] or made_for.frames}
+    check_format(cutting["frames"], *cutting["size"], max_frames=made_for.max_frames, multiple=made_for.multiple)
+    tensors, notes = load_clips(clips, progress=not quiet, **cutting)
+    rank = os.environ.get("LOCAL_RANK")
+    if rank and loading["device"] in ("auto", "cuda") and torch.cuda.is_available():
+        loading |= {"device": f"cuda:{rank}"}
+    checkpoint = output.with_suffix(".checkpoint")
+    model = load_model("video", **loading, reverse=None)
+    try:
+        motion = fit_backward_motion(model, tensors, checkpoint=checkpoint, progress=not quiet, **settings)
+    except KeyboardInterrupt:
+        left = f"the same command goes on from {checkpoint}" if checkpoint.exists() else "no file was written"
+        raise Interrupted(left) from None
+    if os.environ.get("RANK", "0") != "0":
+        return
+    motion.save(output)
+    early, late = (sum(part) / len(part) for part in (motion.losses[:50], motion.losses[-50:]))
+    steps = settings["steps"]
+    summary = f"{output}: {len(tensors)} clips, {steps} steps, loss {early:.4f} at first, {late:.4f} at last"
+    for line in [] if quiet else [*(f"note: {note}" for note in notes), summary]:
+        say(line)
 
 
 MEASURES = {  # what is printed of a pair, and what it means

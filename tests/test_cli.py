@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from interp_lib import cli, interpolate, interpolate_sequence, load_image_model, load_pair, save_video, suitability
-from interp_lib import cli_parts as parts
 from interp_lib.cli import main
+from interp_lib.dreammover import pipeline as dreammover
 from interp_lib.dreammover.ddim import SOLVERS
 from interp_lib.images import as_images, to_pil
+from interp_lib.inbetweening import pipeline as inbetweening
 from interp_lib.inbetweening.pipeline import METHODS
 from interp_lib.models import load_video
 from interp_lib.show import film
@@ -167,7 +168,7 @@ def test_several_keyframes_of_a_video_model_and_which_frames_they_are(capsys):
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_quick_is_the_librarys_setting_and_what_the_user_gives_wins(kind, monkeypatch, capsys):
     used = {}
-    quick = parts.quick_settings(kind)
+    quick = dreammover.QUICK if kind == "image" else inbetweening.QUICK
 
     def make_film(model, images, path, **settings):
         used.update(settings)

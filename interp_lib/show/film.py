@@ -18,9 +18,9 @@ from interp_lib.models.video_model import VideoModel
 from interp_lib.show.media import Media
 from interp_lib.show.video import save_video
 
-REAL_WEIGHTS = {
-    ImageModel: "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    VideoModel: "stabilityai/stable-video-diffusion-img2vid-xt",
+EMBEDDED = {  # what it was trained on, and real weights in its place
+    ImageModel: ("rendered creatures and a few photographs", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    VideoModel: ("rendered creatures alone", "stabilityai/stable-video-diffusion-img2vid-xt"),
 }
 
 
@@ -96,10 +96,10 @@ def _keyframes(images: int, count: int, loop: bool) -> str:
 
 def embedded_note(model: ImageModel | VideoModel) -> str:
     """Say in one line what the embedded model was trained on and how to use real weights."""
+    world, real = EMBEDDED[type(model)]
     return (
-        "the embedded model is a small one, trained on rendered creatures rather than photographs: it shows how the "
-        "method works. For real images give real weights, a diffusers folder or a hub id such as "
-        f"{REAL_WEIGHTS[type(model)]}."
+        f"the embedded model is a small one, trained on {world}: it shows how the method works. For real images give "
+        f"real weights, a diffusers folder or a hub id such as {real}."
     )
 
 
