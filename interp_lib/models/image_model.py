@@ -27,11 +27,6 @@ class TextContext:
     hidden: Tensor
     pooled: Tensor | None = None
 
-    def lerp(self, weight: float) -> TextContext:
-        """Interpolate between two prompts: the first at weight 0, the second at 1, bit for bit."""
-        hidden, pooled = (x if x is None else torch.lerp(x[:1], x[1:], weight) for x in (self.hidden, self.pooled))
-        return TextContext(hidden, pooled)
-
 
 class ImageModel:
     """The networks of Stable Diffusion 1.5, 2.1 or XL, or of a model like them, and what the methods need of them.
