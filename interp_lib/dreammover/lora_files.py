@@ -30,7 +30,7 @@ def write_lora(path: Path, state: Mapping[str, Tensor], config: Any) -> None:
     with atomic_write(path) as temporary:
         StableDiffusionLoraLoaderMixin.save_lora_weights(
             temporary.parent,
-            unet_lora_layers=dict(state),
+            unet_lora_layers={name: factor.cpu() for name, factor in state.items()},
             weight_name=temporary.name,
             unet_lora_adapter_metadata=header,
         )

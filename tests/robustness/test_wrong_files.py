@@ -132,7 +132,7 @@ IMAGES = [
     (cases, "bear goes from frame 0 to frame 2: davis:FOLDER needs", lambda g: (g, "davis:{files}/gap")),
     (cases, "cat has 1 image.s.: cat_0.png: pairs:FOLDER needs", lambda g: (g, "pairs:{files}/half")),
     (cases, "0.png is named neither PAIR_0 nor PAIR_1", lambda g: (g, "pairs:{files}/mixed/x")),
-    (cases, "holds a folder among the videos: pexels:FOLDER needs", lambda g: (g, "pexels:{files}/videos")),
+    (cases, "holds no video: pexels:FOLDER needs", lambda g: (g, "pexels:{files}/videos")),
     (cases, f"text.mp4 {NO_CLIP} .*: convert", lambda g: (g, "pexels:{files}/named", "text.mp4")),
     (cases, "has no '../clip.mp4': it holds text.mp4", lambda g: (g, "pexels:{files}/named", "../clip.mp4")),
     (save_video, "a video's name ends in .gif", (frames, "a.avi")),
