@@ -1,6 +1,7 @@
 """Generative Inbetweening in half precision: how near its frames come to those of float32, on held-out world pairs.
 
-64 px, 5 steps, the early ones repeated once. dtype: of the networks; the sampler is float32 in each. psnr, lowest, not_finite: as in `experiments.studies.precision`.
+64 px, 5 steps, the early ones repeated once. dtype: of the networks; the sampler is float32 in each. psnr, lowest,
+not_finite: as in `experiments.studies.precision`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(
-    "study, load, floors", [(precision, load_image_model, (50, 30)), (precision_video, load_video_model, (60, 40))]
+    "study, load, floors", [(precision, load_image_model, (40, 29)), (precision_video, load_video_model, (60, 40))]
 )
 def test_half_precision(study, load, floors):
     rows = study.measure(load(device="cpu"), **study.ITEMS[0])
