@@ -50,5 +50,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "show.video": ["save_video"],
         "types": ["Interpolation", "Pair"],
         "world": ["render_pair", "render_clip"],
+        "world.truth": ["Clip"],
     },
 )

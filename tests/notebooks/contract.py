@@ -161,7 +161,7 @@ def _imports(notebook: NotebookNode) -> Iterator[str]:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if inner := [name for name in names if name.startswith("interp_lib.") and name not in FACES]:
-                yield f"imports {inner[0]}: notebooks know only the public names of interp_lib and of its two other faces"
+                yield f"imports {inner[0]}: notebooks know only public names"
 
 
 def _figures(notebook: NotebookNode, promised: set[str]) -> Iterator[str]:
