@@ -50,7 +50,7 @@ PYTHON ?= python3
 PY ?= .venv/bin/python
 READY := $(if $(filter .venv/bin/python,$(PY)),.venv/.installed)
 
-.PHONY: help figures test unit nbval browser notebooks results models lab app bench bench-tables lint clean lock promises FORCE
+.PHONY: help figures test pytest unit nbval browser notebooks results models lab app bench bench-tables lint clean lock promises FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,9 +85,11 @@ notebooks: figures ## put the outputs of `make figures` into the notebooks that 
 	@$(PY) notebooks/run.py publish $(NAMES)
 	@cd figures && for f in $(README_FIGURES); do cmp -s $$f readme_$$f || cp $$f readme_$$f; done
 
-test: $(READY) ## all tests, then every notebook under nbval
+test: $(READY) ## all tests, and every notebook under nbval next to them
+	@$(MAKE) --output-sync=target pytest nbval
+
+pytest: $(READY)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q
-	@$(MAKE) --output-sync=target nbval
 
 unit: $(READY) ## the tests without the long ones, in four minutes
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not long"
