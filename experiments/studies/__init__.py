@@ -38,9 +38,9 @@ def compute(
     find_folder(source, embedded=module.MODEL)
     depends_on = {"version": module.VERSION, "weights": {module.MODEL: weights_hash(module.MODEL, source)}}
     items = {content_hash(item): (study, source, item) for item in module.ITEMS}
-    folder = work / f"{study}-{content_hash(depends_on)}"
-    rows = sum(sweep(_measure, items, folder, workers=workers, label=study), [])
     about = " ".join((module.__doc__ or "").split())
+    folder = work / f"{study}-{content_hash(depends_on | {'about': about})}"  # items of other settings start anew
+    rows = sum(sweep(_measure, items, folder, workers=workers, label=study), [])
     return write_results(out / f"{study}.json", {"about": about, "model": source, **depends_on}, rows)
 
 
