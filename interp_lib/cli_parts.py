@@ -116,7 +116,7 @@ def film(
     model = load_model(kind, **loading)
     if quick:
         faster = quick_settings(model)
-        for name in faster.keys() & settings.keys():
+        for name in [name for name in faster if name in settings]:
             note(f"--quick means {name}={faster[name]}, but {name}={settings[name]} was given and is used.")
         settings = faster | settings
     progress = not quiet

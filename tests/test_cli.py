@@ -160,7 +160,10 @@ def test_several_keyframes_of_a_video_model_and_which_frames_they_are(capsys):
     options = ["--model", str(SVD), "--method", "trf", "--steps", "1", "--frames", "3", "--size", "64"]
     Image.open(KEYFRAMES[0]).rotate(180).save("third.png")
     assert main(["inbetween", *KEYFRAMES, "third.png", "-o", "out.gif", *options]) == 0
-    assert "5 frames" in (printed := capsys.readouterr().out) and "frames 1, 3 and 5 the keyframes" in printed
+    assert (
+        "5 frames" in (printed := capsys.readouterr().out)
+        and "frames 0, 2 and 4, counted from 0, the keyframes" in printed
+    )
     assert main(["inbetween", *KEYFRAMES, "-o", "out.gif", *options]) == 0
     assert "the first and the last of them the keyframes" in capsys.readouterr().out
 

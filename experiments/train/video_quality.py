@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from experiments.studies import compute, stale
-from experiments.train.quality import held_out_photographs
+from experiments.train.picture_quality import held_out_photographs
 from interp_lib.bench.metrics import psnr
 from interp_lib.bench.motion import world_clips
 from interp_lib.bench.tables import load_results

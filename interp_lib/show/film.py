@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover import pipeline as dreammover
+from interp_lib.dreammover.sequence import interpolate_sequence
 from interp_lib.images import prepare_pair
-from interp_lib.inbetweening.pipeline import inbetween
+from interp_lib.inbetweening import pipeline as inbetweening
+from interp_lib.inbetweening.sequence import inbetween_sequence
 from interp_lib.models.image_model import ImageModel
 from interp_lib.models.video_model import VideoModel
 from interp_lib.show.media import Media
@@ -56,8 +58,8 @@ def make_film(
     model: an ImageModel makes them by DreamMover, a VideoModel by Generative Inbetweening.
     size: see `prepare_pair`; every image is fitted to the first. loop: the film ends where it began.
     note: called with what was done to the images, before the run starts.
-    settings: keyword arguments of `interpolate` or `inbetween`, or of their `..._sequence` for more than two images;
-    one that is None is left out, so that the model's own recommendation applies. Raises what these raise.
+    settings: keyword arguments of `interpolate_sequence` or `inbetween_sequence`, for two images those of `interpolate`
+    or `inbetween`; one that is None is left out, so that the model's recommendation applies. Raises what these raise.
     """
     start, several = time.perf_counter(), len(images) > 2 or loop
     names = [f"image {k + 1}" for k in range(len(images))] if several else ("first image", "second image")
@@ -68,14 +70,8 @@ def make_film(
     method = "Generative Inbetweening" if isinstance(model, VideoModel) else "DreamMover"
     if isinstance(model, VideoModel):
         settings["fps"] = fps
-    if not several:
-        result = (inbetween if isinstance(model, VideoModel) else interpolate)(model, *images, **settings)
-    else:
-        from interp_lib.dreammover.sequence import interpolate_sequence
-        from interp_lib.inbetweening.sequence import inbetween_sequence
-
-        run = inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
-        result = run(model, images, loop=loop, **settings)
+    run = inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
+    result = run(model, images, loop=loop, **settings)
     count, _, height, width = result.frames.shape
     media = save_video(result.frames, path, fps=fps, alt=f"{count} frames from the first to the last image, {method}")
     summary = (
@@ -90,8 +86,9 @@ def _keyframes(images: int, count: int, loop: bool) -> str:
     if images == 2 and not loop:
         return "the first and the last of them the keyframes"
     gap = count // images if loop else (count - 1) // (images - 1)
-    *most, last = (str(1 + k * gap) for k in range(images))
-    return f"frames {', '.join(most)} and {last} the keyframes{', in a loop' if loop else ''}"
+    *most, last = (str(k * gap) for k in range(images))
+    numbers = f"{', '.join(most)} and {last}"
+    return f"frames {numbers}, counted from 0, the keyframes{', in a loop' if loop else ''}"
 
 
 def embedded_note(model: ImageModel | VideoModel) -> str:
@@ -105,8 +102,4 @@ def embedded_note(model: ImageModel | VideoModel) -> str:
 
 def quick_settings(model: ImageModel | VideoModel) -> dict[str, Any]:
     """Return the settings with which this model's method makes nearly the same film in far fewer U-Net calls."""
-    if isinstance(model, VideoModel):
-        from interp_lib.inbetweening.pipeline import QUICK
-    else:
-        from interp_lib.dreammover.pipeline import QUICK
-    return QUICK
+    return inbetweening.QUICK if isinstance(model, VideoModel) else dreammover.QUICK

@@ -19,8 +19,8 @@ PAIR, OTHER = render_pair(3, size=64), render_pair(4, size=64)
     "count, loop, frames, keyframes",
     [
         (2, False, 3, "the first and the last of them the keyframes"),
-        (3, False, 5, "frames 1, 3 and 5 the keyframes"),
-        (3, True, 6, "frames 1, 3 and 5 the keyframes, in a loop"),
+        (3, False, 5, "frames 0, 2 and 4, counted from 0, the keyframes"),
+        (3, True, 6, "frames 0, 2 and 4, counted from 0, the keyframes, in a loop"),
     ],
 )
 def test_a_film_says_which_frames_are_the_keyframes(tmp_path, kind, count, loop, frames, keyframes):
