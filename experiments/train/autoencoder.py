@@ -66,13 +66,13 @@ def build_video_autoencoder() -> AutoencoderKLTemporalDecoder:
 
 def random_affine(count: int, generator: torch.Generator) -> Tensor:
     """Draw `[count,2,3]`: rotations of up to 30 degrees, scales of 0.78 to 1.28, shifts of up to a quarter of the half
-    side; the last (1 - WARPED) of them are the identity."""
+    side; the last (1 - WARPED) of them are the identity: whole pictures that stay."""
     angle = torch.rand(count, generator=generator) * 1.05 - 0.525
     scale = torch.exp((torch.rand(count, generator=generator) - 0.5) * 0.5)
     shift = (torch.rand(count, 2, generator=generator) - 0.5) * 0.5
     c, s = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack([torch.stack([c, -s, shift[:, 0]], 1), torch.stack([s, c, shift[:, 1]], 1)], 1)
-    theta[round(WARPED * count) :] = torch.eye(2, 3)  # the same ones in both draws: whole pictures that stay
+    theta[round(WARPED * count) :] = torch.eye(2, 3)
     return theta
 
 
@@ -82,44 +82,18 @@ def warp(x: Tensor, theta: Tensor, padding: str = "border") -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
-def half_planes(count: int, size: int, cells: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw soft half planes `[count,1,size,size]`, and the same ones on the latents' grid of `cells` a side.
-
-    A third of them cover everything, so that a share of the pictures is warped as a whole.
-    """
-    angle, offset, whole = torch.rand(3, count, generator=generator).view(3, count, 1, 1, 1).unbind()
-    angle, offset = 2 * torch.pi * angle, offset * 1.2 - 0.6
-    offset = torch.where(whole < 1 / 3, -2.0, offset)
-
-    def mask(side: int) -> Tensor:
-        axis = (torch.arange(side) + 0.5) / side * 2 - 1
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        return ((torch.cos(angle) * x + torch.sin(angle) * y - offset) * side / 2 + 0.5).clamp(0, 1)
-
-    return mask(size), mask(cells)
-
-
 def equivariance_loss(vae: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Error of decode(T encode(x)) against T x inside the picture, plus a small KL term; images in [-1,1].
-
-    T moves the two sides of a random edge by two affine maps of their own, as fusion moves an object and what is behind
-    it.
-    """
-    near, far = (random_affine(len(images), generator).to(images.device) for _ in range(2))
+    """Error of decode(T encode(x)) against T x inside the picture, plus a small KL term; images in [-1,1]."""
+    theta = random_affine(len(images), generator).to(images.device)
     video = isinstance(vae, AutoencoderKLTemporalDecoder)
     with torch.autocast(images.device.type, dtype=torch.bfloat16):
         posterior = vae.encode(images).latent_dist
         z = posterior.mean.float()
-        edge, cells = half_planes(len(z), images.shape[-1], z.shape[-1], generator)
-        edge, cells = edge.to(z.device), cells.to(z.device)
-        moved = warp(z, near) * cells + warp(z, far) * (1 - cells)
-        noise = torch.randn(moved.shape, generator=generator).to(z.device)
-        moved = moved + NOISE * z.detach().std() * noise
+        noise = torch.randn(z.shape, generator=generator).to(z.device)
+        moved = warp(z, theta) + NOISE * z.detach().std() * noise
         decoded = vae.decode(moved, **({"num_frames": 1} if video else {})).sample.float()
-    target = warp(images, near) * edge + warp(images, far) * (1 - edge)
-    ones = torch.ones_like(images[:, :1])
-    inside = warp(ones, near, padding="zeros") * edge + warp(ones, far, padding="zeros") * (1 - edge)
-    error = (decoded - target) * inside
+    inside = warp(torch.ones_like(images[:, :1]), theta, padding="zeros")
+    error = (decoded - warp(images, theta)) * inside
     divergence = posterior.kl().mean() / images[0].numel()
     return (error.square().sum() + 0.05 * error.abs().sum()) / (3 * inside.sum()) + 1e-5 * divergence
 

@@ -60,7 +60,7 @@ def fit(
     """
     parameters = [p for p in networks.parameters() if p.requires_grad]
     average = EMAModel(parameters, decay=decay)
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     first, values, seconds = _resume(folder, name, networks, average, optimizer)
     networks.train()
     started = saved_at = time.monotonic()
