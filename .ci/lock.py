@@ -8,8 +8,6 @@ machine (CPU or CUDA); pip takes hashes for all lines or for none. The check wan
 For the same reason CUDA's own packages stay out: torch asks for them where it needs them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

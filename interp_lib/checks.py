@@ -1,7 +1,5 @@
 """Checks of arguments: each raises one sentence that names what was given, the rule and the way out."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Nothing heavy is imported before the arguments are known to be good.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib.metadata import version
 from pathlib import Path

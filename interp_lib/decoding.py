@@ -1,7 +1,5 @@
 """Decode pictures as their files mean them: upright, on white, in sRGB; everything that was adapted is noted."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator

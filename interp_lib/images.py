@@ -1,7 +1,5 @@
 """Images in: files and PIL images become float tensors [N,3,H,W] in [0,1], and every adaptation is noted."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """Running out of memory ends as one sentence that names what to reduce."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -9,8 +9,6 @@ they change, so that `make` may compare times. A notebook is executed as build/N
 build/NAME.figures/; everything gets its final name only when the whole run has succeeded.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import hashlib

@@ -3,8 +3,6 @@
 A change of the code that is to change no digit leaves every line as it was. Compare runs on one machine only.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from typing import Any

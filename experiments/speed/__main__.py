@@ -1,7 +1,5 @@
 """`python -m experiments.speed` (`make bench`): how fast and in how much memory, as ratios measured in one run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """Dual-directional sampling next to what it must do, the bare calls of the U-Net, and what it need not do: two networks
 whose maps are stored between them, as the released code of Generative Inbetweening has it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from copy import copy, deepcopy
 from typing import Any

@@ -4,8 +4,6 @@
 allocators and libraries come on top.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """What the parts of DreamMover cost next to what they cannot do without: U-Net calls, the flow, memory, LoRA steps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 `python -m experiments.speed.random_models sd15 FOLDER` (or sdxl, svd) writes one in diffusers' format.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Clocks and memory gauges: works timed in turns, peak memory of one work in a process of its own."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import resource

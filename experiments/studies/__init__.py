@@ -5,8 +5,6 @@ ITEMS, a list of dictionaries of JSON values; and `measure(model, **item)`, whic
 of dictionaries of names and numbers. Its docstring says what the columns are.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType

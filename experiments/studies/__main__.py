@@ -1,7 +1,5 @@
 """Compute the stale tables of data/results again: `python -m experiments.studies` (`make results`)."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

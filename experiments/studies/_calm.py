@@ -1,7 +1,5 @@
 """What the studies of calm clips share: the task, and what is measured of a video of it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -15,8 +15,6 @@ area. we_mid: mean squared difference of the frame and the endpoints warped to i
 visible.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 

@@ -10,8 +10,6 @@ the frame that should be the given image. psnr: mean over all frames against the
 clip.
 """
 
-from __future__ import annotations
-
 from experiments.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.inbetweening.animate import animate
 from interp_lib.models.video_model import VideoModel

@@ -10,8 +10,6 @@ back and forth. key: PSNR in dB of the last frame against the given one. first: 
 the maps tells. psnr: mean over all frames against the true ones. true_net: net of the true clip.
 """
 
-from __future__ import annotations
-
 from experiments.studies._calm import ALL, HOW, held_out, measured
 from interp_lib.bench.metrics import psnr
 from interp_lib.inbetweening.pipeline import inbetween

@@ -8,8 +8,6 @@ displacement along the first scene's way, in pixels of 64. other: the same of th
 "own".
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 

@@ -8,8 +8,6 @@ recoloured: place, with the colour channels of image 1 exchanged. shuffled: plac
 order. own: place, with a PCA for each image alone. Every random network has another seed, that of its pair.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -8,8 +8,6 @@ kind: "hard", amount = displacement in sides, with a turn, a change of scale, po
 true flow in px. features: `feature_block`'s up-block at the paper's noise step; second up-block: the paper's.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

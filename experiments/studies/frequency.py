@@ -9,8 +9,6 @@ the input images. variance: of the noise part. detail: correlation of a frame wi
 the area. References among the images: "dissolve", "truth", "autoencoder" (its detail is the true frame's, through it).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -8,8 +8,6 @@ spectrum and that of the true frame, as the autoencoder returns it. noise: varia
 endpoints'. References, once a pair: the cross-dissolve, and the true frame as the autoencoder returns it.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

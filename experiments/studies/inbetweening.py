@@ -8,8 +8,6 @@ the actor over the true one, in the mean; ghosts have more. first, last: PSNR in
 calls: of the U-Net.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

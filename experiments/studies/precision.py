@@ -5,8 +5,6 @@ flow and fusion are float32 in each. psnr: dB of the frames between against floa
 frame. not_finite: values of the frames and of the latents that are NaN or infinite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

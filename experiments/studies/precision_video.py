@@ -4,8 +4,6 @@
 not_finite: as in `experiments.studies.precision`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from experiments.studies.precision import compare

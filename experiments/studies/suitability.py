@@ -6,8 +6,6 @@ likewise: on them the score is held against the quality that was measured, see
 were chosen. Features of 50 steps, at 128 px, without a LoRA or a prompt.
 """
 
-from __future__ import annotations
-
 from interp_lib.bench.datasets import load_case
 from interp_lib.dreammover.suitability import suitability
 from interp_lib.models.image_model import ImageModel

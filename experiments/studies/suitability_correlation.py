@@ -3,8 +3,6 @@
 Prints the tables of docs/failures.md in Markdown.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Sequence

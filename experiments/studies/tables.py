@@ -1,7 +1,5 @@
 """The papers' tables on data with ground truth: `python -m experiments.studies.tables` (`make bench-tables`)."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -4,8 +4,6 @@ First the image model, then the video model. Every stage resumes exactly: finish
 goes on from its last state. Without arguments everything is trained from scratch with the recipe of the device at hand.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -5,8 +5,6 @@ interpolation moves latents along a flow. Without that term, latents splatted al
 Equivariant latents are known to be easier to diffuse as well (EQ-VAE, arXiv:2502.09509).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

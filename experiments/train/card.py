@@ -1,8 +1,6 @@
 """Put the measured figures and the loss curves into the model card, between its two marks; the prose around them is
 written by hand."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

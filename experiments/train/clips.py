@@ -1,7 +1,5 @@
 """The training clips: a large object that moves the way it faces on a path of its own, or a ball that rolls."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

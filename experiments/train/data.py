@@ -1,7 +1,5 @@
 """The training pictures: frames of world scenes at two times each, rendered once and kept, and crops of photographs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The image U-Net: four levels with cross-attention where Stable Diffusion 1.5 has it, trained on latents."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,8 +1,6 @@
 """Write the trained networks as a diffusers folder that `StableDiffusionPipeline.from_pretrained` (or the video
 pipeline's) can load: fp16, safetensors."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

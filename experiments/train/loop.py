@@ -5,8 +5,6 @@ unbroken one. The learning rate is constant until the last fifth of the steps an
 run can be prolonged (a larger `steps`) at any time before.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Measure what one network returns of pictures: reconstruction, DDIM inversion and back, fusion at T, prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

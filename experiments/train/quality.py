@@ -5,8 +5,6 @@ middle frame over the moving pixels, as its gain over a cross-dissolve divided b
 true flow gains: that is the most that any fusion can be expected to reach.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 

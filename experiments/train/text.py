@@ -1,8 +1,6 @@
 """A CLIP text encoder of our own size, and the byte-pair vocabulary of the captions; it learns together with the
 U-Net."""
 
-from __future__ import annotations
-
 import json
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers

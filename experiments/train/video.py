@@ -1,7 +1,5 @@
 """The video model from start to end: clips, autoencoder, U-Net, the folder, and the backward-motion fine-tunes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

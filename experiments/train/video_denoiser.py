@@ -8,8 +8,6 @@ colours and its ground say nothing, and a linear head on the first block, droppe
 frames. (Later frames would not do: there the place gives the way away.)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

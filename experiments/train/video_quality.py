@@ -1,7 +1,5 @@
 """Is the embedded video model good enough to mean something? Its card's figures, from the tables of the studies."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Do the feature maps of two images share one layout? Joint PCA colours, and how often they find the true partner."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Methods x cases x seeds, measured and written to one table; interrupted, the same call goes on where it was."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

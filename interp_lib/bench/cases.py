@@ -1,7 +1,5 @@
 """What a benchmark interpolates: a pair of keyframes with everything that is known about what lies between."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What a result depends on besides settings, as short hashes of content: weights, photographs, cases, files."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import fields, is_dataclass

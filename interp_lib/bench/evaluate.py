@@ -1,7 +1,5 @@
 """All measures of one interpolation, by name: what each needs, and what it means when it has no value."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

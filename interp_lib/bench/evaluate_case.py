@@ -1,7 +1,5 @@
 """What a benchmark measures on the result of one method on one case."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

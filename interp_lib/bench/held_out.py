@@ -1,7 +1,5 @@
 """World pairs that no training has seen: training seeds start at a million."""
 
-from __future__ import annotations
-
 from itertools import count as count_from
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """Every method of the benchmark by name. To add one, write a function like those in `baselines/` and a line here."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """Measures of images and of flow that need no network. Images are `[N,3,H,W]` in [0,1], flow is `[N,2,H,W]` in pixels
 of its own grid."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 Source: METHODS, section 5. Tracks are `[T,2]` (x, y) in pixels, NaN in a frame that shows no object.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -3,8 +3,6 @@
 Files of weights are read with weights_only=True before a package may load them, so that they hold tensors alone.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from functools import cache

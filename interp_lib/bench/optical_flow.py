@@ -1,7 +1,5 @@
 """A classical optical flow on the pixels themselves, by scikit-image."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -3,8 +3,6 @@
 Sets of features are `[N,D]`, those of the method and of the truth, of a named network or of a function of images.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """Measure many items in processes or on a Ray cluster, with one JSON file per item, so that a killed run resumes."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

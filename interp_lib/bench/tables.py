@@ -3,8 +3,6 @@
 `experiments.studies` computes the tables; whoever reads one is told when it belongs to other weights.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

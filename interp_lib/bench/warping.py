@@ -4,8 +4,6 @@ Source: Lai et al., Learning Blind Video Temporal Consistency, 2018, Eq. 8 and r
 Images are `[N,3,H,W]` in [0,1], flow is `[N,2,H,W]` in image pixels (dx right, dy down).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Self-attention concatenation and replacement (paper section 3.4, Fig. 6, Eq. 9 and 10)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Flow without a network: block matching for Table 3's "w/o our estimator", and raw patches in place of features."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The deterministic sampler in both directions (paper section 3.1, Eq. 2 and 3) and the inversion of the keyframes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +42,7 @@ class Inversion:
         """Return the steps of denoising as pairs (t, timestep below it), down to 0."""
         return list(pairwise([*(self.down or self.timesteps.flip(0).tolist()), 0]))
 
-    def select(self, images: Sequence[int]) -> Inversion:
+    def select(self, images: Sequence[int]) -> "Inversion":
         """Return the inversion of some of the images, by their numbers."""
         index = list(images)
         latents = [z[index] for z in self.latents]

@@ -1,7 +1,5 @@
 """Diffusion features of images (paper section 3.2, Fig. 3), the output of one up-block, and the flow they give."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

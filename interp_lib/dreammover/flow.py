@@ -3,8 +3,6 @@
 Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in pixels of its own grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

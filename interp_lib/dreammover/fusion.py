@@ -4,8 +4,6 @@ Shapes: latents [N,C,h,w], flows [N,2,h,w] in latent pixels, metrics [N,1,h,w]. 
 them (a list or a float64 tensor) for one pair; n latents come back, the same bits as one at a time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

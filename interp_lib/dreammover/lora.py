@@ -1,7 +1,5 @@
 """One low-rank adapter for the image pair (paper section 3.4 and 4.1), through peft."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ class Lora:
         self.model, self.name = model, name
         self.strength, self.losses, self.notes = 1.0, [], list(notes)
 
-    def scale(self, strength: float) -> Lora:
+    def scale(self, strength: float) -> "Lora":
         """Multiply the adapter's contribution by `strength` (0 switches it off); return the LoRA itself."""
         strength = check_number("strength", strength)
         for layer in self.layers():
@@ -76,7 +74,7 @@ class Lora:
             raise ValueError("This LoRA has been removed from its model: load or fit it again.")
         return layers
 
-    def __enter__(self) -> Lora:
+    def __enter__(self) -> "Lora":
         return self
 
     def __exit__(self, *exc: object) -> None:

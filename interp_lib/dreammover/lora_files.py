@@ -1,7 +1,5 @@
 """LoRA files: written in diffusers' own format, read in every format that diffusers' converters know."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

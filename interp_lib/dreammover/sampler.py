@@ -1,7 +1,5 @@
 """The network with the endpoints' keys and values (paper section 3.4), and the steps from T down to clean latents."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """High-frequency energy (DreamMover, Sec. 3.3 and Fig. 5): what averaging takes from a latent code."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ A source pixel at p lands at p + flow(p) and is spread bilinearly over the four 
 lost, where nothing lands there is a hole.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The backward-motion fine-tune: to_v and to_out of temporal self-attention adapt to rotated maps (Alg. 1)."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence

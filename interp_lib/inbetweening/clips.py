@@ -1,7 +1,5 @@
 """Training clips for backward motion: draw them from the model, check them, and identify them by their content."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

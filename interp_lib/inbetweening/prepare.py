@@ -1,7 +1,5 @@
 """What `inbetween` and `animate` share: arguments checked before anything slow, keyframes encoded, all steps run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

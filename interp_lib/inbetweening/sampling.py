@@ -1,7 +1,5 @@
 """The pieces of SVD's sampler: its noise schedule, the v-prediction under guidance, and one Euler step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Temporal self-attention: record its maps, rotate them, run two directions of time in one batch (section 4.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Bound the memory of a large U-Net call: feed-forward layers in parts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

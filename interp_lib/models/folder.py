@@ -1,7 +1,5 @@
 """Find a model folder in diffusers' format, in a folder of yours or on the hub, and read its small files."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """One image diffusion model: images to latents and back, text to context, and the noise prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock

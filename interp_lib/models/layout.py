@@ -1,7 +1,5 @@
 """What the folder of an image or a video model must hold, checked on its configuration files before any weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

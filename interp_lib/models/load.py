@@ -1,7 +1,5 @@
 """`load_image_model`, and what loading it has in common with loading a video model."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

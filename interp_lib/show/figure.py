@@ -1,7 +1,5 @@
 """Figures: one style, saved with provenance and alt text; contact sheets; flow in colour."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """From images to a film on disk: one path for the command line and the app."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A picture or video on disk that a notebook shows together with its alt text."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

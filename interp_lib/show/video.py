@@ -1,7 +1,5 @@
 """Frames to a film that plays: GIF, animated WebP, MP4, MOV, or a folder of PNG files."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

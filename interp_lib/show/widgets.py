@@ -1,7 +1,5 @@
 """Controls for a notebook's reader. Each wraps a pure function, which a cell can call without any widget."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import html

@@ -4,8 +4,6 @@ A coat is written as "pattern first-colour second-colour" for each slot of rig.S
 random; strangers appear in no training picture.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from interp_lib.world.rig import KINDS, SLOTS

@@ -1,7 +1,5 @@
 """Calm scenes for clips: one large actor on a plain ground, or a ball that rolls either way."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import count
 

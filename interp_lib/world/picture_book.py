@@ -4,8 +4,6 @@ Two kinds of scene share one body: pairs, whose two keyframes show everything th
 clips, whose path, pace and gait must be agreed on by all frames.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

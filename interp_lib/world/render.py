@@ -4,8 +4,6 @@ The same two functions, `pose` and `locate`, give the picture here and the groun
 twice to be compared. Plain batched PyTorch, no loop over pixels or scenes, only over the parts.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -6,8 +6,6 @@ joint and a swing move as one rigid body (a head with its eye and ear). Order in
 part is the farthest.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SLOTS = ("body", "head", "limb", "accent", "eye")  # parts of one slot share a pattern and its two colours

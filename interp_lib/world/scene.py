@@ -5,8 +5,6 @@ Lengths are in units of the shorter image side, the unit square is centred in th
 to 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Background textures: soft squares of public-domain and CC0 photographs."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 

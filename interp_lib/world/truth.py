@@ -1,8 +1,6 @@
 """Exact ground truth: which part a pixel shows, where that point is at any other time, and whether it can be seen
 there."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The measures of motion against clips whose motion is known."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """A headless Chromium, JupyterLab on a copy of the checkout, and the app: each started once, on 127.0.0.1 alone."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

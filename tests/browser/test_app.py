@@ -1,7 +1,5 @@
 """The app in Chromium: two uploads, a video that plays, a download; wrong uploads are told; everything has a name."""
 
-from __future__ import annotations
-
 import re
 
 import imageio.v3 as iio

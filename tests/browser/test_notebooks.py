@@ -1,7 +1,5 @@
 """Each notebook in JupyterLab: run all, no error; every control, by keyboard, changes the picture; clean console."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -5,8 +5,6 @@ composite operations, where a real device would launch its kernels. There an ope
 generator of another device raises, and what makes the host wait for the device is counted.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +73,7 @@ class OnDevice(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> OnDevice:
+    def __new__(cls, inner: Tensor) -> "OnDevice":
         layout = {"strides": inner.stride(), "storage_offset": inner.storage_offset(), "dtype": inner.dtype}
         return torch.Tensor._make_wrapper_subclass(cls, inner.shape, device="simulated:0", **layout)
 
@@ -113,7 +111,7 @@ class OnDevice(torch.Tensor):
         return ["inner"], None
 
     @staticmethod
-    def __tensor_unflatten__(inner: dict[str, Tensor], context: None, size: Any, stride: Any) -> OnDevice:
+    def __tensor_unflatten__(inner: dict[str, Tensor], context: None, size: Any, stride: Any) -> "OnDevice":
         return OnDevice(inner["inner"])
 
     @classmethod

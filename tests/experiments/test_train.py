@@ -1,7 +1,5 @@
 """The training recipe: exact resumption, whole files, and a vocabulary that round-trips."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """`preset="released"` against the arrays that the released code computes on a tiny random model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

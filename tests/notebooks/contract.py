@@ -1,7 +1,5 @@
 """What every committed notebook must be: `problems` reads one and says in sentences what it is not."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

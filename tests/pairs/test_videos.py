@@ -1,7 +1,5 @@
 """Training clips from folders: what is read, at which stride, and what is refused by one sentence."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -4,8 +4,6 @@ The exact kind of exception, one sentence that matches (what was given, and the 
 before any network has run, and with nothing left behind on disk.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Calm scenes: what tells the direction of an actor, and that nothing tells it of a ball."""
 
-from __future__ import annotations
-
 import torch
 
 from interp_lib.world import render

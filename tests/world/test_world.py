@@ -1,7 +1,5 @@
 """The world's ground truth against its own pictures, and the promises a scene makes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """What methods share: sizes and numbers of frames that a network takes, and the way back to the pair's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -4,8 +4,6 @@ Each needs three environment variables: INTERP_<METHOD>_CLONE, INTERP_<METHOD> (
 unpickles) and INTERP_<METHOD>_PYTHON (the interpreter of its environment, with CUDA; without it this one).
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

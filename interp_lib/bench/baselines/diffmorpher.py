@@ -5,8 +5,6 @@ interpolated, the inverted latents along an arc, the attention inputs of the up-
 AdaIN on the clean latents. One caption for both images, and without its reschedule of the frame times.
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any

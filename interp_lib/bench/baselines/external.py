@@ -4,8 +4,6 @@ For the case "world:7" the folder holds world_7/ with images in natural order, o
 frames, keyframes included, or only those between. In the name of a case ":" and "/" become "_".
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

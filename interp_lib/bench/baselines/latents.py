@@ -1,7 +1,5 @@
 """Interpolated latents, nothing matched: clean ones along a line, inverted or noisy ones along an arc and denoised."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

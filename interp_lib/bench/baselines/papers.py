@@ -1,7 +1,5 @@
 """The two papers' methods, and by their switches every row of the ablations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Methods on the pixels, without any network: two controls, and the least that a method must beat."""
 
-from __future__ import annotations
-
 import torch
 
 from interp_lib.bench.baselines._frames import times

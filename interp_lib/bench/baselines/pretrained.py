@@ -1,7 +1,5 @@
 """FILM, RIFE and RAFT: networks with weights of their own, from the user's files."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from functools import lru_cache

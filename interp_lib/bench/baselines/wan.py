@@ -1,7 +1,5 @@
 """Wan's first-and-last-frame model, by diffusers' own pipeline: what people use today."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from importlib.util import find_spec

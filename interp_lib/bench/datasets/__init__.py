@@ -1,7 +1,5 @@
 """Data sets: a spec gives the names of cases, and every name gives one case, the same on any machine."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from types import ModuleType
 

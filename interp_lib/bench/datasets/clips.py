@@ -4,8 +4,6 @@
 wheel's fourth video, `carphone_distorted.mp4`, is a compressed copy of `carphone_pristine.mp4`.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import zip_longest
 

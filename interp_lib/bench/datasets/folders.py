@@ -7,8 +7,6 @@ and files of other kinds are ignored. A sequence that is too short is listed all
 loaded: how long it must be depends on `frames`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import replace

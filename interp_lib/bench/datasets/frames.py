@@ -1,7 +1,5 @@
 """Cases with true frames: how far apart keyframes are, which frames are taken, where something moves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -11,8 +11,6 @@ with terciles at 0.246 and 0.316; the bounds are these, rounded:
     calm-bench       20              16               24      (64 px)
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache, partial
 
