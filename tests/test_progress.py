@@ -66,16 +66,7 @@ def runs(image_model, video_model, pair, folder):
     }
 
 
-NAMES = [
-    "interpolate",
-    "fit_lora",
-    "suitability",
-    "inbetween",
-    "animate",
-    "fit_backward_motion",
-    "benchmark",
-    "load_clips",
-]
+NAMES = "interpolate fit_lora suitability inbetween animate fit_backward_motion benchmark load_clips".split()
 NUMBERS = {
     "fit_lora": r"loss=\d\.\d{4}",
     "fit_backward_motion": r"loss=\d+\.\d{4}",

@@ -1,8 +1,7 @@
 """One image diffusion model: images to latents and back, text to context, and the noise prediction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from threading import RLock
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.images import as_images
+from interp_lib.models.base import Model
 
 VAE_CHUNK, VAE_SIDE = 6, 512  # images per VAE call, as the released DreamMover code has it, and their size
 
@@ -26,52 +26,23 @@ class TextContext:
     pooled: Tensor | None = None
 
 
-class ImageModel:
-    """The networks of Stable Diffusion 1.5, 2.1 or XL, or of a model like them, and what the methods need of them.
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageModel(Model):
+    """Stable Diffusion 1.5, 2.1 or XL, or a model like them; text_encoder_2, tokenizer_2: SDXL's second ones."""
 
-    text_encoder_2, tokenizer_2: SDXL's second ones. settings: the model's own recommendations, of its settings.json.
-    lock: one run at a time uses the networks. unet_calls counts the calls of `predict_noise`, one batched call counted
-    once. Latents are float32 outside the networks, whatever their dtype: an inversion of many steps must not round
-    each of them to half precision.
-    """
+    text_encoder: Any
+    tokenizer: Any
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
 
-    def __init__(
-        self,
-        *,
-        unet: Any,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        scheduler: Any,
-        text_encoder_2: Any = None,
-        tokenizer_2: Any = None,
-        name: str = "",
-        notes: Sequence[str] = (),
-        settings: Mapping[str, Any] | None = None,
-    ):
-        self.unet, self.vae, self.scheduler = unet, vae, scheduler
-        self.text_encoder, self.tokenizer = text_encoder, tokenizer
-        self.text_encoder_2, self.tokenizer_2 = text_encoder_2, tokenizer_2
-        self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.settings, self.lock = dict(settings or {}), RLock()
-        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
-        widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
-        self.latent_channels: int = vae.config.latent_channels
-        self.vae_factor: int = 2 ** (len(widths) - 1)
+    def __post_init__(self):
+        super().__post_init__()
         self.multiple = self.vae_factor  # image sides are multiples of this
-        self.native_size: int = unet.config.sample_size * self.vae_factor
         # some tokenizers name no limit, and then say 10^30
-        self.prompt_length: int = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-        self.predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
-        self._alpha_bars: list[float] = scheduler.alphas_cumprod.tolist()  # read on the CPU, once
-
-    @property
-    def device(self) -> torch.device:
-        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+        limits = self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
+        self.prompt_length: int = min(limits)
+        self.predicts_v: bool = self.scheduler.config.prediction_type == "v_prediction"
+        self._alpha_bars: list[float] = self.scheduler.alphas_cumprod.tolist()  # read on the CPU, once
 
     def __repr__(self) -> str:
         size, channels = self.native_size, self.latent_channels
@@ -189,9 +160,7 @@ def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
         unet = type(model.unet).from_config(model.unet.config)
     # Module's own `to`: diffusers' would warn that some modules of SD might be meant to stay in float32.
     unet = torch.nn.Module.to(unet, model.device, model.dtype).eval().requires_grad_(False)
-    texts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "settings", *texts)}
-    return ImageModel(unet=unet, name="untrained", **parts)
+    return replace(model, unet=unet, name="untrained", notes=[], settings=dict(model.settings))
 
 
 def vae_chunk(height: int, width: int) -> int:

@@ -35,16 +35,15 @@ def load_video_model(
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     folder = find_folder(source, embedded="video", check=inspect_video)
-    contents, normalise, settings = inspect_video(folder), _normalisation(folder), read_settings(folder)
+    contents = inspect_video(folder)
     scheduler = load_scheduler(folder, "EulerDiscreteScheduler", contents.configs["scheduler"])
+    parts = {"scheduler": scheduler, "normalise": _normalisation(folder), "settings": read_settings(folder)}
     if not isinstance(reverse, (str, os.PathLike, type(None))):
         raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
     if reverse not in (None, "auto") and not os.path.isfile(reverse):
         raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
     networks, notes = load_networks(folder, contents, dtype, device, offload=offload)
-    name = str(source)
-    model = VideoModel(**networks, scheduler=scheduler, normalise=normalise, name=name, notes=notes, settings=settings)
-    model.offload_device = device if offload else None
+    model = VideoModel(**networks, **parts, name=str(source), notes=notes, offload_device=device if offload else None)
     if reverse == "auto":
         own = [path if (path := folder / file).is_file() else None for file in (REVERSE, NO_ROTATION)]
         model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in own)
@@ -56,12 +55,8 @@ def load_video_model(
 
 def video_format(source: str | os.PathLike) -> Format:
     """Return what videos a model makes, from its configuration alone; raises as `load_video_model` does."""
-    folder = find_folder(source, embedded="video", check=inspect_video)
-    configs = inspect_video(folder).configs
-    try:
-        return Format.of(configs["unet"], configs["vae"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder} does not say what it was made for ({error}): copy it again.") from None
+    configs = inspect_video(find_folder(source, embedded="video", check=inspect_video)).configs
+    return Format.of(configs["unet"], configs["vae"])
 
 
 def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
@@ -85,19 +80,13 @@ def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
         raise ValueError(f"{path} {what}: the deltas belong to another architecture, fit them on this model.")
     for name, value in deltas.items():
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise ValueError(
-                f"{path} has NaN or infinite values in {name}, or {value.dtype} is no float: use another copy of the "
-                "deltas."
-            )
+            what = f"NaN or infinite values in {name}, or {value.dtype} is no float"
+            raise ValueError(f"{path} has {what}: use another copy of the deltas.")
     return {name: value.float().to(unet.device) for name, value in deltas.items()}
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of the vision tower's input; CLIP's own where the folder does not say."""
     path = folder / "feature_extractor" / "preprocessor_config.json"
-    config = read_json(path, "feature extractor") if path.is_file() else {}
-    values = [config.get("image_mean", list(CLIP_MEAN)), config.get("image_std", list(CLIP_STD))]
-    for value in values:
-        if not (isinstance(value, list) and len(value) == 3 and all(isinstance(x, (int, float)) for x in value)):
-            raise ValueError(f"{path} has no three numbers in image_mean and image_std: copy the folder again.")
-    return values[0], values[1]
+    config = read_json(path) if path.is_file() else {}
+    return config.get("image_mean", list(CLIP_MEAN)), config.get("image_std", list(CLIP_STD))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from threading import RLock
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.images import as_images
+from interp_lib.models.base import Model
 from interp_lib.models.chunks import sliced_feed_forward
 from interp_lib.models.folder import quiet
 
@@ -40,48 +41,26 @@ class Format(NamedTuple):
         return cls(frames, max(MAX_FRAMES, frames), unet["sample_size"] * factor, multiple)
 
 
-class VideoModel:
-    """The networks of a Stable-Video-Diffusion-like model and what the methods need of them.
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoModel(Model):
+    """Stable Video Diffusion, or a model like it; latents are [1,T,C,h,w].
 
-    unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
-    `[1,T,C,h,w]` are float32 outside the networks. reverse, no_rotation: backward-motion deltas, U-Net parameter name
-    -> what is added to it, or None. settings, lock: as of `ImageModel`. low_memory: run the branches of guidance, with
-    and without the image, one by one, and the feed-forward layers of the widest grid in parts, which changes rounding
-    alone. None decides by the work in a call: True above LARGE, below which half a call takes more than half the time
-    (SVD: 7 frames of 128x128 pixels are below).
+    reverse, no_rotation: backward-motion deltas, U-Net parameter name -> what is added to it, or None. normalise: mean
+    and standard deviation of the vision tower's input. low_memory: run the branches of guidance, with and without the
+    image, one by one, and the feed-forward layers of the widest grid in parts, which changes rounding alone. None
+    decides by the work in a call: True above LARGE, below which half a call takes more than half the time (SVD: 7
+    frames of 128x128 pixels are below).
     """
 
-    def __init__(
-        self,
-        *,
-        unet: Any,
-        vae: Any,
-        image_encoder: Any,
-        scheduler: Any,
-        reverse: dict[str, Tensor] | None = None,
-        no_rotation: dict[str, Tensor] | None = None,
-        normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD),
-        name: str = "",
-        notes: Sequence[str] = (),
-        settings: Mapping[str, Any] | None = None,
-    ):
-        self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
-        self.reverse, self.no_rotation, self.normalise = reverse, no_rotation, normalise
-        self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.low_memory: bool | None = None
-        self.settings, self.lock = dict(settings or {}), RLock()
-        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
-        self.latent_channels: int = vae.config.latent_channels
-        self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.frames, self.max_frames, self.native_size, self.multiple = Format.of(unet.config, vae.config)
+    image_encoder: Any
+    reverse: dict[str, Tensor] | None = None
+    no_rotation: dict[str, Tensor] | None = None
+    normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD)
+    low_memory: bool | None = field(default=None, init=False)
 
-    @property
-    def device(self) -> torch.device:
-        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+    def __post_init__(self):
+        super().__post_init__()
+        self.frames, self.max_frames, self.native_size, self.multiple = Format.of(self.unet.config, self.vae.config)
 
     def __repr__(self) -> str:
         what = "with" if self.reverse else "without"

@@ -9,7 +9,7 @@ from experiments.speed.random_models import build_unet
 from interp_lib import diffusion_features, fit_lora, interpolate, load_lora, replace_self_attention
 from interp_lib.models import image_model, load_image_model, randomly_initialised
 from tests.models.conftest import writable
-from tests.models.spoil import config, edit, index
+from tests.models.spoil import config, index
 
 SHORT = {"frames": 2, "steps": 4, "inversion_steps": 2, "progress": False}
 
@@ -44,9 +44,8 @@ def test_noise_is_diffusers_own(xl, pipeline, prompts):
     assert torch.allclose(context.hidden, hidden, atol=1e-6) and torch.allclose(context.pooled, pooled, atol=1e-6)
     assert torch.allclose(xl.predict_noise(z, 261, context), theirs, atol=1e-6)
     added["time_ids"] = added["time_ids"].flip(1)
-    assert not torch.allclose(
-        pipeline.unet(z, 261, hidden.expand(count, -1, -1), added_cond_kwargs=added).sample, theirs, atol=1e-4
-    )
+    other = pipeline.unet(z, 261, hidden.expand(count, -1, -1), added_cond_kwargs=added).sample
+    assert not torch.allclose(other, theirs, atol=1e-4)
 
 
 @torch.no_grad()
@@ -57,13 +56,6 @@ def test_latents_are_diffusers_own(xl, pipeline, pair):
     assert (xl.native_size, xl.vae_factor, xl.prompt_length) == (128, 4, 77)
     assert xl.notes == ["scheduler: DDIM in place of EulerDiscreteScheduler, with the same noise schedule"]
     assert xl.alpha_bar(261) == float(pipeline.scheduler.alphas_cumprod[261])
-
-
-def test_half_precision_keeps_the_vae_in_float32(sdxl_folder):
-    half = load_image_model(sdxl_folder, device="cpu", dtype=torch.float16)
-    assert {half.unet.dtype, half.text_encoder.dtype, half.text_encoder_2.dtype} == {torch.float16}
-    assert half.vae.dtype == torch.float32 and any("force_upcast" in note for note in half.notes)
-    assert bool(torch.isfinite(half.decode(half.encode(torch.rand(1, 3, 64, 64)))).all())
 
 
 def test_interpolate_with_a_lora_and_without(xl, pair, tmp_path):
@@ -140,10 +132,9 @@ def test_a_random_unet_and_a_chunk_a_size(xl):
 @pytest.mark.parametrize(
     "spoil, word",
     [
-        (lambda f: edit(f / "model_index.json", text_encoder=[None, None], tokenizer=[None, None]), "the base of Stab"),
+        (index(text_encoder=[None, None], tokenizer=[None, None]), "the base of Stab"),
         (config("unet", cross_attention_dim=1280), "the refiner is not"),
         (config("unet", projection_class_embeddings_input_dim=5 * 8 + 32), "the refiner is not"),
-        (config("unet", in_channels=9), "inpainting"),
         (index(text_encoder_2=[None, None]), "not conditioned on its text encoders"),
         (lambda f: (f / "tokenizer_2" / "tokenizer.json").unlink(), "tokenizer_2 has neither"),
     ],
@@ -151,6 +142,5 @@ def test_a_random_unet_and_a_chunk_a_size(xl):
 def test_what_is_not_the_base(sdxl_folder, tmp_path, spoil, word):
     folder = writable(sdxl_folder, tmp_path / "model")
     spoil(folder)
-    with pytest.raises(ValueError, match=word) as caught:
+    with pytest.raises(ValueError, match=word):
         load_image_model(folder, device="cpu")
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
