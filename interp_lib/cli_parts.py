@@ -160,7 +160,7 @@ def fit_backward(
 
     from interp_lib.inbetweening.backward import fit_backward_motion
     from interp_lib.inbetweening.clips import check_format
-    from interp_lib.models.load_video import video_format
+    from interp_lib.models.load import video_format
     from interp_lib.pairs.videos import load_clips
 
     made_for = video_format(model)

@@ -11,14 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
-from interp_lib import cli, interpolate, interpolate_sequence, load_image_model, load_pair, save_video, suitability
+from interp_lib import (
+    cli,
+    interpolate,
+    interpolate_sequence,
+    load_image_model,
+    load_pair,
+    models,
+    save_video,
+    suitability,
+)
 from interp_lib.cli import main
 from interp_lib.dreammover import pipeline as dreammover
 from interp_lib.dreammover.ddim import SOLVERS
 from interp_lib.images import as_images, to_pil
 from interp_lib.inbetweening import pipeline as inbetweening
 from interp_lib.inbetweening.pipeline import METHODS
-from interp_lib.models import load_video
 from interp_lib.show import film
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +101,7 @@ def test_a_wrong_input_is_one_sentence_and_exit_code_2(place, capsys, case):
     ],
 )
 def test_clips_are_judged_before_a_network_is_loaded(monkeypatch, capsys, options, sentence):
-    monkeypatch.setattr(load_video, "load_video_model", None)
+    monkeypatch.setattr(models, "load_video_model", None)
     assert main(["fit-backward", "clips", "-o", "d.safetensors", "--model", str(SVD), *options]) == 2
     assert sentence in capsys.readouterr().err
 

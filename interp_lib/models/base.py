@@ -41,3 +41,9 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return next(self.unet.parameters()).dtype
+
+    def encode_pixels(self, pixels: torch.Tensor, chunk: int) -> torch.Tensor:
+        """Encode images [N,3,H,W] in [-1,1], `chunk` at a time, to the unscaled modes [N,C,h,w] float32."""
+        outputs = (self.vae.encode(x.to(self.device, self.vae.dtype)) for x in pixels.split(chunk))
+        modes = [out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents for out in outputs]
+        return torch.cat([mode.float() for mode in modes])

@@ -61,12 +61,8 @@ class ImageModel(Model):
                 f"images of {width}x{height} pixels cannot be encoded: both sides must be multiples of "
                 f"{self.multiple}, so bring them there with fit_images(images, multiple={self.multiple})."
             )
-        parts = []
-        for x in (images * 2 - 1).to(self.device, self.vae.dtype).split(vae_chunk(height, width)):
-            out = self.vae.encode(x)
-            parts.append((out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float())
         shift, scale = self._latent_scale
-        return (torch.cat(parts) - shift) * scale
+        return (self.encode_pixels(images * 2 - 1, vae_chunk(height, width)) - shift) * scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, out: Tensor | None = None, progress: bool = False) -> Tensor:

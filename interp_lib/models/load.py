@@ -1,4 +1,4 @@
-"""`load_image_model`, and what loading it has in common with loading a video model."""
+"""`load_image_model` and `load_video_model`: models from folders in diffusers' format."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,23 @@ from typing import Any
 import torch
 from accelerate import cpu_offload_with_hook
 from accelerate.hooks import CpuOffload, add_hook_to_module
+from torch import Tensor
 
-from interp_lib.models.folder import find_folder, first_line, has_weights, pick_device, pick_dtype, quiet, read_settings
+from interp_lib.models.folder import (
+    find_folder,
+    first_line,
+    has_weights,
+    pick_device,
+    pick_dtype,
+    quiet,
+    read_json,
+    read_settings,
+)
 from interp_lib.models.image_model import ImageModel
-from interp_lib.models.layout import TEXTS, Contents, inspect_image
+from interp_lib.models.layout import TEXTS, Contents, inspect_image, inspect_video
+from interp_lib.models.video_model import CLIP_MEAN, CLIP_STD, Format, VideoModel
 
+REVERSE, NO_ROTATION = "reverse.safetensors", "no_rotation.safetensors"  # next to the embedded model's parts
 # SD 1.5's DDIM settings, whatever scheduler the folder names; the betas stay those the model was trained with
 DDIM = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}
 CLIP_WORDS = 49408  # where a configuration does not say
@@ -51,6 +63,46 @@ def load_image_model(
         notes.append(f"scheduler: DDIM in place of {own}, with the same noise schedule")
     parts |= {**tokenizers, "scheduler": scheduler, "offload_device": device if offload else None}
     return ImageModel(**parts, name=str(source), notes=notes, settings=settings)
+
+
+@torch.inference_mode(False)
+def load_video_model(
+    source: str | os.PathLike = "embedded",
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+    reverse: str | os.PathLike | None = "auto",
+    offload: bool = False,
+) -> VideoModel:
+    """Load an image-to-video model: spatio-temporal U-Net, temporal-decoder VAE, CLIP vision tower, Euler scheduler.
+
+    source, device, dtype, offload: as in `load_image_model`; "embedded" is data/models/video. reverse: backward-motion
+    deltas of `fit_backward_motion`: a file, None, or "auto": those that lie in the model's folder (reverse.safetensors,
+    no_rotation.safetensors), as the embedded model's do. Raises what `load_image_model` does, FileNotFoundError for
+    missing deltas, and ValueError for deltas of another architecture.
+    """
+    device = pick_device(device)
+    dtype = pick_dtype(dtype, device)
+    if not isinstance(reverse, (str, os.PathLike, type(None))):
+        raise ValueError(f"reverse={reverse!r} is no path: give a file that fit_backward_motion has saved, or None.")
+    if reverse not in (None, "auto") and not os.path.isfile(reverse):
+        raise FileNotFoundError(f"The deltas {reverse} do not exist: give a file that fit_backward_motion has saved.")
+    folder = find_folder(source, embedded="video", check=inspect_video)
+    contents, settings = inspect_video(folder), read_settings(folder)
+    scheduler = load_scheduler(folder, "EulerDiscreteScheduler", contents.configs["scheduler"])
+    path = folder / "feature_extractor" / "preprocessor_config.json"
+    config = read_json(path) if path.is_file() else {}
+    normalise = config.get("image_mean", list(CLIP_MEAN)), config.get("image_std", list(CLIP_STD))
+    networks, notes = load_networks(folder, contents, dtype, device, offload=offload)
+    parts = {**networks, "scheduler": scheduler, "offload_device": device if offload else None}
+    model = VideoModel(**parts, normalise=normalise, name=str(source), notes=notes, settings=settings)
+    if reverse == "auto":
+        own = [path if (path := folder / file).is_file() else None for file in (REVERSE, NO_ROTATION)]
+        model.reverse, model.no_rotation = (path and load_deltas(path, model.unet) for path in own)
+    elif reverse is not None:
+        deltas = load_deltas(reverse, model.unet)
+        setattr(model, "no_rotation" if any(".to_q." in key for key in deltas) else "reverse", deltas)
+    return model
 
 
 @contextmanager
@@ -145,3 +197,34 @@ def take_turns(networks: Sequence[torch.nn.Module], device: torch.device) -> Non
         for handle in handles:
             if handle.model is not network:
                 add_hook_to_module(network, CpuOffload(device, prev_module_hook=handle), append=True)
+
+
+def video_format(source: str | os.PathLike) -> Format:
+    """Return what videos a model makes, from its configuration alone; raises as `load_video_model` does."""
+    configs = inspect_video(find_folder(source, embedded="video", check=inspect_video)).configs
+    return Format.of(configs["unet"], configs["vae"])
+
+
+def load_deltas(path: str | os.PathLike, unet: Any) -> dict[str, Tensor]:
+    """Load deltas from a safetensors file, U-Net parameter name -> [out,in] float32 on the U-Net's device.
+
+    They fit every model of one architecture: those tuned on 14 frames carry to the 25-frame model, as in the released
+    code. Raises ValueError for a damaged file, names that the U-Net lacks, other shapes, and non-finite values.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        deltas = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}): save or copy the deltas again.") from None
+    weights = dict(unet.named_parameters())
+    wrong = [name for name, value in deltas.items() if name not in weights or weights[name].shape != value.shape]
+    if not deltas or wrong:
+        what = f"holds {wrong[0]} {list(deltas[wrong[0]].shape)}, which this U-Net lacks" if wrong else "is empty"
+        raise ValueError(f"{path} {what}: the deltas belong to another architecture, fit them on this model.")
+    for name, value in deltas.items():
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            what = f"NaN or infinite values in {name}, or {value.dtype} is no float"
+            raise ValueError(f"{path} has {what}: use another copy of the deltas.")
+    return {name: value.float().to(unet.device) for name, value in deltas.items()}

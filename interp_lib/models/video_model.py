@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from interp_lib.images import as_images
 from interp_lib.models.base import Model
-from interp_lib.models.chunks import sliced_feed_forward
 from interp_lib.models.folder import quiet
+from interp_lib.models.processors import sliced_feed_forward
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per call of the encoder, which sees each frame by itself; bounds the memory
@@ -70,7 +70,7 @@ class VideoModel(Model):
     def encode(self, frames: Tensor) -> Tensor:
         """Encode frames [T,3,H,W] in [0,1] to latents [1,T,C,H/f,W/f] float32, f = `.vae_factor`: the scaled mode."""
         frames = as_images(frames, name="frames")
-        return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
+        return (self.encode_pixels(frames * 2 - 1, VAE_CHUNK) * self.vae.config.scaling_factor)[None]
 
     @torch.no_grad()
     def decode(
@@ -130,7 +130,7 @@ class VideoModel(Model):
         the embedding sees the image without noise. image: [1,3,H,W] in [0,1]; noise: [1,3,H,W], unit variance.
         """
         pixels = image.to(self.device) * 2 - 1
-        latent = self._encode(pixels + strength * noise.to(self.device))
+        latent = self.encode_pixels(pixels + strength * noise.to(self.device), VAE_CHUNK)
         embedding = self.image_encoder(clip_input(pixels, *self.normalise).to(self.dtype)).image_embeds
         return latent, embedding[:, None].float()
 
@@ -162,10 +162,6 @@ class VideoModel(Model):
         batch, frames, _, height, width = scaled.shape
         work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
         return work > LARGE if self.low_memory is None else self.low_memory
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        parts = (x.to(self.device, self.vae.dtype) for x in pixels.split(VAE_CHUNK))
-        return torch.cat([self.vae.encode(x).latent_dist.mode().float() for x in parts])
 
 
 def free_memory(device: torch.device) -> int:

@@ -11,7 +11,7 @@ from transformers import CLIPImageProcessor
 
 from interp_lib.images import open_image, to_pil
 from interp_lib.models import video_model
-from interp_lib.models.load_video import load_deltas, load_video_model
+from interp_lib.models.load import load_deltas, load_video_model
 from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
 from tests.models.conftest import SVD
 from tests.models.spoil import UNET_FILE, edit

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from interp_lib import load_lora
 from interp_lib.images import open_image
 from interp_lib.models.folder import read_json
-from interp_lib.models.load_video import load_deltas
+from interp_lib.models.load import load_deltas
 from notebooks.run import parse_value, read_notebook
 from tests.robustness.harness import DELTAS, image_model, video_model
 
