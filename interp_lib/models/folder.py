@@ -37,12 +37,11 @@ def find_folder(source: str | os.PathLike, *, embedded: str, check: Callable[[Pa
     if str(source) == "embedded":
         raise FileNotFoundError(f"The embedded model is not at data/models/{embedded}: make it with `make models`.")
     if os.path.exists(folder):
-        convert = (
-            "convert it once with diffusers, StableDiffusionPipeline (or StableDiffusionXLPipeline)"
-            f'.from_single_file("{source}").save_pretrained("FOLDER"), and give that folder'
-        )
-        single_file = folder.suffix in (".safetensors", ".ckpt")
-        raise ValueError(f"{source} is a file, not a model folder: {convert if single_file else _CHOICES}.")
+        way = _CHOICES
+        if folder.suffix in (".safetensors", ".ckpt"):
+            way = "convert it once with diffusers, StableDiffusionPipeline (or StableDiffusionXLPipeline)"
+            way += f'.from_single_file("{source}").save_pretrained("FOLDER"), and give that folder'
+        raise ValueError(f"{source} is a file, not a model folder: {way}.")
     if not isinstance(source, str) or not _HUB_NAME.fullmatch(source):
         raise FileNotFoundError(f"The model folder {source} does not exist: {_CHOICES}.")
     folder = _fetch(source, _CONFIGS)
@@ -62,10 +61,10 @@ def _fetch(name: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the client raises its own errors, httpx's and the operating system's
         kind = type(error).__name__
-        way = f"could not be fetched from the Hugging Face hub ({kind}): check the name and the network, or {_CHOICES}."
+        way = f"could not be fetched from the Hugging Face hub ({kind}): check the name and the network, or {_CHOICES}"
         if kind == "GatedRepoError":
-            way = f"is gated: accept its licence on huggingface.co/{name}, then log in with `hf auth login`."
-        raise FileNotFoundError(f"'{name}' is no folder here and {way}") from None
+            way = f"is gated: accept its licence on huggingface.co/{name}, then log in with `hf auth login`"
+        raise FileNotFoundError(f"'{name}' is no folder here and {way}.") from None
 
 
 def has_weights(folder: Path, variant: str | None = None) -> bool:

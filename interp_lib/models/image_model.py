@@ -92,8 +92,9 @@ class ImageModel(Model):
         if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
         prompts, length = list(listed), self.prompt_length
-        readers = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
-        readers = readers if self.text_encoder_2 is not None else readers[:1]
+        readers = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            readers.append((self.tokenizer_2, self.text_encoder_2))
         for prompt in prompts:
             if any(0xD800 <= ord(letter) < 0xE000 for letter in prompt):  # half a letter, which no tokenizer takes
                 raise ValueError(f"prompt={prompt!r} is no valid text: give Unicode without lone surrogates.")

@@ -17,11 +17,10 @@ from interp_lib.models.processors import sliced_feed_forward
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per call of the encoder, which sees each frame by itself; bounds the memory
-# At its widest the decoder holds four tensors as wide as its second stage at the size of the image (counted), and the
-# kernels need some room of their own
+# At its widest the decoder holds four tensors (counted) of its second stage's channels at the size of the image, and
+# the kernels need some room of their own
 DECODER_TENSORS = 4 * 1.25
 LARGE = 2**30  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
-CLIP_SIZE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -89,7 +88,10 @@ class VideoModel(Model):
         overlapping chunks that are blended, and noted in `notes`. device: where the frames are gathered.
         """
         count = latents.shape[1]
-        chunk = count if whole else min(count, max(2, self._frames_that_fit(latents)))
+        height, width = (side * self.vae_factor for side in latents.shape[3:])
+        widest = DECODER_TENSORS * self.vae.config.block_out_channels[:2][-1] * height * width
+        fitting = free_memory(self.device) // (widest * next(self.vae.parameters()).element_size())
+        chunk = count if whole else min(count, max(2, int(fitting)))
         while True:
             try:
                 frames = self._decode_chunks(latents[0], chunk, device or self.device, progress)
@@ -101,12 +103,6 @@ class VideoModel(Model):
         if chunk < count and notes is not None:
             notes.append(f"decoded {chunk} frames at a time, overlapping and blended: all {count} do not fit in memory")
         return frames
-
-    def _frames_that_fit(self, latents: Tensor) -> int:
-        height, width = (side * self.vae_factor for side in latents.shape[3:])
-        channels = self.vae.config.block_out_channels[:2][-1]
-        frame = DECODER_TENSORS * height * width * channels * next(self.vae.parameters()).element_size()
-        return int(free_memory(self.device) // frame)
 
     def _decode_chunks(self, z: Tensor, chunk: int, device: torch.device, progress: bool) -> Tensor:
         """Decode z [T,C,h,w]. Neighbouring chunks share a quarter of their frames, where one fades into the other."""
@@ -140,11 +136,12 @@ class VideoModel(Model):
         """Predict v [B,T,C,h,w] float32: one counted call of the U-Net, or one a branch to save memory.
 
         scaled: [B,T,2C,h,w], scaled noisy latents and image latents. context: [B,1,D]. micro: [B,3] as of
-        `micro_conditioning`. branches: of guidance in the batch, which follow each other: 2 for without, with the
-        image, without, with.
+        `micro_conditioning`. branches: of guidance in the batch: 2 for without, with the image, without, with.
         """
         self.unet_calls += 1
-        low_memory = branches > 1 and self._is_low_memory(scaled)
+        batch, frames, _, height, width = scaled.shape
+        work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
+        low_memory = branches > 1 and (work > LARGE if self.low_memory is None else self.low_memory)
         step = branches if low_memory else 1
         with sliced_feed_forward(self.unet.down_blocks[0], self.unet.up_blocks[-1]) if low_memory else nullcontext():
             parts = [
@@ -158,20 +155,13 @@ class VideoModel(Model):
             ]
         return torch.stack(parts, 1).flatten(0, 1)
 
-    def _is_low_memory(self, scaled: Tensor) -> bool:
-        batch, frames, _, height, width = scaled.shape
-        work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
-        return work > LARGE if self.low_memory is None else self.low_memory
-
 
 def free_memory(device: torch.device) -> int:
     """Estimate the bytes that a call may use: what is free on a CUDA device, half of all memory elsewhere."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() // 2
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
@@ -179,7 +169,7 @@ def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[
     with quiet():  # it says that torchvision is absent, which nothing here needs
         from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 
-    small = (_resize_with_antialiasing(pixels.float(), (CLIP_SIZE, CLIP_SIZE)) + 1) / 2
+    small = (_resize_with_antialiasing(pixels.float(), (224, 224)) + 1) / 2
     mean, std = (torch.tensor(x, device=small.device).view(1, 3, 1, 1) for x in (mean, std))
     return (small - mean) / std
 
