@@ -36,14 +36,9 @@ def test_text(model):
     assert one.pooled is None and one.hidden.shape == (1, 77, 32) and two.hidden.shape == (2, 77, 32)
     first, second = two.hidden
     assert torch.allclose(second, one.hidden[0], atol=1e-5) and not torch.allclose(first, one.hidden[0], atol=1e-3)
-    with pytest.raises(ValueError, match="at most 77"):
-        model.embed_text("word " * 80)
-
-
-@pytest.mark.parametrize("prompts", [None, 3, [], ["a", None], b"a"])
-def test_what_is_no_text(model, prompts):
-    with pytest.raises(ValueError, match="prompt=.* is no text: give a string"):
-        model.embed_text(prompts)
+    for wrong, says in (("word " * 80, "at most 77"), ([], "is no text"), (["a", None], "is no text")):
+        with pytest.raises(ValueError, match=says):
+            model.embed_text(wrong)
 
 
 def test_a_tokenizer_without_a_limit(model, copy):

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessor
 from interp_lib.images import open_image, to_pil
 from interp_lib.models import video_model
 from interp_lib.models.load import load_deltas, load_video_model
-from interp_lib.models.video_model import VideoModel, clip_input, micro_conditioning
+from interp_lib.models.video_model import clip_input, micro_conditioning
 from tests.models.conftest import SVD
 from tests.models.spoil import UNET_FILE, edit
 
@@ -41,14 +41,13 @@ def pipeline(video):
     )
 
 
-def test_everything_is_float32_frozen_and_in_eval_mode(video):
-    assert isinstance(video, VideoModel) and video.device.type == "cpu" and video.dtype == torch.float32
+def test_the_files_weights_in_float32_frozen_and_in_eval_mode(video):
     for part in (video.unet, video.vae, video.image_encoder):
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in part.parameters())
         assert not part.training
     assert (video.latent_channels, video.vae_factor, video.multiple) == (4, 8, 64)
     assert (video.frames, video.max_frames, video.native_size) == (14, 25, 128)
-    assert video.unet_calls == 0 and video.notes == []
+    assert video.device.type == "cpu" and video.unet_calls == 0 and video.notes == []
     state = load_file(SVD / UNET_FILE)
     assert all(torch.equal(value, state[name].float()) for name, value in video.unet.state_dict().items())
 
@@ -146,13 +145,9 @@ def test_micro_conditioning_is_diffusers_own(pipeline):
 
 def test_a_call_is_counted_and_float32(video):
     g, before = torch.Generator().manual_seed(0), video.unet_calls
+    z, context, micro = torch.randn(2, 3, 8, 8, 8, generator=g), torch.randn(2, 1, 32, generator=g), torch.zeros(2, 3)
     with torch.no_grad():
-        v = video.predict_v(
-            torch.randn(2, 3, 8, 8, 8, generator=g),
-            torch.tensor(0.5),
-            torch.randn(2, 1, 32, generator=g),
-            micro_conditioning(7, 127, torch.tensor([0.0, 0.1])),
-        )
+        v = video.predict_v(z, torch.tensor(0.5), context, micro)
     assert v.shape == (2, 3, 4, 8, 8) and v.dtype == torch.float32 and video.unet_calls == before + 1
 
 
