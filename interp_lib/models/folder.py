@@ -24,7 +24,7 @@ _CHOICES = "give 'embedded', a diffusers model folder, or a hub name such as 'ow
 def find_folder(source: str | os.PathLike, *, embedded: str, check: Callable[[Path], Any] | None = None) -> Path:
     """Find the folder of a model: the embedded one, a local one, or a download from the Hugging Face hub.
 
-    check(folder) is called once the configuration files are there, before the weights of its `.classes` are downloaded.
+    check(folder) is called once the configurations are there, before the weights of its `.classes` are downloaded.
     Raises FileNotFoundError for what does not exist or cannot be fetched, ValueError for what is no folder.
     """
     if not isinstance(source, (str, os.PathLike)):
@@ -97,10 +97,7 @@ def first_line(error: Exception) -> str:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Return the device with its number; "auto" is CUDA, then MPS, then the CPU.
-
-    Raises ValueError for a name torch does not know or hardware that is absent.
-    """
+    """Return the device with its number; "auto" is CUDA, then MPS, then the CPU. ValueError for one that is absent."""
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -121,18 +118,17 @@ def pick_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence progress bars and warnings on unused weights while a network is read."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
 
-    loggers = (diffusers_logging, transformers_logging)
-    before = [(log.is_progress_bar_enabled(), log.get_verbosity()) for log in loggers]
+    before = [(log, log.is_progress_bar_enabled(), log.get_verbosity()) for log in (diffusers_log, transformers_log)]
     try:
-        for log in loggers:
+        for log, _, _ in before:
             log.disable_progress_bar()
             log.set_verbosity_error()
         yield
     finally:
-        for log, (bar, level) in zip(loggers, before, strict=True):
+        for log, bar, level in before:
             log.set_verbosity(level)
             if bar:
                 log.enable_progress_bar()

@@ -88,10 +88,9 @@ class ImageModel(Model):
         Source: Stable Diffusion takes the last layer of its text encoder; SDXL the last but one of both, next to each
         other, and the projected vector of the second.
         """
-        listed = [prompts] if isinstance(prompts, str) else prompts
-        if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
+        prompts, length = [prompts] if isinstance(prompts, str) else prompts, self.prompt_length
+        if not isinstance(prompts, Sequence) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
-        prompts, length = list(listed), self.prompt_length
         readers = [(self.tokenizer, self.text_encoder)]
         if self.text_encoder_2 is not None:
             readers.append((self.tokenizer_2, self.text_encoder_2))
@@ -103,16 +102,16 @@ class ImageModel(Model):
                 raise ValueError(f"The prompt {prompt[:40]!r}... has {tokens} tokens: at most {length}, so shorten it.")
         outputs = []
         for tokenizer, encoder in readers:
-            ids = tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
+            ids = tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt").input_ids
             outputs.append(encoder(ids.to(self.device), output_hidden_states=len(readers) > 1))
         if len(outputs) == 1:
             return TextContext(outputs[0].last_hidden_state)
         return TextContext(torch.cat([out.hidden_states[-2] for out in outputs], -1), outputs[-1].text_embeds)
 
     def predict_noise(self, latents: Tensor, timestep: int, context: TextContext) -> Tensor:
-        """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
+        """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net, whose v becomes eps.
 
-        context: of N prompts, or of one for all. The prediction of a v model is turned into eps.
+        context: of N prompts, or of one for all.
         """
         self.unet_calls += 1
         out = self.run_unet(latents, timestep, context).to(latents.dtype)
@@ -175,8 +174,6 @@ def up_block_self_attentions(unet: Any, block: int) -> list[tuple[str, Any]]:
     """List (name, attention) of every self-attention in `unet.up_blocks[block]`, in execution order."""
     from diffusers.models.attention import BasicTransformerBlock
 
-    return [
-        (f"up_blocks.{block}.{name}.attn1", module.attn1)
-        for name, module in unet.up_blocks[block].named_modules()
-        if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention
-    ]
+    modules = unet.up_blocks[block].named_modules()
+    blocks = [(name, module) for name, module in modules if isinstance(module, BasicTransformerBlock)]
+    return [(f"up_blocks.{block}.{name}.attn1", b.attn1) for name, b in blocks if not b.only_cross_attention]

@@ -55,14 +55,13 @@ def inspect_image(folder: Path) -> Contents:
 
 
 def inspect_video(folder: Path) -> Contents:
-    """Return what the folder of a video model holds; ValueError, in one sentence, for what will not do."""
+    """Return what the folder of a video model holds; raises as `inspect_image` does."""
     classes, pipeline = _listed(folder)
     if classes.get("unet") == SD["unet"]:
         raise ValueError(f"{folder} holds an image model ({pipeline}): load it with load_image_model.")
     contents = _inspect(folder, "Stable Video Diffusion", SVD, ("v_prediction",))
     unet, vae, tower = (contents.configs[part] for part in ("unet", "vae", "image_encoder"))
-    for name in ("sample_size", "num_frames"):
-        _whole(folder, unet, name)
+    _whole(folder, unet, "sample_size"), _whole(folder, unet, "num_frames")
     if unet.get("in_channels", 8) != 2 * vae.get("latent_channels", 4):
         raise ValueError(
             f"{folder / 'unet'} takes {unet.get('in_channels', 8)} channels, not twice the VAE's "
