@@ -53,14 +53,7 @@ VERSION = typer.Option("--version", callback=_show_version, is_eager=True, help=
 
 @app.callback()
 def commands(_: Annotated[bool, VERSION] = False) -> None:
-    """Make the frames between two images with a diffusion model. Each command has a --help of its own.
-
-    \b
-    examples:
-      interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4
-      interp_lib interpolate cat0.jpg cat1.jpg cat2.jpg -o cats.gif --loop
-      interp_lib inbetween first.png last.png -o out.gif
-    """
+    """Make the frames between two images with a diffusion model. Each command has a --help of its own."""
 
 
 @app.command("interpolate")

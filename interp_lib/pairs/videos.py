@@ -41,12 +41,10 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
     files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_order)
     images = [file for file in files if file.suffix.lower() in image_suffixes()]
     skipped = [file.name for file in files if file not in images]
-    if not skipped:
-        return images, []
     names = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-    heic = any(name.lower().endswith((".heic", ".heif")) for name in skipped)
-    hint = " (pip install pillow-heif reads HEIC)" if heic else ""
-    return images, [f"{folder.name}: skipped {names}, no image that Pillow reads here{hint}"]
+    hint = " (pip install pillow-heif reads HEIC)" if ".hei" in names.lower() else ""
+    note = f"{folder.name}: skipped {names}, no image that Pillow reads here{hint}"
+    return images, [note] if skipped else []
 
 
 def natural_order(path: Path) -> list[int | str]:
