@@ -24,15 +24,13 @@ _CHOICES = "give 'embedded', a diffusers model folder, or a hub name such as 'ow
 def find_folder(source: str | os.PathLike, *, embedded: str, check: Callable[[Path], Any] | None = None) -> Path:
     """Find the folder of a model: the embedded one, a local one, or a download from the Hugging Face hub.
 
-    check(folder) is called once the configurations are there, before the weights of its `.classes` are downloaded.
-    Raises FileNotFoundError for what does not exist or cannot be fetched, ValueError for what is no folder.
+    check: called with what has been downloaded before the weights of its `.classes` are. Raises FileNotFoundError for
+    what does not exist or cannot be fetched, ValueError for what is no folder.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(f"source is a {type(source).__name__}: {_CHOICES}.")
     folder = EMBEDDED / embedded if str(source) == "embedded" else Path(os.path.expanduser(source))
     if os.path.isdir(folder):
-        if check is not None:
-            check(folder)
         return folder
     if str(source) == "embedded":
         raise FileNotFoundError(f"The embedded model is not at data/models/{embedded}: make it with `make models`.")

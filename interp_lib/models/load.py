@@ -201,7 +201,7 @@ def take_turns(networks: Sequence[torch.nn.Module], device: torch.device) -> Non
 
 def video_format(source: str | os.PathLike) -> Format:
     """Return what videos a model makes, from its configuration alone; raises as `load_video_model` does."""
-    configs = inspect_video(find_folder(source, embedded="video", check=inspect_video)).configs
+    configs = inspect_video(find_folder(source, embedded="video")).configs
     return Format.of(configs["unet"], configs["vae"])
 
 
