@@ -11,10 +11,10 @@ def check_int(name: str, value: int, low: int, high: int | None = None, high_nam
     """Return `value` as an int (NumPy's integers too, no bool); ValueError unless it lies in [low, high]."""
     most = "" if high is None else f" and at most {f'{high_name} = ' if high_name else ''}{high}"
     try:
-        number = operator.index(value)
+        number = low - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < low or (high is not None and number > high):
+        number = low - 1
+    if number < low or (high is not None and number > high):
         raise ValueError(f"{name}={_shown(value)} is out of range: give a whole number of at least {low}{most}.")
     return number
 

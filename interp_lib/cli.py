@@ -5,7 +5,6 @@ Nothing heavy is imported before the arguments are known to be good.
 
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -54,14 +53,7 @@ VERSION = typer.Option("--version", callback=_show_version, is_eager=True, help=
 
 @app.callback()
 def commands(_: Annotated[bool, VERSION] = False) -> None:
-    """Make the frames between two images with a diffusion model. Each command has a --help of its own.
-
-    \b
-    examples:
-      interp_lib interpolate cat0.jpg cat1.jpg -o cat.mp4
-      interp_lib interpolate cat0.jpg cat1.jpg cat2.jpg -o cats.gif --loop
-      interp_lib inbetween first.png last.png -o out.gif
-    """
+    """Make the frames between two images with a diffusion model. Each command has a --help of its own."""
 
 
 @app.command("interpolate")
@@ -101,11 +93,7 @@ def interpolate_command(
     """
     if inversion_steps is not None and steps is not None and inversion_steps > steps:
         raise ValueError(f"--inversion-steps {inversion_steps} is more than --steps {steps}: give at most {steps}.")
-    loading = {"source": model, "device": device, "dtype": dtype}
-    settings = {"frames": frames, "preset": preset, "steps": steps, "inversion_steps": inversion_steps, "lora": lora}
-    settings |= {"attention": attention, "two_level": two_level, "flow": flow, "endpoints": endpoints}
-    settings |= {"batch_size": batch_size, "prompt": prompt, "seed": seed, "solver": solver}
-    parts.film(images, output, "image", loading, settings, quick=quick, size=size, fps=fps, loop=loop, quiet=quiet)
+    parts.film("image", **locals())  # every option under its own name
 
 
 @app.command("inbetween")
@@ -138,51 +126,24 @@ def inbetween_command(
 
     \b
     examples:
-      interp_lib inbetween first.png last.png -o out.mp4
       interp_lib inbetween first.png last.png -o out.mp4 --method trf --steps 25
       interp_lib inbetween first.png last.png -o out.mp4 --size 1024x576 --reverse deltas.safetensors \\
           --model stabilityai/stable-video-diffusion-img2vid-xt
     """
-    loading = {"source": model, "device": device, "dtype": dtype, "reverse": reverse}
-    settings = {"method": method, "frames": frames, "preset": preset, "steps": steps, "recurrence": recurrence}
-    settings |= {"motion_bucket_id": motion_bucket_id, "seed": seed}
-    parts.film(images, output, "video", loading, settings, quick=quick, size=size, fps=fps, loop=loop, quiet=quiet)
+    parts.film("video", **locals())
 
 
-@app.command("fit-backward")
-def fit_backward_command(
-    clips: Annotated[Path, typer.Argument(help="a folder of videos, or of folders that hold frames")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="safetensors file for the deltas")],
-    frames: Annotated[int | None, typer.Option(min=2, help="frames a clip [default: the model's own]")] = None,
-    stride: Annotated[int, typer.Option(min=1, help="2 takes every second frame")] = 2,
-    windows: Annotated[int, typer.Option(min=1, help="clips a video at most")] = 1,
-    steps: Annotated[int, typer.Option(min=1, help="training steps")] = 1000,
-    lr: Annotated[float, typer.Option(help="learning rate")] = 1e-4,
-    batch: Annotated[int, typer.Option(min=1, help="clips a step and device")] = 1,
-    rotate: Annotated[bool, typer.Option("--rotation/--no-rotation", help="without: the ablation, no maps")] = True,
-    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="less memory")] = False,
-    model: parts.Model = "embedded",
-    device: parts.Device = "auto",
-    dtype: parts.Dtype = None,
-    size: parts.Size = None,
-    seed: parts.Seed = 0,
-    quiet: parts.Quiet = False,
-) -> None:
-    """Teach a video model to go backwards in time: fit the deltas (Alg. 1) on a folder of videos; resumes.
+app.command("fit-backward")(parts.fit_backward)
 
-    Several devices: accelerate launch -m interp_lib fit-backward ...
 
-    \b
-    examples:
-      interp_lib fit-backward videos/ -o deltas.safetensors --steps 20
-      interp_lib fit-backward videos/ -o deltas.safetensors --size 1024x576 --gradient-checkpointing \\
-          --model stabilityai/stable-video-diffusion-img2vid
-    """
-    loading = {"source": model, "device": device, "dtype": dtype}
-    cutting = {"size": size, "frames": frames, "stride": stride, "windows": windows}
-    settings = {"steps": steps, "lr": lr, "batch": batch, "rotate": rotate, "seed": seed}
-    settings |= {"gradient_checkpointing": gradient_checkpointing or None}  # None: by the clips' size
-    parts.fit_backward(clips, output, loading, cutting, settings, quiet=quiet)
+MEASURES = {  # what is printed of a pair, and what it means
+    "change": "difference of the images where they differ, of the range of colours",
+    "residue": "what is left of it at t = 0.5, when both are warped along the flows",
+    "consistent": "share of the positions that come back from the other image",
+    "smooth": "share that moves like its neighbours",
+    "covered": "share of the frame at t = 0.5 that something is splatted to",
+    "displacement": "mean length of the flow, of the diagonal",
+}
 
 
 @app.command("suitability")
@@ -202,7 +163,23 @@ def suitability_command(
     examples:
       interp_lib suitability cat0.jpg cat1.jpg
     """
-    parts.judge(images, {"source": model, "device": device, "dtype": dtype}, size, steps, prompt, quiet)
+    if len(images) > 2:
+        raise ValueError(f"{len(images)} images were given: the score is of one pair, so name two.")
+    pair, notes = parts.read_images(images, size)
+    from interp_lib.dreammover.suitability import suitability
+    from interp_lib.images import prepare_pair
+
+    network = parts.load_model("image", model, device, dtype)
+    prepared, adapted = prepare_pair(pair, size=size, native_size=network.native_size, multiple=network.multiple)
+    result = suitability(network, *prepared, steps=steps, prompt=prompt, progress=not quiet)
+    if quiet:
+        return parts.say(f"{result.score:.2f}")
+    for note in notes + adapted:
+        parts.say(f"note: {note}")
+    for name, meaning in MEASURES.items():
+        parts.say(f"{getattr(result, name):5.2f}  {meaning}")
+    score = f"suitability {result.score:.2f}, (1 - change) x (1 - residue)"  # no verdict: no measurement bears one out
+    parts.say(f"{score}: to compare pairs of one kind with each other")
 
 
 @app.command("pairs")

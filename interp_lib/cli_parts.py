@@ -1,17 +1,12 @@
-"""The parts of the command line: options that several commands share, and how a command makes a film."""
-
-from __future__ import annotations
+"""The parts of the command line: shared options, how a film is made, and the fit of backward motion."""
 
 import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Interrupted(Exception):
@@ -66,8 +61,8 @@ def load_model(kind: str, source: str, device: str, dtype: str | None, **options
     return load(source, device=device, dtype=None if dtype is None else getattr(torch, dtype), **options)
 
 
-def read_images(paths: list[str], size: Any) -> tuple[list[Tensor], list[str]]:
-    """Read the images [1,3,H,W] that the command line names, and say what was adapted."""
+def read_images(paths: list[str], size: Any) -> tuple[list[Any], list[str]]:
+    """Read the images [1,3,H,W] that the command line names; return them and what was adapted."""
     if len(paths) == 1:
         from interp_lib.pairs import load_pair
 
@@ -80,27 +75,27 @@ def read_images(paths: list[str], size: Any) -> tuple[list[Tensor], list[str]]:
 
 
 def film(
-    paths: list[str],
-    output: Path,
     kind: str,
-    loading: dict[str, Any],
-    settings: dict[str, Any],
     *,
-    quick: bool,
+    images: list[str],
+    output: Path,
+    model: str,
+    device: str,
+    dtype: str | None,
     size: Any,
-    fps: float,
-    loop: bool,
+    quick: bool,
     quiet: bool,
+    **settings: Any,
 ) -> None:
     """Make the film of a command and say what was done: cheap checks first, then the model, then the run.
 
-    kind, loading: of `load_model`. settings: of `interpolate` or `inbetween`; those that the user has given (not None)
-    win over the ones that --quick stands for.
+    kind: of the model, "image" or "video". settings: of `make_film`, and `reverse` of the video model; those that the
+    user has given (not None) win over the ones that --quick stands for.
     """
     from interp_lib.show.video import check_video_path
 
     check_video_path(output)
-    images, notes = read_images(paths, size)
+    keyframes, notes = read_images(images, size)
     from interp_lib.show.film import embedded_note, make_film, quick_settings
 
     printed: set[str] = set()
@@ -110,38 +105,50 @@ def film(
             say(f"note: {sentence}")
         printed.add(sentence)
 
-    settings = {name: value for name, value in settings.items() if value is not None}
     for sentence in notes:
         note(sentence)
-    model = load_model(kind, **loading)
-    if quick:
-        faster = quick_settings(model)
-        for name in [name for name in faster if name in settings]:
-            note(f"--quick means {name}={faster[name]}, but {name}={settings[name]} was given and is used.")
-        settings = faster | settings
-    progress = not quiet
-    result = make_film(model, images, output, size=size, fps=fps, loop=loop, progress=progress, note=note, **settings)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    loading = {"reverse": settings.pop("reverse")} if kind == "video" else {}
+    network = load_model(kind, model, device, dtype, **loading)
+    faster = quick_settings(network) if quick else {}
+    for name in [name for name in faster if name in settings]:
+        note(f"--quick means {name}={faster[name]}, but {name}={settings[name]} was given and is used.")
+    result = make_film(network, keyframes, output, size=size, progress=not quiet, note=note, **(faster | settings))
     for sentence in result.notes:
         note(sentence)
     if not quiet:
         say(f"{result.media}: {result.summary}")
-        if loading["source"] == "embedded":
-            note(embedded_note(model))
+    if model == "embedded":
+        note(embedded_note(network))
 
 
 def fit_backward(
-    clips: Path,
-    output: Path,
-    loading: dict[str, Any],
-    cutting: dict[str, Any],
-    settings: dict[str, Any],
-    *,
-    quiet: bool,
+    clips: Annotated[Path, typer.Argument(help="a folder of videos, or of folders that hold frames")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="safetensors file for the deltas")],
+    frames: Annotated[int | None, typer.Option(min=2, help="frames a clip [default: the model's own]")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="2 takes every second frame")] = 2,
+    windows: Annotated[int, typer.Option(min=1, help="clips a video at most")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="training steps")] = 1000,
+    lr: Annotated[float, typer.Option(help="learning rate")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="clips a step and device")] = 1,
+    rotate: Annotated[bool, typer.Option("--rotation/--no-rotation", help="without: the ablation, no maps")] = True,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="less memory")] = False,
+    model: Model = "embedded",
+    device: Device = "auto",
+    dtype: Dtype = None,
+    size: Size = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
-    """Fit backward-motion deltas on a folder of clips and save them; cheap checks first.
+    """Teach a video model to go backwards in time: fit the deltas (Alg. 1) on a folder of videos; resumes.
 
-    loading: of `load_model`. cutting: of `load_clips`; size and frames that are None are the model's own. settings: of
-    `fit_backward_motion`. Under `accelerate launch` every process runs this, one a device, and the first one writes.
+    Several devices: accelerate launch -m interp_lib fit-backward ...
+
+    \b
+    examples:
+      interp_lib fit-backward videos/ -o deltas.safetensors --steps 20
+      interp_lib fit-backward videos/ -o deltas.safetensors --size 1024x576 --gradient-checkpointing \\
+          --model stabilityai/stable-video-diffusion-img2vid
     """
     from interp_lib.files import check_target
 
@@ -153,58 +160,30 @@ def fit_backward(
 
     from interp_lib.inbetweening.backward import fit_backward_motion
     from interp_lib.inbetweening.clips import check_format
-    from interp_lib.models.load_video import video_format
+    from interp_lib.models.load import video_format
     from interp_lib.pairs.videos import load_clips
 
-    made_for = video_format(loading["source"])
-    cutting |= {"size": cutting["size"] or (made_for.size,) * 2, "frames": cutting["frames"] or made_for.frames}
-    check_format(cutting["frames"], *cutting["size"], max_frames=made_for.max_frames, multiple=made_for.multiple)
-    tensors, notes = load_clips(clips, progress=not quiet, **cutting)
+    made_for = video_format(model)
+    size, frames = size or (made_for.size,) * 2, frames or made_for.frames
+    check_format(frames, *size, max_frames=made_for.max_frames, multiple=made_for.multiple)
+    cut = {"frames": frames, "stride": stride, "windows": windows, "size": size}
+    tensors, notes = load_clips(clips, **cut, progress=not quiet)
     rank = os.environ.get("LOCAL_RANK")
-    if rank and loading["device"] in ("auto", "cuda") and torch.cuda.is_available():
-        loading |= {"device": f"cuda:{rank}"}
+    if rank and device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{rank}"
     checkpoint = output.with_suffix(".checkpoint")
-    model = load_model("video", **loading, reverse=None)
+    network = load_model("video", model, device, dtype, reverse=None)
+    settings = {"steps": steps, "lr": lr, "batch": batch, "rotate": rotate, "seed": seed, "progress": not quiet}
+    settings |= {"gradient_checkpointing": gradient_checkpointing or None}  # None: by the clips' size
     try:
-        motion = fit_backward_motion(model, tensors, checkpoint=checkpoint, progress=not quiet, **settings)
+        motion = fit_backward_motion(network, tensors, checkpoint=checkpoint, **settings)
     except KeyboardInterrupt:
         left = f"the same command goes on from {checkpoint}" if checkpoint.exists() else "no file was written"
         raise Interrupted(left) from None
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0":  # the first of several processes writes
         return
     motion.save(output)
     early, late = (sum(part) / len(part) for part in (motion.losses[:50], motion.losses[-50:]))
-    steps = settings["steps"]
     summary = f"{output}: {len(tensors)} clips, {steps} steps, loss {early:.4f} at first, {late:.4f} at last"
     for line in [] if quiet else [*(f"note: {note}" for note in notes), summary]:
         say(line)
-
-
-MEASURES = {  # what is printed of a pair, and what it means
-    "change": "difference of the images where they differ, of the range of colours",
-    "residue": "what is left of it at t = 0.5, when both are warped along the flows",
-    "consistent": "share of the positions that come back from the other image",
-    "smooth": "share that moves like its neighbours",
-    "covered": "share of the frame at t = 0.5 that something is splatted to",
-    "displacement": "mean length of the flow, of the diagonal",
-}
-
-
-def judge(paths: list[str], loading: dict[str, Any], size: Any, steps: int, prompt: str, quiet: bool) -> None:
-    """Print the suitability of a pair; it is a number without a verdict, which no measurement would bear out."""
-    if len(paths) > 2:
-        raise ValueError(f"{len(paths)} images were given: the score is of one pair, so name two.")
-    pair, notes = read_images(paths, size)
-    from interp_lib.dreammover.suitability import suitability
-    from interp_lib.images import prepare_pair
-
-    model = load_model("image", **loading)
-    prepared, adapted = prepare_pair(pair, size=size, native_size=model.native_size, multiple=model.multiple)
-    result = suitability(model, *prepared, steps=steps, prompt=prompt, progress=not quiet)
-    if quiet:
-        return say(f"{result.score:.2f}")
-    for note in notes + adapted:
-        say(f"note: {note}")
-    for name, meaning in MEASURES.items():
-        say(f"{getattr(result, name):5.2f}  {meaning}")
-    say(f"suitability {result.score:.2f}, (1 - change) x (1 - residue): to compare pairs of one kind with each other")

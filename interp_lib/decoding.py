@@ -45,10 +45,8 @@ def decode(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
         return image, notes
     if "A" in mode or "a" in mode or "transparency" in image.info:  # LA, PA, RGBa, or a transparent colour
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
-            notes.append(f"{name}: transparency composited on white")
-        else:
-            notes.append(f"{name}: opaque alpha channel dropped")
+        opaque = image.getextrema()[3][0] == 255
+        notes.append(f"{name}: {'opaque alpha channel dropped' if opaque else 'transparency composited on white'}")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     kinds = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette"}
     if mode not in ("RGB", "RGBA"):
@@ -56,26 +54,23 @@ def decode(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     if sixteen:
         notes.append(f"{name}: 16 bits per channel reduced to 8")
     if profile:
-        image, note = _to_srgb(image, profile)
-        notes += [f"{name}: {note}"] if note else []
+        image, adapted = _to_srgb(image, profile)
+        notes += [f"{name}: {note}" for note in adapted]
     return image.convert("RGB"), notes
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
-    """Convert an image from its embedded colour profile to sRGB; return it and a note, "" where it is sRGB already."""
+def _to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
+    """Convert an image from its embedded colour profile to sRGB; return it and a note, none where it is sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         described = ImageCms.getProfileDescription(source).strip()
         if described.startswith("sRGB"):
-            return image, ""
+            return image, []
         mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
         if image.mode != "CMYK":  # such as a palette, whose colours the profile describes
             image = image.convert(mode)
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        target = ImageCms.createProfile("sRGB")
-        return (
-            ImageCms.profileToProfile(image, source, target, renderingIntent=intent, outputMode="RGB"),
-            f"colours converted from the profile {described!r} to sRGB",
-        )
+        srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+        converted = ImageCms.profileToProfile(image, source, srgb, renderingIntent=intent, outputMode="RGB")
+        return converted, [f"colours converted from the profile {described!r} to sRGB"]
     except (ImageCms.PyCMSError, KeyError, OSError):
-        return image, "its colour profile cannot be used, so the colours are taken as sRGB"
+        return image, ["its colour profile cannot be used, so the colours are taken as sRGB"]

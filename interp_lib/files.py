@@ -13,8 +13,8 @@ from pathlib import Path
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name next to `path`, with its suffix; rename it to `path` when the body has succeeded.
 
-    An interrupted or failing body leaves what was there before untouched. What a killed process left of the same file
-    is removed first. Raises what `check_target` raises, and OSError, in one sentence, when the disk is full.
+    A failing body leaves what was there before. What a killed process left of the same file is removed first. Raises
+    what `check_target` raises, and OSError, in one sentence, when the disk is full.
     """
     path = Path(path)
     check_target(path)
@@ -45,10 +45,7 @@ def check_target(path: Path) -> None:
 
 
 def remove_stale_temporaries(folder: str | Path, of: Path | None = None) -> None:
-    """Remove the temporaries of `atomic_write` that killed processes of this machine have left in a folder.
-
-    of: only those of this file.
-    """
+    """Remove what killed processes of this machine have left in a folder: of all files, or `of` one."""
     names = ".*.tmp*" if of is None else f".{glob.escape(of.stem)}.*.tmp{glob.escape(of.suffix)}"
     for path in Path(folder).glob(names):
         name = re.fullmatch(rf"\..*\.{_machine()}\.(\d+)\.tmp(\.\w+)?", path.name)
@@ -64,8 +61,6 @@ def _machine() -> str:
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)  # signal 0 asks whether the process exists and does nothing
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
+    except (PermissionError, ProcessLookupError) as error:
+        return isinstance(error, PermissionError)
     return True

@@ -23,13 +23,13 @@ MIN_SIDE = 8  # px; below this there is not one latent pixel
 def open_image(path: str | Path | io.BytesIO, *, name: str = "image") -> tuple[Tensor, list[str]]:
     """Read an image as [1,3,H,W] float32 in [0,1], with one note per adaptation (rotation, colours, bit depth).
 
-    path: a file, or the bytes of one, which notes and errors call `name`. Colours are converted to sRGB where the file
-    has a profile that says otherwise. Raises FileNotFoundError for a missing file and ValueError for one that is no
-    image, is cut short, is too small or too large to be decoded safely.
+    path: a file, or the bytes of one, which notes and errors call `name`. Colours are converted to sRGB where a profile
+    says otherwise. Raises FileNotFoundError for a missing file, ValueError for one that is no image, is cut short, is
+    too small or too large to be decoded safely.
     """
+    if not isinstance(path, (str, os.PathLike, io.BytesIO)):
+        raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
     if not isinstance(path, io.BytesIO):
-        if not isinstance(path, (str, os.PathLike)):
-            raise ValueError(f"{path!r} is no path of an image: give the name of a file.")
         path = os.path.expanduser(path)
         name = str(path)
         if os.path.isdir(path):
@@ -51,8 +51,7 @@ def as_images(x: Tensor | Image.Image, *, name: str = "image", notes: list[str] 
     """
     if isinstance(x, Image.Image):
         x, adapted = _from_pil(x, name)
-        if notes is not None:
-            notes.extend(adapted)
+        (notes if notes is not None else []).extend(adapted)
         return x
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} is of type {type(x).__name__}: give a tensor [N,3,H,W] in [0,1] or a PIL image.")
@@ -116,10 +115,9 @@ class Fit:
 
 
 def plan_fit(height: int, width: int, *, size: int | tuple[int, int] | None = None, multiple: int = 8) -> Fit:
-    """Plan how an image of height x width is resized and cropped to `size` (int = square, (h, w), None = its own).
+    """Plan how an image is resized and cropped to `size` (int = square, or (h, w)), reduced to a multiple.
 
-    A size that is no multiple of `multiple` is reduced to one. With size=None nothing is resampled, only the edges
-    are cropped.
+    With size=None nothing is resampled, only the edges are cropped.
     """
     least = max(MIN_SIDE, check_int("multiple", multiple, 1))
     if size is None and min(height, width) < least:
@@ -150,7 +148,7 @@ def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple
     """Return (h, w) of about side*side pixels with the aspect of height x width, both multiples of `multiple`.
 
     Where multiples are so coarse that a crop to this would lose over a quarter of the picture, as of a panorama, the
-    longer side suits the shorter one and the area grows. Raises ValueError for anything but positive whole numbers.
+    area grows. Raises ValueError for anything but positive whole numbers.
     """
     height, width = check_size("(height, width)", (height, width), 1)
     side, multiple = check_int("side", side, 1), check_int("multiple", multiple, 1)
@@ -164,7 +162,7 @@ def area_size(height: int, width: int, *, side: int, multiple: int = 8) -> tuple
     if retained((h, w)) >= 0.75:
         return h, w
     shorter, exact = min(h, w), min(h, w) * max(aspect, 1 / aspect) ** 2 / multiple
-    sides = [max(1, n) * multiple for n in (math.floor(exact), math.ceil(exact))]
+    sides = [max(1, n) * multiple for n in (math.floor(exact), math.ceil(exact))]  # the longer one suits the shorter
     return max(((n, shorter) if height > width else (shorter, n) for n in sides), key=retained)
 
 
@@ -178,25 +176,23 @@ def prepare_pair(
 ) -> tuple[list[Tensor], list[str]]:
     """Resize the keyframes of one run, two or more, to one size that the model takes; every entry point does it so.
 
-    images: one image each, tensors or PIL images; a later one of another size is fitted to the first.
-    size: int = square, or (h, w), px. None is the first image's own size, or about native_size*native_size pixels of
-    its aspect where it is larger than that; sides that are no multiples of `multiple` are resized to the nearest ones.
-    names: what notes and errors call the images (None: image0, image1, ...).
-    Returns the images [1,3,H,W] on the first one's device, and what was done to them.
-    Raises ValueError for batches, identical neighbours, and a size below one multiple.
+    images: one image each, tensors or PIL images; a later one of another size is fitted to the first. size: int =
+    square, or (h, w), px. None is the first image's own size, or about native_size*native_size pixels of its aspect
+    where it is larger; sides that are no multiples of `multiple` are resized to the nearest ones. names: what notes and
+    errors call the images. Returns the images [1,3,H,W] on the first one's device, and what was done to them. Raises
+    ValueError for batches, identical neighbours, and a size below one multiple.
     """
     notes: list[str] = []
     names = names or [f"image{k}" for k in range(len(images))]
     listed = [as_images(x, name=name, notes=notes) for name, x in zip(names, images, strict=True)]
-    for name, x in zip(names, listed, strict=True):
-        if len(x) != 1:
-            raise ValueError(f"{name} is a batch of {len(x)}: give one image for each keyframe.")
     height, width = listed[0].shape[-2:]
-    side = min(round((height * width) ** 0.5), native_size)
     if size is None and (height % multiple or width % multiple or height * width > native_size**2):
+        side = min(round((height * width) ** 0.5), native_size)
         size = area_size(height, width, side=side, multiple=multiple)
     prepared = []
     for name, x in zip(names, listed, strict=True):
+        if len(x) != 1:
+            raise ValueError(f"{name} is a batch of {len(x)}: give one image for each keyframe.")
         if x.shape != listed[0].shape:
             notes.append(f"{name} is {_wxh(x.shape[-2:])} pixels and {names[0]} {_wxh((height, width))}: fitted to it")
         fitted, adapted = fit_images(x, size=(height, width) if size is None else size, multiple=multiple)

@@ -18,13 +18,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Raise MemoryError with `advice` where a device runs out of memory; a decorator as well.
-
-    A MemoryError passes as it is: an inner function has given its own advice.
-    """
+    """Raise MemoryError with `advice` where a device runs out of memory; a decorator as well."""
     try:
         yield
-    except RuntimeError as error:
+    except RuntimeError as error:  # a MemoryError passes as it is: an inner function has given its own advice
         if not is_out_of_memory(error):
             raise
         raise MemoryError(f"The device ran out of memory: {advice}.") from None

@@ -38,10 +38,9 @@ class Pair:
 class Interpolation:
     """The result of an interpolation.
 
-    frames: [T,3,H,W] in [0,1], both keyframes included. latents: [T,C,h,w] after the last denoising step,
-    of a video model [1,T,C,h,w].
-    flow01, flow10: [1,2,h,w] in latent pixels. fused_clean: [n,C,h,w], the high level of Eq. 7 for the n middle frames.
-    unet_calls: calls of the U-Net, one batched call counted once, LoRA fitting excluded.
+    frames: [T,3,H,W] in [0,1], both keyframes included. latents: [T,C,h,w] after the last denoising step, of a video
+    model [1,T,C,h,w]. flow01, flow10: [1,2,h,w] in latent pixels. fused_clean: [n,C,h,w], the high level of Eq. 7 for
+    the n middle frames. unet_calls: calls of the U-Net, one batched call counted once, LoRA fitting excluded.
     notes: what was adapted (sizes, colour modes) or chosen for the model, one sentence each.
     """
 

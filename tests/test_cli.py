@@ -11,14 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
-from interp_lib import cli, interpolate, interpolate_sequence, load_image_model, load_pair, save_video, suitability
+from interp_lib import (
+    cli,
+    interpolate,
+    interpolate_sequence,
+    load_image_model,
+    load_pair,
+    models,
+    save_video,
+    suitability,
+)
 from interp_lib.cli import main
 from interp_lib.dreammover import pipeline as dreammover
 from interp_lib.dreammover.ddim import SOLVERS
 from interp_lib.images import as_images, to_pil
 from interp_lib.inbetweening import pipeline as inbetweening
 from interp_lib.inbetweening.pipeline import METHODS
-from interp_lib.models import load_video
 from interp_lib.show import film
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,14 +41,9 @@ def place(tmp_path, monkeypatch):
     """A folder with good and bad inputs, to work in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    rng = np.random.default_rng(0)
-    for name, shape in {
-        "a.png": (64, 64, 3),
-        "b.png": (64, 64, 3),
-        "large.png": (80, 96, 3),
-        "rgba.png": (64, 64, 4),
-    }.items():
-        Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(name)
+    rng, square = np.random.default_rng(0), (64, 64, 3)
+    for name, shape in {"a": square, "b": square, "large": (80, 96, 3), "rgba": (64, 64, 4)}.items():
+        Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(f"{name}.png")
     for clip, count in (("one", 5), ("two", 7)):
         Path("clips", clip).mkdir(parents=True)
         for k in range(count):
@@ -58,14 +61,11 @@ WRONG = {  # what the library itself refuses stands in tests/robustness
     "identical neighbours": (["interpolate", "a.png", "b.png", "b.png", *OUT], "image 2 and image 3 are identical"),
     "unknown pair": (["interpolate", "motorbike", *OUT], "neither a folder nor a bundled pair"),
     "frames": ([*AB, *OUT, "--frames", "0"], "--frames"),
-    "a text for frames": ([*AB, *OUT, "--frames", "many"], "--frames"),
     "batch size": ([*AB, *OUT, "--batch-size", "0"], "--batch-size"),
-    "fps": ([*AB, *OUT, "--fps", "0"], "--fps"),
     "size": ([*AB, *OUT, "--size", "64x"], "'64x' is not N or WIDTHxHEIGHT"),
     "seed": ([*AB, *OUT, "--seed", "-1"], "--seed"),
     "inversion": ([*AB, *OUT, "--steps", "5", "--inversion-steps", "9"], "at most 5"),
     "preset": ([*AB, *OUT, "--preset", "fast"], "'paper', 'released'"),
-    "solver": ([*AB, *OUT, "--solver", "euler"], "--solver"),
     "dtype": ([*AB, *OUT, "--dtype", "float8"], "'float32', 'float16', 'bfloat16'"),
     "device": ([*AB, *OUT, "--device", "gpu"], "device='gpu' cannot be used"),
     "unknown option": ([*AB, *OUT, "--blur"], "--blur"),
@@ -78,10 +78,6 @@ WRONG = {  # what the library itself refuses stands in tests/robustness
     "suitability of three": (["suitability", "a.png", "b.png", "large.png"], "3 images were given"),
     "name of deltas": (["fit-backward", "clips", "-o", "deltas.pt"], "end in .safetensors"),
     "no folder for deltas": (["fit-backward", "clips", "-o", "none/d.safetensors"], "none does not exist"),
-    "learning rate": (
-        ["fit-backward", "clips", "-o", "d.safetensors", "--model", str(SVD), "--frames", "2", "--lr", "nan", "-q"],
-        "lr=nan",
-    ),
 }
 
 
@@ -105,20 +101,20 @@ def test_a_wrong_input_is_one_sentence_and_exit_code_2(place, capsys, case):
     ],
 )
 def test_clips_are_judged_before_a_network_is_loaded(monkeypatch, capsys, options, sentence):
-    monkeypatch.setattr(load_video, "load_video_model", None)
+    monkeypatch.setattr(models, "load_video_model", None)
     assert main(["fit-backward", "clips", "-o", "d.safetensors", "--model", str(SVD), *options]) == 2
     assert sentence in capsys.readouterr().err
 
 
 def test_two_images_become_a_film_and_what_was_adapted_is_said(capsys):
-    assert main(["interpolate", "a.png", "rgba.png", "-o", "out.gif", *CHEAP, "--size", "64"]) == 0
+    assert main(["interpolate", "large.png", "rgba.png", "-o", "out.gif", *CHEAP]) == 0
     printed = capsys.readouterr().out
-    assert iio.imread("out.gif").shape == (3, 64, 64, 3)
-    assert "out.gif: 3 frames of 64x64 pixels at 8 fps by DreamMover" in printed and "U-Net calls" in printed
-    assert "white" in printed and "embedded" not in printed
+    assert iio.imread("out.gif").shape == (3, 80, 96, 3)
+    assert "out.gif: 3 frames of 96x80 pixels at 8 fps by DreamMover" in printed and "U-Net calls" in printed
+    assert "white" in printed and "fitted to" in printed and "embedded" not in printed
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.webp", "Bilder ü", "~/out.gif"])
+@pytest.mark.parametrize("name", ["out.mp4", "Bilder ü", "~/out.gif"])
 def test_every_kind_of_output_under_any_name(place, monkeypatch, capsys, name):
     monkeypatch.setenv("HOME", str(place))
     assert main(["interpolate", "a.png", "b.png", "-o", name, *CHEAP, "--size", "64", "-q"]) == 0
@@ -130,11 +126,6 @@ def test_every_kind_of_output_under_any_name(place, monkeypatch, capsys, name):
         assert np.array_equal(iio.imread(path / "0000.png"), first)  # lossless
     else:
         assert path.stat().st_size > 0
-
-
-def test_a_second_image_of_another_size_is_fitted_and_that_is_said(capsys):
-    assert main(["interpolate", "a.png", "large.png", "-o", "out.gif", *CHEAP]) == 0
-    assert "fitted to" in capsys.readouterr().out and iio.imread("out.gif").shape[1] == iio.imread("out.gif").shape[2]
 
 
 def test_shell_and_python_make_the_same_frames(capsys):
@@ -160,12 +151,8 @@ def test_several_keyframes_of_a_video_model_and_which_frames_they_are(capsys):
     options = ["--model", str(SVD), "--method", "trf", "--steps", "1", "--frames", "3", "--size", "64"]
     Image.open(KEYFRAMES[0]).rotate(180).save("third.png")
     assert main(["inbetween", *KEYFRAMES, "third.png", "-o", "out.gif", *options]) == 0
-    assert (
-        "5 frames" in (printed := capsys.readouterr().out)
-        and "frames 0, 2 and 4, counted from 0, the keyframes" in printed
-    )
-    assert main(["inbetween", *KEYFRAMES, "-o", "out.gif", *options]) == 0
-    assert "the first and the last of them the keyframes" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "5 frames" in printed and "frames 0, 2 and 4, counted from 0, the keyframes" in printed
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])
@@ -208,10 +195,9 @@ def test_the_embedded_model_says_what_it_was_trained_on():
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "trained on" in done.stdout.splitlines()[-1]
-    assert "stable-diffusion-v1-5" in done.stdout.splitlines()[-1]
-    with subprocess.Popen(
-        [*command[:-1]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    assert "%|" in done.stderr and "stable-diffusion-v1-5" in done.stdout.splitlines()[-1]
+    silent = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, **silent) as process:
         process.stdout.close()  # a reader that goes away early
         assert process.wait() == 0 and Path("out.gif").is_file()
 

@@ -38,9 +38,8 @@ def spoken(path):
     """Commands of the library in the code blocks of a page, without the interpreter."""
     lines = [line for block in blocks(path, "", "sh") for line in block.splitlines()]
     lines += [text for text in inline(path)]
-    return [
-        match[1].split(" #")[0] for line in lines if (match := re.search(r"(?:python -m|bin/)\s?interp_lib (.*)", line))
-    ]
+    found = (re.search(r"(?:python -m|bin/)\s?interp_lib (.*)", line) for line in lines)
+    return [match[1].split(" #")[0] for match in found if match]
 
 
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
@@ -62,9 +61,8 @@ def test_arguments_make_targets_extras_and_files_exist(page):
     for text in inline(page) + ["\n".join(blocks(page, "python"))]:
         for call in calls(text):
             takes = inspect.signature(getattr(interp_lib, call.func.id)).parameters
-            assert {keyword.arg for keyword in call.keywords} - {None} <= set(takes), (
-                f"{page.name}: {ast.unparse(call)}"
-            )
+            given = {keyword.arg for keyword in call.keywords} - {None}
+            assert given <= set(takes), f"{page.name}: {ast.unparse(call)}"
         for target in re.findall(r"^make ([a-z-]+)", text):
             assert target in targets, text
         for named in re.findall(r"-e '\.\[([\w,]+)\]'", text):

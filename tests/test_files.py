@@ -48,9 +48,8 @@ def test_only_the_temporaries_of_dead_processes_are_swept(tmp_path, gone):
 
 
 def test_writing_a_file_again_removes_what_a_killed_process_left_of_it(tmp_path, gone):
-    ours, other = left_by("a[1].json", gone), left_by("b.json", gone)
-    for name in (ours, other):
-        (tmp_path / name).touch()
+    ours, other = (tmp_path / left_by(name, gone) for name in ("a[1].json", "b.json"))
+    ours.touch(), other.touch()
     with atomic_write(tmp_path / "a[1].json") as temporary:
         temporary.touch()
-    assert sorted(os.listdir(tmp_path)) == sorted(["a[1].json", "b.json", other])
+    assert sorted(os.listdir(tmp_path)) == sorted(["a[1].json", "b.json", other.name])

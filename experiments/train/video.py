@@ -21,7 +21,7 @@ from experiments.train.video_denoiser import (
 )
 from interp_lib.inbetweening.backward import fit_backward_motion
 from interp_lib.models import load_video_model
-from interp_lib.models.load_video import NO_ROTATION, REVERSE
+from interp_lib.models.load import NO_ROTATION, REVERSE
 
 REVERSE_CLIPS = 512  # the last clips of 14 frames teach the backward motion
 FPS = 7

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,11 @@ from typing import Any
 import torch
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "models"  # in the repository, next to the package
+# Names of weights, in one file or in shards, of diffusers and of transformers, by their variant
+WEIGHTS = {
+    None: ("*model.safetensors", "*model-*.safetensors"),
+    "fp16": ("*model.fp16.safetensors", "*model.fp16-*.safetensors"),
+}
 _CONFIGS = ["model_index.json", "settings.json", "*/*.json", "*/*.txt"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CHOICES = "give 'embedded', a diffusers model folder, or a hub name such as 'owner/name'"
@@ -19,82 +24,58 @@ _CHOICES = "give 'embedded', a diffusers model folder, or a hub name such as 'ow
 def find_folder(source: str | os.PathLike, *, embedded: str, check: Callable[[Path], Any] | None = None) -> Path:
     """Find the folder of a model: the embedded one, a local one, or a download from the Hugging Face hub.
 
-    check(folder) is called once the configuration files are there, before the weights of its `.classes` are downloaded.
-    Raises FileNotFoundError for what does not exist or cannot be fetched, ValueError for what is no folder.
+    check: called with what has been downloaded before the weights of its `.classes` are. Raises FileNotFoundError for
+    what does not exist or cannot be fetched, ValueError for what is no folder.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(f"source is a {type(source).__name__}: {_CHOICES}.")
     folder = EMBEDDED / embedded if str(source) == "embedded" else Path(os.path.expanduser(source))
     if os.path.isdir(folder):
-        if check is not None:
-            check(folder)
         return folder
     if str(source) == "embedded":
         raise FileNotFoundError(f"The embedded model is not at data/models/{embedded}: make it with `make models`.")
     if os.path.exists(folder):
-        convert = (
-            "convert it once with diffusers, StableDiffusionPipeline (or StableDiffusionXLPipeline)"
-            f'.from_single_file("{source}").save_pretrained("FOLDER"), and give that folder'
-        )
-        single_file = folder.suffix in (".safetensors", ".ckpt")
-        raise ValueError(f"{source} is a file, not a model folder: {convert if single_file else _CHOICES}.")
-    if isinstance(source, str) and _HUB_NAME.fullmatch(source):
-        return _from_hub(source, check)
-    raise FileNotFoundError(f"The model folder {source} does not exist: {_CHOICES}.")
+        way = _CHOICES
+        if folder.suffix in (".safetensors", ".ckpt"):
+            way = "convert it once with diffusers, StableDiffusionPipeline (or StableDiffusionXLPipeline)"
+            way += f'.from_single_file("{source}").save_pretrained("FOLDER"), and give that folder'
+        raise ValueError(f"{source} is a file, not a model folder: {way}.")
+    if not isinstance(source, str) or not _HUB_NAME.fullmatch(source):
+        raise FileNotFoundError(f"The model folder {source} does not exist: {_CHOICES}.")
+    folder = _fetch(source, _CONFIGS)
+    parts = [] if check is None else check(folder).classes
+    for patterns in WEIGHTS.values():  # fp16 only where there is nothing else
+        if wanted := [f"{part}/{name}" for part in parts for name in patterns]:
+            _fetch(source, wanted)
+        parts = [part for part in parts if not has_weights(folder / part)]
+    return folder
 
 
-def _from_hub(name: str, check: Callable[[Path], Any] | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+def _fetch(name: str, patterns: list[str]) -> Path:
+    """Download the files of a hub repository, or find them in the cache where there is no network."""
+    from huggingface_hub import snapshot_download
 
-    def fetch(request: Callable[[], Any]) -> Any:
-        try:
-            return request()
-        except Exception as error:  # the client raises its own errors, httpx's and the operating system's
-            kind = type(error).__name__
-        if kind == "GatedRepoError":
-            way = f"is gated: accept its licence on huggingface.co/{name}, then log in with `hf auth login`."
-        else:
-            way = "is no folder here and could not be fetched from the Hugging Face hub "
-            way += f"({kind}): check the name and the network, or {_CHOICES}."
-        raise FileNotFoundError(f"'{name}' {way}")
-
-    folder = Path(fetch(lambda: snapshot_download(name, allow_patterns=_CONFIGS)))
-    if check is None:
-        return folder
-    parts = check(folder).classes
-    cached = [str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")]
     try:
-        files = fetch(lambda: HfApi().list_repo_files(name))
-    except FileNotFoundError:
-        if not all(weight_files(cached, part)[0] for part in parts):
-            raise
-        return folder  # in the cache, so that a machine without network can go on
-    wanted = [weight_files(files, part)[0] for part in parts]
-    if [] in wanted:
-        raise ValueError(f"'{name}' lacks safetensors weights (pickled ones can run code): choose another repository.")
-    return Path(fetch(lambda: snapshot_download(name, allow_patterns=[*_CONFIGS, *sum(wanted, [])])))
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the client raises its own errors, httpx's and the operating system's
+        kind = type(error).__name__
+        way = f"could not be fetched from the Hugging Face hub ({kind}): check the name and the network, or {_CHOICES}"
+        if kind == "GatedRepoError":
+            way = f"is gated: accept its licence on huggingface.co/{name}, then log in with `hf auth login`"
+        raise FileNotFoundError(f"'{name}' is no folder here and {way}.") from None
 
 
-def weight_files(names: Sequence[str], part: str) -> tuple[list[str], str | None]:
-    """Choose a part's safetensors files among names "part/file", and return their variant with them.
-
-    That is None for the plain files, and "fp16" where only those are there; whole files go before shards.
-    """
-    stem = "model" if "encoder" in part else "diffusion_pytorch_model"  # transformers' file name, and diffusers'
-    for variant in (None, "fp16"):
-        start = f"{part}/{stem}" + (f".{variant}" if variant else "")
-        shards = re.compile(re.escape(start) + r"-\d+-of-\d+\.safetensors")
-        if files := [name for name in names if name == f"{start}.safetensors"] or list(filter(shards.fullmatch, names)):
-            return files, variant
-    return [], None
+def has_weights(folder: Path, variant: str | None = None) -> bool:
+    """Return whether the folder of a network holds safetensors files of this variant."""
+    return any(any(folder.glob(pattern)) for pattern in WEIGHTS[variant])
 
 
-def read_json(path: Path, what: str) -> dict:
+def read_json(path: Path) -> dict:
     """Read a JSON file of a model folder; ValueError when it is missing, unreadable or no table of names and values."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} is no {what}: {path.name} is missing; {_CHOICES}.") from None
+        raise ValueError(f"{path.parent} is no diffusers model: {path.name} is missing; {_CHOICES}.") from None
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({first_line(error)}): copy the model folder again.") from None
     if not isinstance(content, dict):
@@ -105,7 +86,7 @@ def read_json(path: Path, what: str) -> dict:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read the recommendations that a model folder may carry, such as {"steps": 25}."""
     path = folder / "settings.json"
-    return read_json(path, "model folder") if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def first_line(error: Exception) -> str:
@@ -114,10 +95,7 @@ def first_line(error: Exception) -> str:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Return the device with its number; "auto" is CUDA, then MPS, then the CPU.
-
-    Raises ValueError for a name torch does not know or hardware that is absent.
-    """
+    """Return the device with its number; "auto" is CUDA, then MPS, then the CPU. ValueError for one that is absent."""
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -138,18 +116,17 @@ def pick_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence progress bars and warnings on unused weights while a network is read."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
 
-    loggers = (diffusers_logging, transformers_logging)
-    before = [(log.is_progress_bar_enabled(), log.get_verbosity()) for log in loggers]
+    before = [(log, log.is_progress_bar_enabled(), log.get_verbosity()) for log in (diffusers_log, transformers_log)]
     try:
-        for log in loggers:
+        for log, _, _ in before:
             log.disable_progress_bar()
             log.set_verbosity_error()
         yield
     finally:
-        for log, (bar, level) in zip(loggers, before, strict=True):
+        for log, bar, level in before:
             log.set_verbosity(level)
             if bar:
                 log.enable_progress_bar()

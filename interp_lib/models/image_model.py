@@ -1,8 +1,7 @@
 """One image diffusion model: images to latents and back, text to context, and the noise prediction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from threading import RLock
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.images import as_images
+from interp_lib.models.base import Model
 
 VAE_CHUNK, VAE_SIDE = 6, 512  # images per VAE call, as the released DreamMover code has it, and their size
 
@@ -26,52 +26,23 @@ class TextContext:
     pooled: Tensor | None = None
 
 
-class ImageModel:
-    """The networks of Stable Diffusion 1.5, 2.1 or XL, or of a model like them, and what the methods need of them.
+@dataclass(kw_only=True, eq=False, repr=False)
+class ImageModel(Model):
+    """Stable Diffusion 1.5, 2.1 or XL, or a model like them; text_encoder_2, tokenizer_2: SDXL's second ones."""
 
-    text_encoder_2, tokenizer_2: SDXL's second ones. settings: the model's own recommendations, of its settings.json.
-    lock: one run at a time uses the networks. unet_calls counts the calls of `predict_noise`, one batched call counted
-    once. Latents are float32 outside the networks, whatever their dtype: an inversion of many steps must not round
-    each of them to half precision.
-    """
+    text_encoder: Any
+    tokenizer: Any
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
 
-    def __init__(
-        self,
-        *,
-        unet: Any,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        scheduler: Any,
-        text_encoder_2: Any = None,
-        tokenizer_2: Any = None,
-        name: str = "",
-        notes: Sequence[str] = (),
-        settings: Mapping[str, Any] | None = None,
-    ):
-        self.unet, self.vae, self.scheduler = unet, vae, scheduler
-        self.text_encoder, self.tokenizer = text_encoder, tokenizer
-        self.text_encoder_2, self.tokenizer_2 = text_encoder_2, tokenizer_2
-        self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.settings, self.lock = dict(settings or {}), RLock()
-        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
-        widths = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels  # the latter: tiny VAE
-        self.latent_channels: int = vae.config.latent_channels
-        self.vae_factor: int = 2 ** (len(widths) - 1)
+    def __post_init__(self):
+        super().__post_init__()
         self.multiple = self.vae_factor  # image sides are multiples of this
-        self.native_size: int = unet.config.sample_size * self.vae_factor
         # some tokenizers name no limit, and then say 10^30
-        self.prompt_length: int = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-        self.predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
-        self._alpha_bars: list[float] = scheduler.alphas_cumprod.tolist()  # read on the CPU, once
-
-    @property
-    def device(self) -> torch.device:
-        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+        limits = self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
+        self.prompt_length: int = min(limits)
+        self.predicts_v: bool = self.scheduler.config.prediction_type == "v_prediction"
+        self._alpha_bars: list[float] = self.scheduler.alphas_cumprod.tolist()  # read on the CPU, once
 
     def __repr__(self) -> str:
         size, channels = self.native_size, self.latent_channels
@@ -90,12 +61,8 @@ class ImageModel:
                 f"images of {width}x{height} pixels cannot be encoded: both sides must be multiples of "
                 f"{self.multiple}, so bring them there with fit_images(images, multiple={self.multiple})."
             )
-        parts = []
-        for x in (images * 2 - 1).to(self.device, self.vae.dtype).split(vae_chunk(height, width)):
-            out = self.vae.encode(x)
-            parts.append((out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents).float())
         shift, scale = self._latent_scale
-        return (torch.cat(parts) - shift) * scale
+        return (self.encode_pixels(images * 2 - 1, vae_chunk(height, width)) - shift) * scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, out: Tensor | None = None, progress: bool = False) -> Tensor:
@@ -121,12 +88,12 @@ class ImageModel:
         Source: Stable Diffusion takes the last layer of its text encoder; SDXL the last but one of both, next to each
         other, and the projected vector of the second.
         """
-        listed = [prompts] if isinstance(prompts, str) else prompts
-        if not isinstance(listed, Sequence) or not listed or not all(isinstance(p, str) for p in listed):
+        prompts, length = [prompts] if isinstance(prompts, str) else prompts, self.prompt_length
+        if not isinstance(prompts, Sequence) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise ValueError(f"prompt={prompts!r} is no text: give a string, '' for none, or a list of strings.")
-        prompts, length = list(listed), self.prompt_length
-        readers = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
-        readers = readers if self.text_encoder_2 is not None else readers[:1]
+        readers = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            readers.append((self.tokenizer_2, self.text_encoder_2))
         for prompt in prompts:
             if any(0xD800 <= ord(letter) < 0xE000 for letter in prompt):  # half a letter, which no tokenizer takes
                 raise ValueError(f"prompt={prompt!r} is no valid text: give Unicode without lone surrogates.")
@@ -135,16 +102,16 @@ class ImageModel:
                 raise ValueError(f"The prompt {prompt[:40]!r}... has {tokens} tokens: at most {length}, so shorten it.")
         outputs = []
         for tokenizer, encoder in readers:
-            ids = tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
+            ids = tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt").input_ids
             outputs.append(encoder(ids.to(self.device), output_hidden_states=len(readers) > 1))
         if len(outputs) == 1:
             return TextContext(outputs[0].last_hidden_state)
         return TextContext(torch.cat([out.hidden_states[-2] for out in outputs], -1), outputs[-1].text_embeds)
 
     def predict_noise(self, latents: Tensor, timestep: int, context: TextContext) -> Tensor:
-        """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net.
+        """Predict eps(z_t, t) [N,C,h,w] in the latents' dtype: one counted call of the U-Net, whose v becomes eps.
 
-        context: of N prompts, or of one for all. The prediction of a v model is turned into eps.
+        context: of N prompts, or of one for all.
         """
         self.unet_calls += 1
         out = self.run_unet(latents, timestep, context).to(latents.dtype)
@@ -189,9 +156,7 @@ def randomly_initialised(model: ImageModel, seed: int = 0) -> ImageModel:
         unet = type(model.unet).from_config(model.unet.config)
     # Module's own `to`: diffusers' would warn that some modules of SD might be meant to stay in float32.
     unet = torch.nn.Module.to(unet, model.device, model.dtype).eval().requires_grad_(False)
-    texts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-    parts = {name: getattr(model, name) for name in ("vae", "scheduler", "settings", *texts)}
-    return ImageModel(unet=unet, name="untrained", **parts)
+    return replace(model, unet=unet, name="untrained", notes=[], settings=dict(model.settings))
 
 
 def vae_chunk(height: int, width: int) -> int:
@@ -209,8 +174,6 @@ def up_block_self_attentions(unet: Any, block: int) -> list[tuple[str, Any]]:
     """List (name, attention) of every self-attention in `unet.up_blocks[block]`, in execution order."""
     from diffusers.models.attention import BasicTransformerBlock
 
-    return [
-        (f"up_blocks.{block}.{name}.attn1", module.attn1)
-        for name, module in unet.up_blocks[block].named_modules()
-        if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention
-    ]
+    modules = unet.up_blocks[block].named_modules()
+    blocks = [(name, module) for name, module in modules if isinstance(module, BasicTransformerBlock)]
+    return [(f"up_blocks.{block}.{name}.attn1", b.attn1) for name, b in blocks if not b.only_cross_attention]

@@ -29,25 +29,24 @@ def inspect_image(folder: Path) -> Contents:
     classes, pipeline = _listed(folder)
     if classes.get("unet") == SVD["unet"] or "Video" in pipeline:
         raise ValueError(f"{folder} holds a video model ({pipeline}): load it with load_video_model.")
-    if "text_encoder_2" in classes:
-        contents = _inspect(folder, "the base of Stable Diffusion XL", SDXL, ("epsilon", "v_prediction"))
-    else:
-        contents = _inspect(folder, "Stable Diffusion 1.5", SD, ("epsilon", "v_prediction"))
-    unet, vae = contents.configs["unet"], contents.configs["vae"]
+    is_xl = "text_encoder_2" in classes
+    like, needed = ("the base of Stable Diffusion XL", SDXL) if is_xl else ("Stable Diffusion 1.5", SD)
+    contents = _inspect(folder, like, needed, ("epsilon", "v_prediction"))
+    unet, vae, text = (contents.configs[part] for part in ("unet", "vae", "text_encoder"))
     _whole(folder, unet, "sample_size")
     if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
         raise ValueError(
             f"{folder / 'unet'} takes {unet.get('in_channels', 4)} channels and the VAE makes "
             f"{vae.get('latent_channels', 4)}: use a text-to-image model, not one for inpainting or editing."
         )
-    width, added = contents.configs["text_encoder"].get("hidden_size"), (None, None)
-    if "text_encoder_2" in classes:
+    wanted = (text.get("hidden_size"), None, None)
+    if is_xl:
         second = contents.configs["text_encoder_2"]
-        width = _whole(folder, contents.configs["text_encoder"], "hidden_size") + _whole(folder, second, "hidden_size")
+        width = _whole(folder, text, "hidden_size") + _whole(folder, second, "hidden_size")
         sizes = 6 * _whole(folder, unet, "addition_time_embed_dim")  # the refiner is conditioned on five
-        added = ("text_time", sizes + _whole(folder, second, "projection_dim"))
-    own = (unet.get("addition_embed_type"), unet.get("projection_class_embeddings_input_dim"))
-    if unet.get("cross_attention_dim") != width or own != added:
+        wanted = (width, "text_time", sizes + _whole(folder, second, "projection_dim"))
+    names = ("cross_attention_dim", "addition_embed_type", "projection_class_embeddings_input_dim")
+    if tuple(map(unet.get, names)) != wanted:
         raise ValueError(
             f"{folder / 'unet'} is not conditioned on its text encoders as Stable Diffusion 1.5 or the base of SDXL "
             "is (the refiner is not): use the parts of one such model."
@@ -56,14 +55,13 @@ def inspect_image(folder: Path) -> Contents:
 
 
 def inspect_video(folder: Path) -> Contents:
-    """Return what the folder of a video model holds; ValueError, in one sentence, for what will not do."""
+    """Return what the folder of a video model holds; raises as `inspect_image` does."""
     classes, pipeline = _listed(folder)
     if classes.get("unet") == SD["unet"]:
         raise ValueError(f"{folder} holds an image model ({pipeline}): load it with load_image_model.")
     contents = _inspect(folder, "Stable Video Diffusion", SVD, ("v_prediction",))
     unet, vae, tower = (contents.configs[part] for part in ("unet", "vae", "image_encoder"))
-    for name in ("sample_size", "num_frames"):
-        _whole(folder, unet, name)
+    _whole(folder, unet, "sample_size"), _whole(folder, unet, "num_frames")
     if unet.get("in_channels", 8) != 2 * vae.get("latent_channels", 4):
         raise ValueError(
             f"{folder / 'unet'} takes {unet.get('in_channels', 8)} channels, not twice the VAE's "
@@ -76,30 +74,24 @@ def inspect_video(folder: Path) -> Contents:
 
 def _listed(folder: Path) -> tuple[dict[str, Any], str]:
     """Return the classes that model_index.json lists, part -> name, and the pipeline's name."""
-    index = read_json(folder / "model_index.json", "diffusers model folder")
-    parts = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    return {part: name for part, name in parts.items() if name is not None}, str(index.get("_class_name"))
+    index = read_json(folder / "model_index.json")
+    entries = {part: entry for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return {part: name for part, (_, name) in entries.items() if name is not None}, str(index.get("_class_name"))
 
 
 def _inspect(folder: Path, like: str, needed: dict[str, str], predicts: tuple[str, ...]) -> Contents:
-    """Check classes, folders and what the U-Net predicts. like: the best known model of the kind."""
+    """Check classes, files and what the U-Net predicts. like: the best known model of the kind."""
     listed, pipeline = _listed(folder)
     for part, name in needed.items():
         own = listed.get(part)
-        if own != name and not (isinstance(own, str) and ALIKE.get(own) == name):
+        if name not in (own, ALIKE.get(str(own))):
             raise ValueError(f"{folder} holds a {pipeline}: a model like {like} is needed, whose {part} is a {name}.")
-    tokenizers = [TEXTS[part] for part in needed if part in TEXTS]
-    for part in (*needed, *tokenizers, "scheduler"):
-        if not (folder / part).is_dir():
-            raise ValueError(f"{folder} has no folder {part}: copy the whole model folder.")
-    for part in tokenizers:  # without these files transformers would make a vocabulary up
-        files = {path.name for path in (folder / part).iterdir()}
+    for part in [TEXTS[part] for part in needed if part in TEXTS]:  # else transformers would make a vocabulary up
+        files = {path.name for path in (folder / part).glob("*")}
         if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
-            raise ValueError(
-                f"{folder / part} has neither tokenizer.json nor vocab.json with merges.txt: copy it again."
-            )
-    configs = {part: read_json(folder / part / "config.json", "diffusers model folder") for part in needed}
-    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler folder")
+            raise ValueError(f"{folder / part} has neither tokenizer.json nor vocab.json with merges.txt: copy it.")
+    configs = {part: read_json(folder / part / "config.json") for part in needed}
+    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     own = configs["scheduler"].get("prediction_type", "epsilon")
     if own not in predicts:
         raise ValueError(f"{folder} predicts {own!r}: a model that predicts {' or '.join(predicts)} is needed.")
@@ -107,7 +99,6 @@ def _inspect(folder: Path, like: str, needed: dict[str, str], predicts: tuple[st
 
 
 def _whole(folder: Path, config: dict[str, Any], name: str) -> int:
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not isinstance(value := config.get(name), int):
         raise ValueError(f"A configuration in {folder} has {name}={value!r}: one whole number is needed.")
     return value

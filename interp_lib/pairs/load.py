@@ -22,13 +22,12 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
     """Load a pair of images with everything that is known about it.
 
     source: a bundled name (`available_pairs()`; a world pair takes its seed after a colon, as in "world:7"), two paths,
-    or a folder; "~" in a path is your home. A folder of two images is the pair, in natural order of the names (2.png
-    before 10.png); in a folder of more they are the frames of a clip, so the first and the last are the pair and all of
-    them `.frames`. Every kind of image that Pillow reads counts, and what is skipped is named in `.notes`.
-    size: int = square, or (h, w): aspect-keeping antialiased resize that covers it and a centre crop, with the flows
-    scaled and cropped alike, said in `.notes`; None leaves the pixels alone (world pairs: 128 px).
-    Raises FileNotFoundError for what does not exist and ValueError for files that are no images, images of different
-    sizes while no size is given, identical images, and a size that is no whole number of pixels.
+    or a folder. A folder of two images is the pair, in natural order of the names (2.png before 10.png); in a folder of
+    more they are the frames of a clip: the first and the last are the pair and all of them `.frames`. Every kind of
+    image that Pillow reads counts, and what is skipped is named in `.notes`. size: int = square, or (h, w):
+    aspect-keeping antialiased resize that covers it and a centre crop, of the flows too; None leaves the pixels alone
+    (world pairs: 128 px). Raises FileNotFoundError for what does not exist and ValueError for files that are no images,
+    images of different sizes while no size is given, identical images, and a size that is no whole number of pixels.
     """
     size = None if size is None else check_size("size", size, MIN_SIDE)
     if isinstance(source, (tuple, list)):
@@ -48,9 +47,8 @@ def load_pair(source: str | Path | tuple[str | Path, str | Path], *, size: int |
         return render_pair(int(world[2] or 0), size=size or WORLD_SIZE, hard=not world[1])
     files, notes = image_files(folder)
     if len(files) < 2:
-        raise ValueError(
-            f"{'; '.join([f'{folder} holds {len(files)} image(s)', *notes])}: a pair needs two, a clip more."
-        )
+        about = "; ".join([f"{folder} holds {len(files)} image(s)", *notes])
+        raise ValueError(f"{about}: a pair needs two, a clip more.")
     if len(files) > 2:
         notes.append(f"{len(files)} images in the folder: {files[0].name} to {files[-1].name} are a clip")
     return _from_files(files, folder.resolve().name, size, notes)

@@ -11,10 +11,10 @@ from interp_lib.types import Pair
 
 
 def resize_pair(pair: Pair, size: int | tuple[int, int] | None) -> Pair:
-    """Resize a pair to cover `size` (int = square, or (h, w)) with its aspect kept, and crop it at the centre.
+    """Resize a pair to cover `size` (int = square, or (h, w)), crop it at the centre, and say so in the notes.
 
     Flow is sampled at the nearest pixel, since a mean over an edge is the motion of neither side, and scaled by the
-    resize; a pixel whose partner the crop has cut off is no longer visible. What was done is appended to the notes.
+    resize; a pixel whose partner the crop has cut off is no longer visible.
     """
     height, width = pair.image0.shape[-2:]
     fit = plan_fit(height, width, size=(height, width) if size is None else size, multiple=1)

@@ -37,19 +37,14 @@ def image_suffixes() -> frozenset[str]:
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """List the images of a folder in natural order, with one note that names the files that are skipped, if any.
-
-    Hidden files and folders are neither.
-    """
+    """List the images of a folder in natural order, and name the files (not hidden ones) that are skipped in a note."""
     files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_order)
     images = [file for file in files if file.suffix.lower() in image_suffixes()]
     skipped = [file.name for file in files if file not in images]
-    if not skipped:
-        return images, []
     names = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-    heic = any(name.lower().endswith((".heic", ".heif")) for name in skipped)
-    hint = " (pip install pillow-heif reads HEIC)" if heic else ""
-    return images, [f"{folder.name}: skipped {names}, no image that Pillow reads here{hint}"]
+    hint = " (pip install pillow-heif reads HEIC)" if ".hei" in names.lower() else ""
+    note = f"{folder.name}: skipped {names}, no image that Pillow reads here{hint}"
+    return images, [note] if skipped else []
 
 
 def natural_order(path: Path) -> list[int | str]:
@@ -61,32 +56,28 @@ def read_pictures(source: str | Path, start: int = 0, stop: int | None = None, s
     """Yield the frames [1,3,H,W] in [0,1] of a video or of a folder of images, one by one.
 
     start, stop, step choose frames by their number as `range` does; the others are never converted. A video yields
-    every frame that it stores once, whatever its time stamps say.
-    Raises ValueError for a file that cannot be decoded and for images of different sizes.
+    every frame that it stores once, whatever its time stamps say. Raises ValueError for a file that cannot be decoded
+    and for images of different sizes.
     """
-    source, first = Path(source), None
-    if not source.is_dir():
-        yield from _read_video(source, start, stop, step)
-        return
-    for file in image_files(source)[0][start:stop:step]:
-        picture = open_image(file)[0]
-        first = first or picture.shape
-        if picture.shape != first:
-            (h, w), (h0, w0) = picture.shape[-2:], first[-2:]
-            raise ValueError(f"{file} is {w}x{h} pixels, other frames of its folder are {w0}x{h0}.")
-        yield picture
-
-
-def _read_video(file: Path, start: int, stop: int | None, step: int) -> Iterator[Tensor]:
     import imageio_ffmpeg
 
-    reader = imageio_ffmpeg.read_frames(os.path.abspath(file), input_params=CONTAINERS, output_params=DECODED_ONCE)
+    if os.path.isdir(source):
+        first = None
+        for file in image_files(Path(source))[0][start:stop:step]:
+            picture = open_image(file)[0]
+            (h, w), (h0, w0) = picture.shape[-2:], first or picture.shape[-2:]
+            if (h, w) != (h0, w0):
+                raise ValueError(f"{file} is {w}x{h} pixels, other frames of its folder are {w0}x{h0}.")
+            first = (h, w)
+            yield picture
+        return
+    reader = imageio_ffmpeg.read_frames(os.path.abspath(source), input_params=CONTAINERS, output_params=DECODED_ONCE)
     try:
         width, height = next(reader)["size"]
         for data in islice(reader, start, stop, step):
             yield from_bytes(np.frombuffer(data, np.uint8).reshape(height, width, 3))
     except (OSError, RuntimeError, StopIteration, ValueError, KeyError):
-        raise ValueError(f"{file} cannot be decoded as a video: convert it to MP4, or take it out.") from None
+        raise ValueError(f"{source} cannot be decoded as a video: convert it to MP4, or take it out.") from None
     finally:
         reader.close()
 
@@ -103,11 +94,10 @@ def load_clips(
     """Read training clips [K,frames,3,H,W] in [0,1] from every video and every folder of frames in `folder`.
 
     Returns the clips and one note per source. stride: take every stride-th frame; the released code of Generative
-    Inbetweening learns from 27 frames at stride 2, which are 14. size: aspect-keeping resize that covers it and a
-    centre crop, px (int = square, or (h, w)); None leaves the pixels alone. windows: take at most this many clips from
-    each source, one after the other. Frames are resized as they are decoded, so memory is that of the result.
-    Raises FileNotFoundError for a folder that does not exist, ValueError where it holds no clip, a video cannot be
-    decoded or is too short, or sizes differ while no size is given.
+    Inbetweening learns from 27 frames at stride 2, which are 14. size: resize to cover it and crop at the centre, px
+    (int = square, or (h, w)); None leaves the pixels alone. windows: at most this many clips from each source, one
+    after the other. Raises FileNotFoundError for a folder that does not exist, ValueError where it holds no clip, a
+    video cannot be decoded or is too short, or sizes differ while no size is given.
     """
     stride, windows = check_int("stride", stride, 1), check_int("windows", windows, 1)
     span = (check_int("frames", frames, 2) - 1) * stride + 1
@@ -121,7 +111,7 @@ def load_clips(
             count += 1
             if offset % stride:
                 continue
-            picture, adapted = fit_images(picture, size=size, multiple=1)
+            picture, adapted = fit_images(picture, size=size, multiple=1)  # at once: memory is that of the result
             if picture.shape[1:] != (clips[0] if clips else picture[0]).shape[-3:]:
                 (h, w), (h0, w0) = picture.shape[-2:], clips[0].shape[-2:]
                 raise ValueError(f"{source} is {w}x{h} pixels and others are {w0}x{h0}: give size= to make them equal.")

@@ -14,7 +14,7 @@ from interp_lib import draw_clips, fit_backward_motion, load_video_model
 from interp_lib.inbetweening import backward
 from interp_lib.inbetweening.backward import BackwardMotion, backward_loss
 from interp_lib.inbetweening.temporal import temporal_attentions
-from interp_lib.models.load_video import load_deltas
+from interp_lib.models.load import load_deltas
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDITIONING = (7, torch.tensor([127.0]), 0.02)

@@ -10,7 +10,7 @@ from diffusers.models.attention import FeedForward
 from experiments.speed.timing import unet_batches
 from interp_lib import animate, inbetween
 from interp_lib.images import to_pil
-from interp_lib.models import chunks, video_model
+from interp_lib.models import processors, video_model
 
 SHORT = {"frames": 3, "steps": 2, "recurrence": 0, "progress": False}
 NAN = float("nan")
@@ -107,7 +107,7 @@ def test_a_lean_call_runs_the_widest_feed_forward_layers_in_parts(tiny, keyframe
     assert 0 < len(widest) < len(seen)
     for layer, (whole, *parts) in ((layer, lengths[: len(lengths) // 2]) for layer, lengths in seen.items()):
         assert sum(parts) == whole  # of each of the two calls
-        assert max(parts) == (-(-whole // chunks.PARTS) if layer in widest else whole)
+        assert max(parts) == (-(-whole // processors.PARTS) if layer in widest else whole)
     assert not any("forward" in vars(layer) for layer in seen)  # as before
 
 

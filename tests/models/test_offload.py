@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp_lib import fit_backward_motion, inbetween, interpolate, load_image_model, load_video_model
-from interp_lib.models.offload import take_turns
+from interp_lib.models.load import take_turns
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 IMAGE, VIDEO = CONFORMANCE / "dreammover" / "tiny_sd", CONFORMANCE / "inbetween" / "tiny_svd"

@@ -9,7 +9,7 @@ from experiments.speed.random_models import build_unet
 from interp_lib import diffusion_features, fit_lora, interpolate, load_lora, replace_self_attention
 from interp_lib.models import image_model, load_image_model, randomly_initialised
 from tests.models.conftest import writable
-from tests.models.spoil import config, edit, index
+from tests.models.spoil import config, index
 
 SHORT = {"frames": 2, "steps": 4, "inversion_steps": 2, "progress": False}
 
@@ -32,9 +32,8 @@ def pair():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("prompts", ["", ["a dog", "two red birds"]])
-def test_noise_is_diffusers_own(xl, pipeline, prompts):
-    count = 3 if prompts == "" else 2
+@pytest.mark.parametrize("prompts, count", [("", 3), (["a dog", "two red birds"], 2)])
+def test_noise_is_diffusers_own(xl, pipeline, prompts, count):
     z = torch.randn(count, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     hidden, _, pooled, _ = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False)
     sizes = pipeline._get_add_time_ids((64, 96), (0, 0), (64, 96), torch.float32, text_encoder_projection_dim=32)
@@ -44,9 +43,8 @@ def test_noise_is_diffusers_own(xl, pipeline, prompts):
     assert torch.allclose(context.hidden, hidden, atol=1e-6) and torch.allclose(context.pooled, pooled, atol=1e-6)
     assert torch.allclose(xl.predict_noise(z, 261, context), theirs, atol=1e-6)
     added["time_ids"] = added["time_ids"].flip(1)
-    assert not torch.allclose(
-        pipeline.unet(z, 261, hidden.expand(count, -1, -1), added_cond_kwargs=added).sample, theirs, atol=1e-4
-    )
+    other = pipeline.unet(z, 261, hidden.expand(count, -1, -1), added_cond_kwargs=added).sample
+    assert not torch.allclose(other, theirs, atol=1e-4)
 
 
 @torch.no_grad()
@@ -59,38 +57,21 @@ def test_latents_are_diffusers_own(xl, pipeline, pair):
     assert xl.alpha_bar(261) == float(pipeline.scheduler.alphas_cumprod[261])
 
 
-def test_half_precision_keeps_the_vae_in_float32(sdxl_folder):
-    half = load_image_model(sdxl_folder, device="cpu", dtype=torch.float16)
-    assert {half.unet.dtype, half.text_encoder.dtype, half.text_encoder_2.dtype} == {torch.float16}
-    assert half.vae.dtype == torch.float32 and any("force_upcast" in note for note in half.notes)
-    assert bool(torch.isfinite(half.decode(half.encode(torch.rand(1, 3, 64, 64)))).all())
-
-
-def test_interpolate_with_a_lora_and_without(xl, pair, tmp_path):
-    plain = interpolate(xl, *pair.split(1), lora=False, **SHORT)
+def test_interpolate_with_a_lora_that_its_pipeline_reads_and_without(xl, pipeline, pair, tmp_path):
+    images, z, context, path = pair.split(1), xl.encode(pair), xl.embed_text(""), tmp_path / "pair.safetensors"
+    plain = interpolate(xl, *images, lora=False, **SHORT)
     assert plain.frames.shape == (4, 3, 64, 96) and bool(torch.isfinite(plain.latents).all())
     assert torch.equal(plain.frames[[0, -1]], pair) and plain.flow01.shape == (1, 2, 16, 24)
-    with fit_lora(xl, pair, steps=2, rank=2, lr=1e-2, progress=False) as lora:
-        lora.save(tmp_path / "pair.safetensors")
-        fitted = interpolate(xl, *pair.split(1), lora=lora, **SHORT).frames
-    assert not torch.allclose(fitted, plain.frames, atol=1e-4)
-    assert torch.equal(interpolate(xl, *pair.split(1), lora=tmp_path / "pair.safetensors", **SHORT).frames, fitted)
-    assert torch.equal(interpolate(xl, *pair.split(1), lora=False, **SHORT).frames, plain.frames)
-
-
-def test_its_pipeline_reads_the_lora(xl, pipeline, pair, tmp_path):
-    z, context = xl.encode(pair), xl.embed_text("")
     with torch.no_grad(), fit_lora(xl, pair, steps=2, rank=2, lr=1e-2, progress=False) as lora:
-        lora.save(tmp_path / "pair.safetensors")
-        ours = xl.predict_noise(z, 261, context)
+        lora.save(path)
+        fitted, ours = interpolate(xl, *images, lora=lora, **SHORT).frames, xl.predict_noise(z, 261, context)
         added = {"text_embeds": context.pooled.expand(2, -1), "time_ids": torch.tensor([[64.0, 96, 0, 0, 64, 96]] * 2)}
-        pipeline.load_lora_weights(tmp_path / "pair.safetensors")
-        hidden = context.hidden.expand(2, -1, -1)
-        theirs = pipeline.unet(z, 261, hidden, added_cond_kwargs=added).sample
+        pipeline.load_lora_weights(path)
+        theirs = pipeline.unet(z, 261, context.hidden.expand(2, -1, -1), added_cond_kwargs=added).sample
         pipeline.unload_lora_weights()
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    with torch.no_grad(), load_lora(xl, tmp_path / "pair.safetensors"):
-        assert torch.equal(xl.predict_noise(z, 261, context), ours)
+    assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(fitted, plain.frames, atol=1e-4)
+    assert torch.equal(interpolate(xl, *images, lora=path, **SHORT).frames, fitted)
+    assert torch.equal(interpolate(xl, *images, lora=False, **SHORT).frames, plain.frames)
 
 
 def test_files_of_kohya_are_read(xl, pair, tmp_path):
@@ -140,10 +121,9 @@ def test_a_random_unet_and_a_chunk_a_size(xl):
 @pytest.mark.parametrize(
     "spoil, word",
     [
-        (lambda f: edit(f / "model_index.json", text_encoder=[None, None], tokenizer=[None, None]), "the base of Stab"),
+        (index(text_encoder=[None, None], tokenizer=[None, None]), "the base of Stab"),
         (config("unet", cross_attention_dim=1280), "the refiner is not"),
         (config("unet", projection_class_embeddings_input_dim=5 * 8 + 32), "the refiner is not"),
-        (config("unet", in_channels=9), "inpainting"),
         (index(text_encoder_2=[None, None]), "not conditioned on its text encoders"),
         (lambda f: (f / "tokenizer_2" / "tokenizer.json").unlink(), "tokenizer_2 has neither"),
     ],
@@ -151,6 +131,5 @@ def test_a_random_unet_and_a_chunk_a_size(xl):
 def test_what_is_not_the_base(sdxl_folder, tmp_path, spoil, word):
     folder = writable(sdxl_folder, tmp_path / "model")
     spoil(folder)
-    with pytest.raises(ValueError, match=word) as caught:
+    with pytest.raises(ValueError, match=word):
         load_image_model(folder, device="cpu")
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from interp_lib import load_lora
 from interp_lib.images import open_image
 from interp_lib.models.folder import read_json
-from interp_lib.models.load_video import load_deltas
+from interp_lib.models.load import load_deltas
 from notebooks.run import parse_value, read_notebook
 from tests.robustness.harness import DELTAS, image_model, video_model
 
@@ -161,7 +161,7 @@ JSON = st.recursive(
 @example(data=b'{"a": ' + b"1" * 5000 + b"}")
 def test_json_files(tmp_path, data):
     (tmp_path / "a.json").write_bytes(data)
-    found = answers(lambda: read_json(tmp_path / "a.json", "model folder"))
+    found = answers(lambda: read_json(tmp_path / "a.json"))
     assert found is None or isinstance(found, dict)
 
 
