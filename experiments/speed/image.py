@@ -11,8 +11,8 @@ from interp_lib.dreammover.ddim import plan_levels, run_inversion
 from interp_lib.dreammover.features import estimate_flow
 from interp_lib.dreammover.flow import match_features, pixel_grid
 from interp_lib.dreammover.lora import fit_lora
-from interp_lib.dreammover.pipeline import denoise_frames, interpolate
-from interp_lib.dreammover.sampler import Network
+from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover.sampler import Network, denoise_frames
 from interp_lib.models import load_image_model
 
 SAMPLE = 64  # positions of the loop that are timed

@@ -18,9 +18,8 @@ class EndpointControl:
     """Says how the next batches are read, and stores the endpoints' K and V; `replace_self_attention` yields it.
 
     By default a batch is [image 0, middle frames, image 1]. In `storing()` it is the two endpoints, whose K and V are
-    stored; in `reusing()` it is middle frames alone, which attend to the stored ones, so that any number of frames
-    goes through in batches. names, count: the self-attention layers that are replaced. stored: name -> (K, V), each
-    [2,heads,L,d] for a layer of L tokens. `recording()` keeps attention maps.
+    stored; in `reusing()` it is middle frames alone, which attend to the stored ones, in batches of any size.
+    names, count: the layers that are replaced. stored: name -> (K, V), each [2,heads,L,d] for a layer of L tokens.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -35,8 +34,8 @@ class EndpointControl:
 
         Source: Eq. 10, softmax(Q K^T / sqrt d) over K = K0 (+) K1; Fig. 6. layer: one of `names`. queries: tokens of
         its grid, row by row from 0. Every call of the layer with n middle frames appends [n,heads,len(queries),2,L],
-        float32: the weights of the L tokens of image 0 and of image 1, which sum to 1. The output does not change by a
-        bit. Raises ValueError for a layer that is not replaced or is recorded already, and for a query out of range.
+        float32: the weights of the L tokens of image 0 and of image 1, which sum to 1. Raises ValueError for a layer
+        that is not replaced or is recorded already, and for a query out of range.
         """
         if layer not in self.names or layer in self.watched:
             why = "recorded already" if layer in self.watched else f"not replaced: choose from {', '.join(self.names)}"
@@ -68,10 +67,7 @@ class EndpointControl:
             self.mode = before
 
     def processor(self, name: str, plain: Any) -> Callable[..., Tensor]:
-        """Return the attention processor of a layer: Q = Q^d, K = K^0 (+) K^1, V = V^0 (+) V^1 for middle frames.
-
-        The endpoints attend to themselves. K and V of middle frames are never computed.
-        """
+        """Return a layer's attention processor: the endpoints attend to themselves, middle frames need no own K, V."""
 
         def attend(attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if self.mode == "batch" and len(x) < 3:  # no middle frame: nothing to replace
@@ -95,13 +91,17 @@ class EndpointControl:
 
         return attend
 
-    # Eq. 9
+    # Eq. 9: Q = Q^d, K = K^0 (+) K^1, V = V^0 (+) V^1
     def _attend_to_both(self, name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let q [n,heads,L,d] attend to both endpoints' k, v [2,heads,L,d], joined along the tokens."""
         k, v = (torch.cat([x[:1], x[1:]], dim=2) for x in (k, v))
         if name in self.watched:
             queries, maps = self.watched[name]
-            maps.append(_attention_rows(q, k, queries))
+            tokens = q.shape[2]
+            if not all(0 <= i < tokens for i in queries):
+                raise ValueError(f"queries={queries} are not all tokens of this layer: it has {tokens}, from 0 on.")
+            scores = q[:, :, queries].detach().float() @ k.detach().float().transpose(2, 3) / q.shape[3] ** 0.5
+            maps.append(scores.softmax(dim=-1).unflatten(-1, (2, tokens)))
         return F.scaled_dot_product_attention(q, *(x.expand(len(q), -1, -1, -1) for x in (k, v)))
 
 
@@ -115,8 +115,7 @@ def replace_self_attention(
     Source: section 3.4, Eq. 9 and 10. The first and the last of a batch are the endpoints (or their stored K and V
     are used, see `EndpointControl`); a batch without middle frames passes through bit for bit.
     blocks: up-blocks counted from 0; None is by preset: "paper" every up-block, "released" the last two.
-    Raises ValueError for a block that does not exist and when no layer matches. The processors that were there before
-    come back when the body ends, also when it raises.
+    Raises ValueError for a block that does not exist and when no layer matches. Restores the former processors.
     """
     check_choice("preset", preset, PRESETS)
     every = range(len(unet.up_blocks))
@@ -128,23 +127,10 @@ def replace_self_attention(
     replaced = {name: attn for block in sorted(chosen) for name, attn in layers[block].items()}
     if not replaced:
         have = [block for block in every if layers[block]]
-        raise ValueError(
-            f"blocks={blocks!r} has no self-attention to replace: the up-blocks with attention are {have}."
-        )
+        raise ValueError(f"blocks={blocks!r} has no self-attention: the up-blocks with attention are {have}.")
     control = EndpointControl(list(replaced))
     try:
         with swap_processors(replaced, control.processor):
             yield control
     finally:
         control.stored.clear()
-
-
-# Eq. 10
-@torch.no_grad()
-def _attention_rows(q: Tensor, k: Tensor, queries: list[int]) -> Tensor:
-    """Return rows `queries` of softmax(Q K^T / sqrt d), [n,heads,len(queries),2,L]; k: [1,heads,2L,d]."""
-    tokens = q.shape[2]
-    if not all(0 <= i < tokens for i in queries):
-        raise ValueError(f"queries={queries} are not all tokens of this layer: it has {tokens}, counted from 0.")
-    scores = q[:, :, queries].float() @ k.float().transpose(2, 3) / q.shape[3] ** 0.5
-    return scores.softmax(dim=-1).unflatten(-1, (2, tokens))

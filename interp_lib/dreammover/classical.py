@@ -18,14 +18,13 @@ def block_flow(image0: Tensor, image1: Tensor, *, factor: int = 8) -> Tensor:
 
     Source: ours. The patch around the centre of every cell of `factor` pixels is compared with those at every second
     pixel of the other image. image0, image1: [1,3,H,W] in [0,1], sides multiples of `factor`.
-    Returns [1,2,H/factor,W/factor] in pixels of that grid. Raises ValueError for images that do not fit.
+    Returns [1,2,H/factor,W/factor] in pixels of that grid.
     """
     factor = check_int("factor", factor, 1)
     image0, image1 = as_images(image0, name="image0"), as_images(image1, name="image1")
     height, width = image0.shape[-2:]
     if image0.shape != image1.shape or len(image0) != 1 or height % factor or width % factor:
-        shapes = f"{list(image0.shape)} and {list(image1.shape)}"
-        raise ValueError(f"block_flow compares two images [1,3,H,W] with sides multiples of {factor}, not {shapes}.")
+        raise ValueError(f"block_flow compares two images [1,3,H,W] with sides multiples of {factor}.")
     rows, columns = range(factor // 2, height, factor), range(factor // 2, width, factor)
     source = _patches(image0, rows, columns)
     start = torch.cartesian_prod(torch.tensor(rows), torch.tensor(columns)).flip(1).to(source)  # (x, y)
@@ -44,8 +43,7 @@ def block_flow(image0: Tensor, image1: Tensor, *, factor: int = 8) -> Tensor:
 def patch_features(image: Tensor, *, stride: int, patch: int = 12) -> Tensor:
     """Cut the mean-free patch around every cell of `stride` pixels: a control for `diffusion_features` in matching.
 
-    Source: ours. image: [N,3,H,W] in [0,1], sides multiples of `stride`; patch: side in pixels, at least `stride`.
-    Returns [N, 3*patch*patch, H/stride, W/stride].
+    image: [N,3,H,W] in [0,1]; patch: side in pixels, at least `stride`. Returns [N, 3*patch*patch, H/stride, W/stride].
     """
     image, stride = as_images(image), check_int("stride", stride, 1)
     patch = check_int("patch", patch, stride)

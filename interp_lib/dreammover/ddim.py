@@ -24,9 +24,8 @@ class Inversion:
     """The path from clean latents up to noise step T.
 
     latents: one tensor [N,C,h,w] per level, the clean ones first. timesteps: int64, ascending; timesteps[k-1] belongs
-    to latents[k], the last is T. clean: z_{T->0} and noise: eps, both [N,C,h,w], with
-    latents[-1] = sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise, alpha_bar being that of T. steps: of the schedule
-    that the timesteps are from. solver: of the way down. down: its timesteps, T first; empty for those of the way up.
+    to latents[k], the last is T. clean: z_{T->0} and noise: eps, [N,C,h,w], latents[-1] = sqrt(alpha_bar) clean +
+    sqrt(1 - alpha_bar) noise, alpha_bar that of T. steps: of the schedule. solver, down: as in `Plan`.
     """
 
     latents: list[Tensor]
@@ -42,11 +41,10 @@ class Inversion:
         """Return the steps of denoising as pairs (t, timestep below it), down to 0."""
         return list(pairwise([*(self.down or self.timesteps.flip(0).tolist()), 0]))
 
-    def select(self, images: Sequence[int]) -> "Inversion":
+    def select(self, images: list[int]) -> "Inversion":
         """Return the inversion of some of the images, by their numbers."""
-        index = list(images)
-        latents = [z[index] for z in self.latents]
-        return replace(self, latents=latents, clean=self.clean[index], noise=self.noise[index])
+        latents = [z[images] for z in self.latents]
+        return replace(self, latents=latents, clean=self.clean[images], noise=self.noise[images])
 
 
 def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
@@ -60,31 +58,15 @@ def timesteps(model: ImageModel, steps: int = 50) -> Tensor:
     return 1 + trained // steps * torch.arange(steps)
 
 
-def of_fifty(step: int, steps: int) -> int:
-    """Return the step of a schedule of `steps` steps that corresponds to `step` of 50, at least 1."""
-    return max(1, round(step / PAPER_STEPS * steps))
-
-
-def choose_inversion_steps(model: ImageModel, inversion_steps: int | None, steps: int) -> int:
-    """Return T as a number of steps of the schedule; None is the model's recommendation, else the paper's 30 of 50.
-
-    A recommendation is stated for 50 steps and scales with the schedule. Raises ValueError unless 1 <= T <= steps.
-    """
-    if inversion_steps is None:
-        return of_fifty(_recommended_steps(model), steps)
-    return check_int("inversion_steps", inversion_steps, 1, steps, "steps")
-
-
-def _recommended_steps(model: ImageModel) -> int:
-    recommended = model.settings.get("inversion_steps", INVERSION_STEPS)
-    return check_int("inversion_steps in the model's settings.json", recommended, 1, PAPER_STEPS)
+def scale_step(step: int, to: int, of: int = PAPER_STEPS) -> int:
+    """Return the step of a schedule of `to` steps that corresponds to `step` of `of`, at least 1."""
+    return max(1, round(step / of * to))
 
 
 class Plan(NamedTuple):
-    """The noise levels of a run.
+    """The noise levels of a run: timesteps up to T, ascending, of a schedule of `steps`, and down, T first.
 
-    schedule: timesteps up to T, ascending, of a schedule of `steps` steps. strides: how many of them each step of the
-    inversion covers. down: the timesteps of denoising, T first. solver: that of `interpolate`.
+    strides: how many timesteps each step of the inversion covers. solver: that of denoising, see `interpolate`.
     """
 
     schedule: Tensor
@@ -97,6 +79,7 @@ class Plan(NamedTuple):
 def plan_levels(model: ImageModel, steps: int, inversion_steps: int | None = None, solver: str = "ddim") -> Plan:
     """Choose the noise levels of inversion and denoising up to T = `inversion_steps` of `steps`.
 
+    inversion_steps: None is the model's recommendation, stated for 50 steps, else the paper's 30 of 50.
     "ddim": the first n = T levels of the schedule, both ways. "dpmsolver++": n levels down, at T (k/n)^2, dense where
     the latents change fast (the "quad" spacing of Song et al. 2021, arXiv 2010.02502); up the paper's 50 steps, one by
     one to the level of the features, as the arg-max of Eq. 5 turns any difference into another flow, then in strides.
@@ -104,14 +87,20 @@ def plan_levels(model: ImageModel, steps: int, inversion_steps: int | None = Non
     """
     schedule = timesteps(model, steps)
     check_choice("solver", solver, SOLVERS)
-    n = choose_inversion_steps(model, inversion_steps, len(schedule))
+    steps = len(schedule)
+    if inversion_steps is None:
+        top = model.settings.get("inversion_steps", INVERSION_STEPS)
+        top = check_int("inversion_steps in the model's settings.json", top, 1, PAPER_STEPS)
+        n = scale_step(top, steps)
+    else:
+        n = check_int("inversion_steps", inversion_steps, 1, steps, "steps")
+        top = scale_step(n, PAPER_STEPS, steps)
     if solver == "ddim":
-        return Plan(schedule[:n], [1] * n, schedule[:n].flip(0).tolist(), len(schedule), solver)
-    top = max(1, round(n / len(schedule) * PAPER_STEPS)) if inversion_steps else _recommended_steps(model)
-    fifty, rest = timesteps(model, PAPER_STEPS)[:top], top - FEATURE_STEP
+        return Plan(schedule[:n], [1] * n, schedule[:n].flip(0).tolist(), steps, solver)
+    fifty, rest = timesteps(model, PAPER_STEPS)[:top], max(0, top - FEATURE_STEP)
     up = 2 * n - 1  # strides; less than twice the steps down, which are dearer
-    stops = [round(rest * k / up) for k in range(up + 1)] if rest > 0 else [0]
-    strides = [1] * min(FEATURE_STEP, top) + [m for m in (b - a for a, b in pairwise(stops)) if m]
+    stops = [round(rest * k / up) for k in range(up + 1)]
+    strides = [1] * min(FEATURE_STEP, top) + [b - a for a, b in pairwise(stops) if b > a]
     down = {max(1, round(int(fifty[-1]) * (k / n) ** 2)) for k in range(1, n + 1)}
     return Plan(fifty, strides, sorted(down, reverse=True), PAPER_STEPS, solver)
 
@@ -135,17 +124,15 @@ def ddim_step(latents: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: 
 
 
 # DPM-Solver++(2M): Lu et al. 2022, arXiv 2211.01095, Algorithm 2
-def multistep(
-    clean: Tensor, before: Tensor, alpha_bar: float, alpha_bar_next: float, alpha_bar_before: float
-) -> Tensor:
+def multistep(clean: Tensor, before: Tensor, a: float, a_next: float, a_before: float) -> Tensor:
     """Return what to add to a DDIM step from t to s to make it second order, of the shape of the latents.
 
-    clean, before: z_{t->0} of this step and of the one before. With lambda = log sqrt(ab/(1-ab)), half the log-SNR, and
-    h = lambda_s - lambda_t, it is -sqrt(ab_s) (e^-h - 1) h / (2 h_before) (clean - before).
+    clean, before: z_{t->0} of this step and of the one before; a: their alpha_bar. With lambda = log sqrt(ab/(1-ab)),
+    half the log-SNR, and h = lambda_s - lambda_t, it is -sqrt(ab_s) (e^-h - 1) h / (2 h_before) (clean - before).
     """
-    now, later, earlier = (0.5 * math.log(a / (1 - a)) for a in (alpha_bar, alpha_bar_next, alpha_bar_before))
+    now, later, earlier = (0.5 * math.log(x / (1 - x)) for x in (a, a_next, a_before))
     h = later - now
-    return -(alpha_bar_next**0.5) * math.expm1(-h) * h / (2 * (now - earlier)) * (clean - before)
+    return -(a_next**0.5) * math.expm1(-h) * h / (2 * (now - earlier)) * (clean - before)
 
 
 @torch.no_grad()
@@ -163,11 +150,9 @@ def invert(
     """Invert images [N,3,H,W] in [0,1], all in one batch, up to noise step T = `inversion_steps` of `steps`.
 
     Source: section 3.2 and Eq. 3. Step k goes to t_k with eps(z_{k-1}, t_k), the label of the *next* timestep.
-    inversion_steps: None is the model's recommendation, else the paper's 30 of 50. preset: "paper" takes the noise and
-    the clean latents from one more call, eps(z_T, T); "released" from the last call of the inversion. solver: as of
-    `interpolate`; it chooses the levels, see `plan_levels`. U-Net calls: one a level, plus one for "paper".
-    Raises ValueError for an unknown preset or solver, a count out of range, a prompt that is no text and images of a
-    wrong size.
+    inversion_steps, solver: see `plan_levels`. preset: "paper" takes the noise and the clean latents from one more
+    call, eps(z_T, T); "released" from the last call of the inversion. U-Net calls: one a level, plus one for "paper".
+    Raises ValueError for a preset, solver, count, prompt or image size that cannot be.
     """
     check_choice("preset", preset, PRESETS)
     plan = plan_levels(model, steps, inversion_steps, solver)
@@ -192,7 +177,7 @@ def run_inversion(
     progress: bool = False,
 ) -> Inversion:
     """Invert clean latents along the plan; clean and noise are those of its last step (the released rule)."""
-    path, state = [latents], (latents, latents, latents)
+    path = [latents]
     states = invert_along(model, latents, context, plan.schedule.tolist(), strides=plan.strides, batch_size=batch_size)
     for state in tqdm(states, total=len(plan.strides), desc="inversion", disable=not progress):
         path.append(state[0])
@@ -236,10 +221,10 @@ def predict_in_batches(model: ImageModel, z: Tensor, t: int, context: TextContex
 
 def image_batch(images: Tensor | Sequence[Tensor]) -> Tensor:
     """Return [N,3,H,W] from a batch, one image or a sequence of images of one size."""
-    if isinstance(images, Tensor) or not isinstance(images, Sequence):
+    if not isinstance(images, Sequence):
         return as_images(images, name="images")
     batch = [as_images(x, name=f"image {k}") for k, x in enumerate(images)]
-    sizes = {tuple(x.shape[-2:]) for x in batch}
+    sizes = {x.shape[-2:] for x in batch}
     if len(sizes) != 1:
         raise ValueError(f"images have {len(sizes)} different sizes: bring them to one size with fit_images first.")
     return torch.cat(batch)

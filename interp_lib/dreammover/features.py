@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_tensors
-from interp_lib.dreammover.ddim import FEATURE_STEP, Inversion, image_batch, invert_along, of_fifty, timesteps
+from interp_lib.dreammover.ddim import FEATURE_STEP, Inversion, image_batch, invert_along, scale_step, timesteps
 from interp_lib.dreammover.flow import match_features
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
 
@@ -39,17 +39,19 @@ def diffusion_features(
     Raises ValueError for a step or block out of range, a prompt that is no text, an inversion of other steps.
     """
     schedule = timesteps(model, steps).tolist()
-    step = of_fifty(FEATURE_STEP, len(schedule)) if step is None else check_int("step", step, 1, len(schedule), "steps")
+    steps = len(schedule)
+    step = scale_step(FEATURE_STEP, steps) if step is None else check_int("step", step, 1, steps, "steps")
     if block is not None:
         block = check_int("block", block, 0, len(model.unet.up_blocks) - 1)
+    done = 0
     if inversion is not None:
         _check_inversion(inversion)
-        if inversion.steps != len(schedule):
+        if inversion.steps != steps:
             raise ValueError(f"inversion has {inversion.steps} steps and steps={steps}: both must be the same.")
+        levels = inversion.timesteps.tolist()
+        done = sum(t == level for t, level in zip(schedule[:step], levels, strict=False))  # a quick one skips some
     with model.lock:
         context = model.embed_text(prompt)
-        levels = [] if inversion is None else inversion.timesteps.tolist()
-        done = sum(t == level for t, level in zip(schedule[:step], levels, strict=False))  # a quick one skips some
         z = model.encode(image_batch(images)) if inversion is None else inversion.latents[done]
         rest = invert_along(model, z, context, schedule[done:step], schedule[done - 1] if done else 0)
         for latents, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step):
@@ -65,16 +67,14 @@ def estimate_flow(
 ) -> tuple[Tensor, Tensor]:
     """Return (flow01, flow10) [1,2,h,w] in latent pixels, both ways between the two images of an inversion.
 
-    Source: section 3.2, Eq. 5, on `diffusion_features`, where step and block are explained.
+    Source: section 3.2, Eq. 5, on `diffusion_features`, where step, block and errors are explained.
     U-Net calls: one, and one more for every step that the inversion lacks.
-    Raises ValueError for an inversion of other than two images and a step or block out of range.
     """
     _check_inversion(inversion)
     if len(inversion.latents[0]) != 2:
         raise ValueError(f"inversion holds {len(inversion.latents[0])} images: invert the two of one pair together.")
-    features = diffusion_features(
-        model, None, step=step, block=block, steps=inversion.steps, prompt=prompt, inversion=inversion, progress=False
-    )
+    options = {"step": step, "block": block, "steps": inversion.steps, "prompt": prompt, "progress": False}
+    features = diffusion_features(model, None, inversion=inversion, **options)
     return match_both_ways(features, tuple(inversion.latents[0].shape[-2:]))
 
 
@@ -87,18 +87,15 @@ def match_both_ways(features: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
 def feature_block(model: ImageModel, size: int) -> int:
     """Return the up-block to read features from, counted from 0, for images whose longer side has `size` pixels.
 
-    Source: section 4.1 names the second up-block; Stable Diffusion's has 32 cells at 512 px. That is the recommendation
-    of the model's settings.json where it carries one, else the first block from the paper's on that outputs at least 32
-    cells a side; the paper's own where all are too coarse.
+    Source: section 4.1 names the second up-block; Stable Diffusion's has 32 cells at 512 px. The recommendation of the
+    model's settings.json, else the first block from the paper's on with 32 cells a side or more, else the paper's own.
     """
     check_model(model)
     blocks, latent = len(model.unet.up_blocks), check_int("size", size, model.multiple) // model.vae_factor
-    if "feature_block" in model.settings:
-        name = "feature_block in the model's settings.json"
-        return check_int(name, model.settings["feature_block"], 0, blocks - 1)
     # every up-block but the last two doubles the grid of the one before
     fine = [k for k in range(BLOCK, blocks) if latent >> max(blocks - 2 - k, 0) >= CELLS]
-    return fine[0] if fine else BLOCK
+    block = model.settings.get("feature_block", fine[0] if fine else BLOCK)
+    return check_int("feature_block in the model's settings.json", block, 0, blocks - 1)
 
 
 def _check_inversion(inversion: object) -> None:
@@ -108,28 +105,25 @@ def _check_inversion(inversion: object) -> None:
 
 def _block_output(model: ImageModel, latents: Tensor, timestep: int, context: TextContext, block: int) -> Tensor:
     """Return the output of `unet.up_blocks[block]`, float32, from one counted call that stops there."""
-    outputs: list[Tensor] = []
 
     def stop(module: object, args: object, output: Tensor) -> None:
-        outputs.append(output)
-        raise _BlockDone
+        raise _BlockDone(output.float())
 
     hook = model.unet.up_blocks[block].register_forward_hook(stop)
     try:
         model.predict_noise(latents, timestep, context)
-    except _BlockDone:
-        pass
+    except _BlockDone as done:
+        return done.args[0]
     finally:
         hook.remove()
-    return outputs[0].float()
 
 
 def pca_project(features: Tensor, *, components: int = 3) -> Tensor:
     """Project features [N,C,h,w] on their joint principal components over all images: [N,components,h,w].
 
     Source: Fig. 3. Components are in falling order of variance, centred and not rescaled; the sign is fixed so that
-    the loading of largest magnitude is positive. float64 inside, the input's dtype outside.
-    Raises ValueError unless features are finite, with at least `components` channels and positions.
+    the loading of largest magnitude is positive. float64 inside. Raises ValueError unless features are finite, with at
+    least `components` channels and positions.
     """
     check_tensors(features=features)
     if features.ndim != 4:

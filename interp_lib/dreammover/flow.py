@@ -1,7 +1,4 @@
-"""Diffusion-aware flow (DreamMover, Sec. 3.2): features in, correspondence out, and warping along it.
-
-Flow is [N,2,h,w] everywhere: channel 0 = dx (right), channel 1 = dy (down), in pixels of its own grid.
-"""
+"""Diffusion-aware flow (DreamMover, Sec. 3.2), [N,2,h,w]: dx (right) and dy (down), in pixels of its own grid."""
 
 import math
 from collections.abc import Sequence
@@ -29,10 +26,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def check_flow(flow: Tensor, like: Tensor) -> None:
-    """Raise ValueError unless `flow` is [N,2,h,w] on the grid and batch of `like` [N,C,h,w].
-
-    Values are not looked at, which would stop a GPU: NaN and infinite flow lands outside the image.
-    """
+    """Raise ValueError unless `flow` is [N,2,h,w] on the grid and batch of `like` [N,C,h,w]; values may be NaN."""
     check_tensors(flow=flow, image=like)
     if like.ndim != 4 or tuple(flow.shape) != (like.shape[0], 2, *like.shape[2:]):
         shapes = f"flow has shape {tuple(flow.shape)} and the image {tuple(like.shape)}"
@@ -44,12 +38,10 @@ def check_flow(flow: Tensor, like: Tensor) -> None:
 def match_features(source: Tensor, target: Tensor, *, size: Size = None, tile: int = 4096) -> Tensor:
     """Match every source pixel to the target pixel of largest cosine similarity; return the flow source -> target.
 
-    Source: DreamMover, Sec. 3.2, Eq. 5.
-    source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one side of a square; None keeps the
-    features' own. tile: source pixels compared at once; no more than tile x h*w scores exist at any time.
+    Source: DreamMover, Sec. 3.2, Eq. 5. source, target: [N,C,h,w] features. size: the grid to match on, (h, w) or one
+    side of a square; None keeps the features' own. tile: source pixels compared at once, which bounds the memory.
     Returns [N,2,h,w], whole numbers, in pixels of `size`. Exact: cosines are float64 wherever float32 cannot decide,
-    equal ones (within 1e-12, which covers the rounding of any tile size) go to the lowest target index, row by row.
-    Not differentiable. Raises ValueError for features that do not fit together.
+    equal ones (within 1e-12) go to the lowest target index, row by row. Raises ValueError for features that do not fit.
     """
     tile = check_int("tile", tile, 1)
     _check_features(source, target, size)
@@ -72,8 +64,7 @@ def match_features(source: Tensor, target: Tensor, *, size: Size = None, tile: i
 def _best_columns(a: Tensor, b: Tensor, tile: int) -> Tensor:
     """For every column of a [C,n], return the column of b [C,m] with the largest product; unit vectors in float64.
 
-    Most rows are settled in float32, whose products are off by at most C+2 roundings of one half `eps` each (|a||b| is
-    1): where a second column is that near to the best, float64 decides.
+    Most are settled in float32, whose products are off by at most C+2 roundings of half an `eps`; else float64 decides.
     """
     narrow_a, narrow_b = a.float(), b.float()
     margin = (len(a) + 2) * torch.finfo(torch.float32).eps  # of two products
@@ -92,7 +83,6 @@ def _best_columns(a: Tensor, b: Tensor, tile: int) -> Tensor:
 
 
 def _on_grid(features: Tensor, size: Size) -> Tensor:
-    """Resize bilinearly to `size` and divide every feature vector by its length."""
     if size is not None:
         features = F.interpolate(features, size=check_size("size", size, 1), mode="bilinear", align_corners=False)
     return F.normalize(features, dim=1, eps=torch.finfo(features.dtype).tiny)
@@ -106,25 +96,23 @@ def _check_features(source: Tensor, target: Tensor, size: Size) -> None:
         if not torch.isfinite(features).all():
             raise ValueError(f"{name} holds NaN or infinite features: check the network's dtype, float32 is safe.")
     if source.shape[:2] != target.shape[:2] or (size is None and source.shape != target.shape):
-        shapes = f"source {tuple(source.shape)} and target {tuple(target.shape)}"
-        rule = "must agree in batch, channels and grid: take both from one block of one model, or give size=(h, w)"
-        raise ValueError(f"{shapes} {rule} to resize both to one grid.")
+        shapes = f"source {tuple(source.shape)} and target {tuple(target.shape)} must agree in batch, channels and grid"
+        raise ValueError(f"{shapes}: take both from one block of one model, or give size=(h, w), one grid for both.")
 
 
 def combine_features(features: Sequence[Tensor], *, size: Size = None) -> Tensor:
     """Join several feature maps of the same images (timesteps, blocks) so that their cosine is the mean of cosines.
 
-    Source: ours (refinement of DreamMover, Sec. 3.2): unit vectors laid end to end, whose product is the sum.
-    features: maps [N,C_k,h,w]; size: resize them to this grid first (needed when their grids differ).
-    Returns [N, sum C_k, h, w] of unit vectors, for `match_features`.
+    Source: ours (refinement of DreamMover, Sec. 3.2): unit vectors laid end to end, whose product is the sum. features:
+    maps [N,C_k,h,w]; size: resize them to this grid first. Returns [N, sum C_k, h, w] of unit vectors.
     """
     if isinstance(features, Tensor) or not isinstance(features, Sequence) or not features:
         what = "empty" if isinstance(features, Sequence) else f"a {type(features).__name__}"
         raise ValueError(f"features is {what}: give a list of at least one feature map [N,C,h,w].")
     for f in features:
         _check_features(f, f, None)
-    if size is None and len({(len(f), *f.shape[2:]) for f in features}) > 1:
-        raise ValueError("the feature maps differ in batch or grid: give size=(h, w) to resize them to one grid.")
+    if size is None and len({f.shape[2:] for f in features}) > 1:
+        raise ValueError("the feature maps differ in grid: give size=(h, w) to resize them to one.")
     return torch.cat([_on_grid(at_least_float32(f), size) for f in features], dim=1) / math.sqrt(len(features))
 
 
@@ -135,8 +123,7 @@ def refine_subpixel(
 
     Source: ours (refinement of DreamMover, Eq. 5; off by default). source, target, size: as given to `match_features`.
     The window is (2*radius+1)^2 target pixels, those outside the image left out; temperature is in units of cosine.
-    Returns [N,2,h,w], at most `radius` pixels from `flow`; tends to `flow` as the temperature falls (where the match
-    is unique); differentiable with respect to the features.
+    Returns [N,2,h,w], at most `radius` pixels from `flow`; differentiable with respect to the features.
     """
     _check_features(source, target, size)
     radius = check_int("radius", radius, 0)
@@ -161,8 +148,7 @@ def refine_subpixel(
 def consistency_mask(flow01: Tensor, flow10: Tensor, *, tolerance: float = 2.0) -> Tensor:
     """Mark where the flow there and back returns to within `tolerance` pixels of its start.
 
-    Source: ours (refinement; off by default). Two pixels are one cell of features at half the latent resolution.
-    flow01, flow10: [N,2,h,w]. Returns bool [N,1,h,w] on the grid of image 0; False where flow01 leaves the image.
+    Source: ours. flow01, flow10: [N,2,h,w]. Returns bool [N,1,h,w] on the grid of image 0; False where flow01 leaves.
     """
     check_flow(flow01, flow01)
     check_flow(flow10, flow01)
@@ -195,10 +181,9 @@ def backwarp(image: Tensor, flow: Tensor) -> Tensor:
 def brightness_metric(a: Tensor, b: Tensor, flow: Tensor, *, alpha: float = 10.0, ones_channel: bool = False) -> Tensor:
     """Return the splatting importance M = clip(-alpha * L1, -10, 10), L1 = mean over channels of |a - backwarp(b)|.
 
-    Source: DreamMover, Eq. 4; alpha = 10 and the clip are its released code's.
-    a, b: [N,C,h,w] latents of the image to be splatted and of the other one; flow: a -> b, [N,2,h,w].
-    ones_channel: append a channel of ones to both first, as the released code does (the mean is then over C+1).
-    Returns M, [N,1,h,w], in [-10, 0] for alpha >= 0: 0 where the two agree.
+    Source: DreamMover, Eq. 4; alpha = 10 and the clip are its released code's. a, b: [N,C,h,w] latents of the image to
+    be splatted and of the other one; flow: a -> b, [N,2,h,w]. ones_channel: append a channel of ones to both first, as
+    the released code does. Returns M, [N,1,h,w], in [-10, 0] for alpha >= 0: 0 where the two agree.
     """
     check_tensors(a=a, b=b)
     alpha = check_number("alpha", alpha)

@@ -30,8 +30,7 @@ def fuse_direct(
     Source: DreamMover, Eq. 6. z0, z1: z_T of the two images, [1,C,h,w]; M is theirs too. delta: one time or n.
     Returns [n,C,h,w]. Raises ValueError for an unknown preset, a time outside [0, 1], shapes that do not fit.
     """
-    metrics = fusion_metrics(z0, z1, flow01, flow10, preset=preset)
-    return time_weighted_fusion(z0, z1, flow01, flow10, delta, *metrics)
+    return time_weighted_fusion(z0, z1, flow01, flow10, delta, *fusion_metrics(z0, z1, flow01, flow10, preset=preset))
 
 
 # Eq. 7 and Eq. 8
@@ -64,8 +63,8 @@ def fuse_two_level(
     check_choice("low", low, (*fusions, "switch"))
     check_tensors(clean0=clean0, clean1=clean1, noise0=noise0, noise1=noise1)
     alpha_bar = check_number("alpha_bar", alpha_bar)
-    if not clean0.shape == clean1.shape == noise0.shape == noise1.shape:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (clean0, clean1, noise0, noise1))
+    shapes = [tuple(x.shape) for x in (clean0, clean1, noise0, noise1)]
+    if len(set(shapes)) > 1:
         raise ValueError(f"clean0, clean1, noise0, noise1 have shapes {shapes}: all four must be [N,C,h,w] alike.")
     if not 0 < alpha_bar < 1:
         raise ValueError(f"alpha_bar={alpha_bar} must lie within (0, 1): the cumulative alpha at step T.")
@@ -87,8 +86,7 @@ def fusion_metrics(
     """Return the splatting importance (M0, M1) of two images' latents; `released` counts a channel of ones along."""
     check_choice("preset", preset, PRESETS)
     ones = preset == "released"
-    there = brightness_metric(a0, a1, flow01, ones_channel=ones)
-    return there, brightness_metric(a1, a0, flow10, ones_channel=ones)
+    return brightness_metric(a0, a1, flow01, ones_channel=ones), brightness_metric(a1, a0, flow10, ones_channel=ones)
 
 
 # Eq. 6 and Eq. 7
@@ -97,9 +95,8 @@ def time_weighted_fusion(
 ) -> Tensor:
     """Average (1-d) splat(z0, d F01) + d splat(z1, (1-d) F10), with what each image alone covers and the holes filled.
 
-    Source: DreamMover, Eq. 6 and 7; the filling (coverages m0, m1) as its released code has it. Where both images
-    land this is the papers' formula; where one lands, that one; where none does, the mean of the unwarped latents.
-    Differentiable in latents, flows and metrics. Zero flow gives the plain (1-d) z0 + d z1.
+    Source: DreamMover, Eq. 6 and 7; the filling (coverages m0, m1) as its released code has it. Where one image lands
+    it is that one, where none does the mean of the unwarped latents. Differentiable in latents, flows and metrics.
     """
     d = _times(delta, len(z0)).to(flow01.device, at_least_float32(flow01).dtype)
     batch = max(len(d), len(z0))
@@ -119,15 +116,12 @@ def winner_takes_all(
     """Take eps^d: at every target pixel, unmixed, the noise (z0 or z1) of the contribution that weighs most.
 
     Source: DreamMover, Sec. 3.3, before Eq. 8. Holes take the unwarped noise of the image nearer in time (image 0 at
-    d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays unit variance; differentiable in
-    the noise. Ties as in `winning_source`.
+    d = 1/2). Every output pixel is a copy of one input pixel, so unit variance stays; differentiable in the noise.
     """
     check_flow(flow01, z0)
     winner = winning_source(flow01, flow10, delta, metric0, metric1).flatten(1)
-    pixels = winner.shape[1]
-    later = (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
-    unwarped = torch.arange(pixels, device=winner.device) + pixels * later
-    winner = torch.where(winner < 0, unwarped, winner)
+    pixels, later = winner.shape[1], (_times(delta).reshape(-1, 1) > 0.5).to(winner.device)
+    winner = torch.where(winner < 0, torch.arange(pixels, device=winner.device) + pixels * later, winner)
     both = torch.cat([z0.flatten(2), z1.flatten(2)], dim=2).expand(len(winner), -1, -1)
     return both.gather(2, winner[:, None].expand(-1, both.shape[1], -1)).unflatten(2, z0.shape[2:])
 
@@ -146,8 +140,7 @@ def winning_source(
     check_flow(flow10, flow01)
     exact = torch.float32 if flow01.device.type == "mps" else torch.float64  # ties should be ties, not rounding
     d = _times(delta, len(flow01)).to(flow01.device, exact)
-    height, width = flow01.shape[2:]
-    pixels = height * width
+    pixels = flow01[0, 0].numel()
     contributions = []
     for flow, time, share, metric in ((flow01, d, 1 - d, metric0), (flow10, 1 - d, d, metric1)):
         index, weight = landing(time * flow.to(exact))  # [n, 4, hw]
@@ -162,7 +155,7 @@ def winning_source(
     wins = (score > 0) & (weight > tie) & (score >= (1 - tie) * best.gather(1, index))
     first = source.new_full((len(index), pixels + 1), nobody)
     first = first.scatter_reduce(1, index, torch.where(wins, source, nobody), "amin")[:, :pixels].long()
-    return torch.where(first < nobody, first, -1).unflatten(1, (height, width))
+    return torch.where(first < nobody, first, -1).unflatten(1, flow01.shape[2:])
 
 
 def hard_switch(z0: Tensor, z1: Tensor, flow01: Tensor, flow10: Tensor, delta: Times) -> Tensor:

@@ -3,7 +3,8 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ from interp_lib.models.image_model import ImageModel, check_model
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]  # of self- and cross-attention
 
 
-class Lora:
+@dataclass(eq=False)
+class Lora(AbstractContextManager):
     """A LoRA on a model's U-Net; several can be there at once and add up. `with lora:` removes it at the end.
 
-    strength: what `scale` set, 1 at first. losses: of the training steps, empty for a loaded one. notes: what was left
-    out of its file.
+    strength: what `scale` set, 1 at first. losses: of the training steps. notes: what was left out of its file.
     """
 
-    def __init__(self, model: ImageModel, name: str, notes: Sequence[str] = ()):
-        self.model, self.name = model, name
-        self.strength, self.losses, self.notes = 1.0, [], list(notes)
+    model: ImageModel
+    name: str
+    notes: list[str] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    strength: float = 1.0
 
     def scale(self, strength: float) -> "Lora":
         """Multiply the adapter's contribution by `strength` (0 switches it off); return the LoRA itself."""
@@ -74,9 +77,6 @@ class Lora:
             raise ValueError("This LoRA has been removed from its model: load or fit it again.")
         return layers
 
-    def __enter__(self) -> "Lora":
-        return self
-
     def __exit__(self, *exc: object) -> None:
         self.remove()
 
@@ -97,11 +97,10 @@ def fit_lora(
     """Fit one LoRA to images [N,3,H,W] in [0,1], all of them in every batch, and leave it active on the U-Net.
 
     Source: section 3.4 and 4.1: rank 16, AdamW, 80 steps at 5e-4. On to_q, to_k, to_v and to_out of self- and
-    cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model); the images are
-    encoded once. Other LoRAs on the model are off during the fit. seed: a number, or a generator that gives one.
-    From 48x48 latent pixels on, activations are computed twice instead of stored: less memory, the same weights.
-    The same seed gives the same weights, bit for bit on the CPU; on CUDA attention and convolution sum in a fixed
-    order up to 64x64 latent pixels, above that the last bits may differ between two fits.
+    cross-attention, alpha = rank; random timesteps, mean squared error on eps (on v for a v model). Other LoRAs on the
+    model are off during the fit. seed: a number, or a generator that gives one. From 48x48 latent pixels on,
+    activations are computed twice instead of stored: less memory, the same weights.
+    The same seed gives the same weights, bit for bit on the CPU, and on CUDA up to 64x64 latent pixels.
     Raises ValueError for numbers out of range, a prompt that is no text, and when the loss stops being finite (the
     model is then as before).
     """
@@ -114,14 +113,10 @@ def fit_lora(
         context = model.embed_text(prompt)
         z = model.encode(image_batch(images))
         lora = _attach(model, {"r": rank, "lora_alpha": rank, "target_modules": TARGETS}, seed)
-        factors = [
-            p for layer in lora.layers() for m in (layer.lora_A, layer.lora_B) for p in m[lora.name].parameters()
-        ]
+        factors = [p for name, p in model.unet.named_parameters() if f".{lora.name}." in name]
         try:
             with active_lora(model, lora), torch.enable_grad(), gradients_in_order(model.unet, z):
-                lora.losses = train_factors(
-                    model, factors, z, context, steps=steps, lr=lr, seed=seed, progress=progress
-                )
+                lora.losses = train_factors(model, factors, z, context, steps, lr, seed, progress)
         except BaseException:  # an interrupted fit leaves nothing behind either
             lora.remove()
             raise
@@ -139,19 +134,19 @@ def load_lora(model: ImageModel, path: str | os.PathLike) -> Lora:
     check_model(model)
     with model.lock:
         state, config, notes = read_lora(path, model.unet)
-        lora = _attach(model, config, seed=0, notes=notes)
+        lora = _attach(model, config, seed=0)
+        lora.notes = notes
         set_peft_model_state_dict(model.unet, state, adapter_name=lora.name)
     return lora
 
 
-def _attach(model: ImageModel, config: dict[str, Any], seed: int, notes: Sequence[str] = ()) -> Lora:
+def _attach(model: ImageModel, config: dict[str, Any], seed: int) -> Lora:
     """Add a new LoRA to those already there: A random by the seed, B zero, so that nothing changes yet."""
     from peft import LoraConfig
 
     unet = model.unet
-    taken = getattr(unet, "peft_config", {})
+    taken, active = getattr(unet, "peft_config", {}), _active(unet)
     name = next(f"pair{k}" for k in range(len(taken) + 1) if f"pair{k}" not in taken)
-    active = _active(unet)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         torch.manual_seed(seed)  # peft draws A from the global generator
@@ -159,12 +154,12 @@ def _attach(model: ImageModel, config: dict[str, Any], seed: int, notes: Sequenc
         unet.add_adapter(LoraConfig(**config), adapter_name=name)
     _activate(unet, [*active, name])
     unet.eval()
-    return Lora(model, name, notes)
+    return Lora(model, name)
 
 
 @contextmanager
 def active_lora(model: ImageModel, lora: Lora | None) -> Iterator[None]:
-    """Let only this LoRA act on the model within the block (None: none does); then those that were active before."""
+    """Let only this LoRA act on the model within the block (None: none does)."""
     before = _active(model.unet)
     try:
         _activate(model.unet, [] if lora is None else [lora.name])
@@ -190,11 +185,7 @@ def scaled_lora(lora: Lora | None, factor: float) -> Iterator[None]:
 
 @contextmanager
 def fused_lora(model: ImageModel) -> Iterator[int]:
-    """Add the active LoRAs to the weights, W + B A, where they cost nothing; yields the number of layers.
-
-    It changes rounding alone, and pays on a GPU. Afterwards the weights have their old bits. Not for fitting, nor for
-    another strength within the block.
-    """
+    """Add the active LoRAs to the weights, W + B A, where they cost nothing; yield the number of layers."""
     layers = [layer for layer in tuner_layers(model.unet) if layer.active_adapters]
     before = [layer.get_base_layer().weight.data for layer in layers]
     try:

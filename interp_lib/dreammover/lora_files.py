@@ -38,10 +38,9 @@ def read_lora(path: str | os.PathLike, unet: Any) -> tuple[dict[str, Tensor], di
     """Read the LoRA of a U-Net from a safetensors file: diffusers' formats, old and new, or kohya's.
 
     Returns (state, config, notes): "<layer>.lora_A.weight" [rank,in] and "<layer>.lora_B.weight" [out,rank]; arguments
-    of peft's LoraConfig, with the rank and the alpha of every layer; what was left out, one sentence each. Alpha is
-    taken from the header or from kohya's `.alpha`; without either it equals the rank, as in diffusers. Keys of a text
-    encoder are left out. Raises FileNotFoundError for a missing file, ValueError for one that is no LoRA, was fitted to
-    another U-Net or has non-finite weights.
+    of peft's LoraConfig; what was left out (a text encoder's weights), one sentence each. Alpha is taken from the
+    header or from kohya's `.alpha`; without either it equals the rank, as in diffusers. Raises FileNotFoundError for a
+    missing file, ValueError for one that is no LoRA, was fitted to another U-Net or has non-finite weights.
     """
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
     from diffusers.utils.peft_utils import get_peft_kwargs
@@ -100,9 +99,9 @@ def _check_layers(path: str | os.PathLike, state: Mapping[str, Tensor], unet: to
     for key in state:
         layer, _, factor = key.partition(".lora_")
         a, b = (state.get(f"{layer}.lora_{x}.weight", torch.empty(())).shape for x in "AB")
-        if factor not in ("A.weight", "B.weight") or min(len(a), len(b)) < 2:
-            raise ValueError(f"{path} holds {key}, which is no matrix of a LoRA pair: save it with diffusers.")
+        paired = factor in ("A.weight", "B.weight") and min(len(a), len(b)) >= 2 and a[0] == b[1] > 0
         module = modules.get(layer)
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
-        if weight is None or (b[0], a[1]) != tuple(weight.shape[:2]) or a[0] != b[1] or a[0] == 0:
-            raise ValueError(f"{path} was fitted to another model: its {layer}, {list(b)} x {list(a)}, does not fit.")
+        if not paired or weight is None or (b[0], a[1]) != tuple(weight.shape[:2]):
+            what = f"{key} {list(state[key].shape)}, which is no matrix of a LoRA of this one"
+            raise ValueError(f"{path} was fitted to another model: its {what}, does not fit.")

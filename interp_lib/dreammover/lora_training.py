@@ -1,11 +1,9 @@
 """The optimisation behind `fit_lora` (paper section 3.4 and 4.1)."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-if TYPE_CHECKING:
-    from interp_lib.models.image_model import ImageModel, TextContext
+from interp_lib.models.image_model import ImageModel, TextContext
 
 MOST_STORED = 48 * 48  # latent pixels, 384 px in SD: from here on activations are recomputed in the backward pass
 MOST_PLAIN = 64 * 64  # latent pixels, 512 px in SD: above it attention without a fused kernel takes too much memory
@@ -23,20 +20,18 @@ LOSS_SCALE = 2.0**12  # puts float16 gradients of SD's latents near 1, far from 
 
 def train_factors(
     model: ImageModel,
-    factors: Sequence[torch.nn.Parameter],
+    factors: list[torch.nn.Parameter],
     z: Tensor,
     context: TextContext,
-    *,
     steps: int,
     lr: float,
     seed: int,
     progress: bool,
 ) -> list[float]:
-    """Minimise the squared error of the noise prediction over LoRA factors; return the loss of every step.
+    """Minimise the squared error of the noise prediction on latents z [N,C,h,w]; return the loss of every step.
 
-    Source: section 3.4. z: latents [N,C,h,w] of the images; context: what `embed_text` made of the prompt. The factors
-    are float32 during training and in the model's dtype afterwards. In float16 a step whose gradients overflow is
-    repeated with a smaller loss scale, so none is skipped. Raises ValueError when the loss stops being finite.
+    Source: section 3.4. The LoRA factors are float32 during training and in the model's dtype afterwards. In float16 a
+    step whose gradients overflow is repeated with a smaller loss scale, so none is skipped.
     """
     for p in factors:
         p.data = p.data.float()  # AdamW's small steps are lost in half precision
@@ -75,10 +70,9 @@ def train_factors(
 
 @contextmanager
 def gradients_in_order(unet: Any, latents: Tensor) -> Iterator[None]:
-    """Let gradients of latents [N,C,h,w] fit into memory and, on CUDA, sum in a fixed order.
+    """Let gradients fit into memory, by recomputing activations, and, on CUDA, sum in a fixed order.
 
-    Large activations are recomputed instead of stored, which changes no bit. Fused attention and some convolutions sum
-    in another order every time.
+    Fused attention and some convolutions sum in another order every time.
     """
     pixels = latents.shape[-2] * latents.shape[-1]
     plain = latents.is_cuda and pixels <= MOST_PLAIN

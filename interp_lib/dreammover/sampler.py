@@ -1,4 +1,7 @@
-"""The network with the endpoints' keys and values (paper section 3.4), and the steps from T down to clean latents."""
+"""From two inverted images to the latents between them: fusion at T (paper section 3.3), then the steps down.
+
+The middle frames attend to the keys and values of the endpoints (section 3.4).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -7,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interp_lib.checks import check_tensors
 from interp_lib.dreammover.attention import EndpointControl, replace_self_attention
 from interp_lib.dreammover.ddim import Inversion, add_noise, multistep, predict_clean, predict_in_batches
+from interp_lib.dreammover.fusion import fuse_direct, fuse_two_level
 from interp_lib.models.image_model import ImageModel, TextContext
 
 
@@ -16,7 +21,7 @@ from interp_lib.models.image_model import ImageModel, TextContext
 class Network:
     """Predicts eps of the two endpoints in one call, and of middle frames in batches that attend to the endpoints.
 
-    context: text embedding. attention: whether they do; preset, blocks: in which layers, see `replace_self_attention`.
+    attention: whether they do; preset, blocks: in which layers, see `replace_self_attention`.
     """
 
     model: ImageModel
@@ -65,9 +70,9 @@ def descend(
     solver: str,
     before: tuple[Tensor, float] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Denoise z along `levels`, pairs (t, timestep below it); yield (timestep below, latents) after every step.
+    """Denoise z along `levels`, pairs (t, timestep below); yield (timestep below, latents) after every step.
 
-    predict: gives eps(z, t). before: clean latents and alpha_bar of a step already made, if there was one.
+    before: clean latents and alpha_bar of a step already made, if there was one.
     """
     for t, below in levels:
         a, a_below = model.alpha_bar(t), model.alpha_bar(below)
@@ -81,19 +86,72 @@ def descend(
         yield below, z
 
 
+@dataclass
+class FrameState:
+    """Where the frames are: latents [n+2,C,h,w] (image 0, n middle frames, image 1) at a timestep, in the end 0.
+
+    fused_clean: [n,C,h,w], the high level of Eq. 7, None when the fusion was direct.
+    """
+
+    timestep: int
+    latents: Tensor
+    fused_clean: Tensor | None
+
+
+# Eq. 6-8 for the start, Eq. 2 for the steps, Eq. 9 and 10 inside the network
+@torch.no_grad()
+def denoise_frames(
+    net: Network, inversion: Inversion, flow01: Tensor, flow10: Tensor, deltas: Tensor, *, two_level: bool = True
+) -> Iterator[FrameState]:
+    """Fuse the inverted pair at times `deltas` [n] and denoise; yield the start, then the state after every step.
+
+    inversion: of both images; its own clean and noise are used by "released" only, which evaluates its first step
+    twice, the second time on the fused clean latents re-noised with the first prediction; "paper" takes eps(z_T, T)
+    from the first endpoints call. flow01, flow10: [1,2,h,w] in latent pixels. U-Net calls: per step one of the
+    endpoints and ceil(n/batch_size) of middle frames. The replacement is off whenever a state is handed out.
+    """
+    model, preset = net.model, net.preset
+    (t, below), *levels = inversion.levels()
+    a, ends = inversion.alpha_bar, inversion.latents[-1]
+    with net.replacing():
+        eps_ends = net.endpoints(ends, t)
+        clean, noise = inversion.clean, inversion.noise
+        if preset == "paper":
+            clean, noise = predict_clean(ends, eps_ends, a), eps_ends
+        parts, flows = (*clean.split(1), *noise.split(1)), (flow01, flow10)
+        fused, batches = None, deltas.split(net.batch_size)
+        if two_level:
+            both = [fuse_two_level(*parts, *flows, delta, a, preset=preset)[:2] for delta in batches]
+            z, fused = (torch.cat(x) for x in zip(*both, strict=True))
+        else:
+            z = torch.cat([fuse_direct(*ends.split(1), *flows, delta, preset=preset) for delta in batches])
+        start = between(ends, z)
+        if preset == "released" and two_level:  # (otherwise an ordinary step)
+            clean = between(clean, fused)
+            noise = between(eps_ends, net.middle(add_noise(fused, net.middle(z, t), a), t))
+        else:
+            noise = between(eps_ends, net.middle(z, t))
+            clean = predict_clean(start, noise, a)
+    yield FrameState(t, start, fused)
+    first = add_noise(clean, noise, model.alpha_bar(below))
+    yield FrameState(below, first, fused)
+    for t, z in descend(model, net.all, first, levels, inversion.solver, (clean, a)):
+        yield FrameState(t, z, fused)
+
+
 def denoise_between(
     model: ImageModel, inversion: Inversion, middle: Tensor, *, prompt: str = "", blocks: Sequence[int] | None = None
 ) -> Iterator[Tensor]:
     """Denoise middle frames from a start of your own, next to the endpoints of an inversion; yield start and steps.
 
-    Source: section 3.4, as `denoise_frames` with preset "paper" does it. middle: z_T [n,C,h,w] of any fusion.
-    blocks: up-blocks whose self-attention attends to the endpoints; None is every one, () none.
-    Yields latents [n,C,h,w] at T and after every step. U-Net calls: two a step, one where blocks is ().
+    Source: section 3.4, as `denoise_frames` with preset "paper". middle: z_T [n,C,h,w] of any fusion. blocks: up-blocks
+    whose self-attention attends to the endpoints; None is every one, () none. Yields latents [n,C,h,w] at T and after
+    every step. U-Net calls: two a step, one where blocks is ().
     """
     context, ends = model.embed_text(prompt), inversion.latents[-1]
-    if not isinstance(middle, Tensor) or middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
-        found = list(middle.shape) if isinstance(middle, Tensor) else type(middle).__name__
-        raise ValueError(f"middle is {found}: give latents [n,{','.join(map(str, ends.shape[1:]))}] at step T.")
+    check_tensors(middle=middle)
+    if middle.ndim != 4 or middle.shape[1:] != ends.shape[1:]:
+        raise ValueError(f"middle is {list(middle.shape)}: give latents at step T, n of {list(ends.shape[1:])}.")
     middle = middle.to(ends)
     attention = blocks is None or bool(blocks)
     net = Network(model, context, len(middle), attention, blocks=blocks)

@@ -12,7 +12,7 @@ from interp_lib.dreammover.flow import at_least_float32
 def spectrum(x: Tensor) -> Tensor:
     """Return the centred amplitude spectrum |FFT| of x [...,h,w], unnormalised; frequency 0 at row h//2, column w//2.
 
-    Source: DreamMover, Fig. 5(b). Rolling the image leaves it unchanged.
+    Source: DreamMover, Fig. 5(b).
     """
     check_tensors(x=x)
     if x.ndim < 2 or 0 in x.shape[-2:]:

@@ -1,8 +1,4 @@
-"""Softmax splatting (DreamMover, Eq. 4): forward warping with index arithmetic that runs on any device.
-
-A source pixel at p lands at p + flow(p) and is spread bilinearly over the four pixels around; what lands outside is
-lost, where nothing lands there is a hole.
-"""
+"""Softmax splatting (DreamMover, Eq. 4): forward warping with index arithmetic that runs on any device."""
 
 import torch
 from torch import Tensor
@@ -18,7 +14,6 @@ def landing(flow: Tensor) -> tuple[Tensor, Tensor]:
 
     flow: [N,2,h,w]. Returns (index, weight), both [N,4,h*w]: corners (left/right of the upper, then the lower row) of
     every source pixel. index counts target pixels row by row; h*w stands for "outside the image", where NaN lands too.
-    The four weights of a pixel sum to 1; differentiable in the flow through them.
     """
     height, width = flow.shape[2:]
     x, y = (pixel_grid(height, width, like=flow) + flow).flatten(2).unbind(1)  # [N, hw]
@@ -49,19 +44,16 @@ def _sum_at(index: Tensor, values: Tensor, count: int) -> Tensor:
 def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Warp forwards: out = Sum(exp(M) w v) / (Sum(exp(M) w) + 1e-7), w the bilinear weight of each contribution.
 
-    Source: DreamMover, Eq. 4 (softmax splatting, Niklaus and Liu 2020).
-    values: [N,C,h,w]; flow: [N,2,h,w] in pixels; metric: M [N,1,h,w], None = 0. exp(M) must be finite, which is not
-    checked (`brightness_metric` keeps M within [-10, 10]).
+    Source: DreamMover, Eq. 4 (softmax splatting, Niklaus and Liu 2020). values: [N,C,h,w]; flow: [N,2,h,w] in pixels;
+    metric: M [N,1,h,w], None = 0; exp(M) must be finite, which is not checked.
     Returns (splatted [N,C,h,w], weight [N,1,h,w]); weight is the plain Sum w, unclipped, 0 in a hole.
-    Differentiable in values, flow and metric. A constant image stays constant (up to 1e-7 / Sum) outside holes, and
-    weight sums to the number of source pixels when nothing leaves the image.
+    Differentiable in values, flow and metric. A constant image stays constant (up to 1e-7 / Sum) outside holes.
     """
     check_flow(flow, values)
     if metric is not None:
         check_tensors(metric=metric)
-        if metric.shape != values[:, :1].shape:
-            expected = tuple(values[:, :1].shape)
-            raise ValueError(f"metric has shape {tuple(metric.shape)}, it must be {expected}: [N,1,h,w].")
+        if metric.shape != (expected := values[:, :1].shape):
+            raise ValueError(f"metric has shape {tuple(metric.shape)}, it must be {tuple(expected)}: [N,1,h,w].")
     height, width = values.shape[2:]
     index, weight = landing(at_least_float32(flow))
     importance = weight if metric is None else weight * at_least_float32(metric).flatten(2).exp()
@@ -75,8 +67,7 @@ def softmax_splat(values: Tensor, flow: Tensor, metric: Tensor | None = None) ->
 def splat_with_coverage(values: Tensor, flow: Tensor, metric: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the normalised splats (s [N,C,h,w], m [N,1,h,w]) of the values and of an all-ones channel.
 
-    Source: the coverages of Eq. 6-7 in DreamMover's released code. m is 0 in a hole, else Sum(exp(M) w) over itself
-    plus 1e-7, so close to 1: not the `weight` of `softmax_splat`.
+    m, the coverage in DreamMover's released code, is 0 in a hole, else near 1: not the `weight` of `softmax_splat`.
     """
     splatted, _ = softmax_splat(torch.cat([values, torch.ones_like(values[:, :1])], dim=1), flow, metric)
     return splatted[:, :-1], splatted[:, -1:]

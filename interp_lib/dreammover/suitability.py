@@ -1,12 +1,10 @@
 """Is a pair worth a run? What its flow, estimated before any sampling, says about the frames of a run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from interp_lib.dreammover.features import diffusion_features, match_both_ways
@@ -15,24 +13,20 @@ from interp_lib.dreammover.inputs import prepare_images
 from interp_lib.dreammover.splat import softmax_splat
 from interp_lib.models.image_model import ImageModel, check_model
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 NEAR = 0.1  # of the longer side, as in PCK@0.1: positions that lie nearer count as the same
 CHANGED = 0.15  # difference in a colour channel from which a pixel counts as changed, in [0,1]
 
 
 @dataclass(frozen=True)
 class Suitability:
-    """What is known about a pair before it is interpolated.
+    """What is known about a pair before it is interpolated (docs/failures.md has what each number predicts).
 
     score: in [0,1], (1 - change)(1 - residue): a number to compare pairs with, and no verdict. change: root mean square
     difference of the images, in [0,1], over the pixels that differ by more than 0.15 in a channel. residue: likewise of
-    the two images splatted to t = 0.5, each by its own flow, where both cover the pixel. The rest describes the flow
-    and is no part of the score (docs/failures.md has what each predicts). consistent: share of the positions that
-    return from the other image to within a tenth of the longer side. smooth: share whose flow equals the right or lower
-    neighbour's, to within as much. covered: share of the frame at t = 0.5 that something is splatted to. displacement:
-    mean length of the flow, in diagonals. flow01, flow10: [1,2,h,w] in pixels of their own grid.
+    the two images splatted to t = 0.5, each by its own flow, where both cover the pixel. The rest is of the flow.
+    consistent: share of the positions that return from the other image to within a tenth of the longer side. smooth:
+    share whose flow is the right or lower neighbour's, to within as much. covered: share of the frame at t = 0.5 that
+    something is splatted to. displacement: mean length, in diagonals. flow01, flow10: [1,2,h,w] in its pixels.
     """
 
     score: float
@@ -48,8 +42,8 @@ class Suitability:
 
 def suitability(
     model: ImageModel,
-    image0: Tensor | Image,
-    image1: Tensor | Image,
+    image0: Tensor | Image.Image,
+    image1: Tensor | Image.Image,
     *,
     steps: int = 50,
     prompt: str = "",
@@ -59,9 +53,7 @@ def suitability(
 
     Source: ours. A frame is wrong where something that differs between the images is put in the wrong place, and by as
     much as it differs: so the score falls with the contrast of what changes, and with what the flow leaves unexplained.
-    image0, image1: as of `interpolate`. A LoRA on the model acts as it does in a run; one that the run would fit is not
-    there yet. U-Net calls: 15 for 50 steps, with both images in one batch.
-    Raises ValueError, before anything slow, for arguments and images that do not fit.
+    image0, image1: as of `interpolate`. U-Net calls: 15 for 50 steps. Raises ValueError for what does not fit.
     """
     check_model(model)
     images, _ = prepare_images(model, (image0, image1))
@@ -86,17 +78,8 @@ def judge_flow(images: Tensor, flow01: Tensor, flow10: Tensor) -> Suitability:
     seen_a, seen_b = weight_a >= 0.5, weight_b >= 0.5
     change = _root_mean_square(first - second, (first - second).abs().amax(1, keepdim=True) > CHANGED)
     residue = _root_mean_square(a - b, seen_a & seen_b)
-    return Suitability(
-        score=(1 - change) * (1 - residue),
-        change=change,
-        residue=residue,
-        consistent=float(returns.float().mean()),
-        smooth=float((jumps <= near).float().mean()),
-        covered=float((seen_a | seen_b).float().mean()),
-        displacement=float(length),
-        flow01=flow01,
-        flow10=flow10,
-    )
+    shares = [float(x.float().mean()) for x in (returns, jumps <= near, seen_a | seen_b)]
+    return Suitability((1 - change) * (1 - residue), change, residue, *shares, float(length), flow01, flow10)
 
 
 def _root_mean_square(difference: Tensor, counted: Tensor) -> float:

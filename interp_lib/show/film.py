@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from interp_lib.dreammover import pipeline as dreammover
-from interp_lib.dreammover.sequence import interpolate_sequence
+from interp_lib.dreammover.pipeline import interpolate_sequence
 from interp_lib.images import prepare_pair
 from interp_lib.inbetweening import pipeline as inbetweening
 from interp_lib.inbetweening.sequence import inbetween_sequence

@@ -1,4 +1,4 @@
-"""The tiny random Stable-Diffusion-like pipeline of the conformance folder, its image pair, and a finer autoencoder."""
+"""The tiny random Stable-Diffusion-like pipeline of the conformance folder and its image pair."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import torch
 
 from interp_lib.dreammover.lora import fit_lora, tuner_layers
 from interp_lib.images import open_image
-from interp_lib.models import ImageModel
 from interp_lib.models.load import load_image_model
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "dreammover"
@@ -39,20 +38,6 @@ def small(pair, _tiny):
     side = 8 * _tiny.vae_factor
     top = (pair.shape[-1] - side) // 2
     return pair[..., top : top + side, top : top + side].contiguous()
-
-
-@pytest.fixture(scope="session")
-def finer(_tiny):
-    """The same networks behind a random VAE of half the factor."""
-    torch.manual_seed(0)
-    config = dict(_tiny.vae.config)
-    for name in ("block_out_channels", "down_block_types", "up_block_types"):
-        config[name] = config[name][1:]
-    vae = type(_tiny.vae).from_config(config).eval().requires_grad_(False)
-    parts = {name: getattr(_tiny, name) for name in ("unet", "text_encoder", "tokenizer", "scheduler")}
-    model = ImageModel(vae=vae, **parts)
-    assert model.vae_factor * 2 == _tiny.vae_factor
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Attention replacement: the formula, the identities, and that nothing is left behind."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -18,10 +20,6 @@ def z():
 @torch.no_grad()
 def eps(model, z):
     return model.predict_noise(z, T, model.embed_text(""))
-
-
-def processors(model):
-    return dict(model.unet.attn_processors)
 
 
 def plain_attention(attn, x, keys_from):
@@ -52,10 +50,9 @@ def test_layer_is_the_formula(tiny):
 @torch.no_grad()
 @pytest.mark.parametrize("mode", ["batch", "stored"])
 def test_recorded_maps_are_the_softmax(tiny, mode):
-    attn = up_block_self_attentions(tiny.unet, 2)[0][1]
+    name, attn = up_block_self_attentions(tiny.unet, 2)[0]
     x = torch.randn(4, 9, attn.to_q.in_features, generator=torch.Generator().manual_seed(3))
     with replace_self_attention(tiny.unet) as control:
-        name = up_block_self_attentions(tiny.unet, 2)[0][0]
         plain = attn(x)
         with control.recording(name, [7, 0]) as maps:
             if mode == "batch":
@@ -100,70 +97,43 @@ def test_without_middle_frames_bit_for_bit(tiny, z):
     assert torch.equal(eps(tiny, z[:2]), before)
 
 
-def test_middle_frames_see_the_endpoints_and_not_each_other(tiny, z):
+@pytest.mark.parametrize("lora", [False, True])
+def test_stored_endpoints_equal_one_batch(tiny, z, random_lora, lora):
     plain = eps(tiny, z)
-    with replace_self_attention(tiny.unet):
-        out = eps(tiny, z)
-        permuted = eps(tiny, z[[0, 3, 1, 2, 4]])
-        other_end = eps(tiny, torch.cat([z[:-1], -z[-1:]]))
-    assert torch.allclose(out[[0, -1]], plain[[0, -1]], atol=1e-5)
-    assert (out[1:-1] - plain[1:-1]).abs().amax((1, 2, 3)).min() > 1e-3
-    assert torch.allclose(permuted[1:-1], out[[3, 1, 2]], atol=1e-5)
-    assert torch.allclose(other_end[0], out[0], atol=1e-5)
-    assert (other_end[1:-1] - out[1:-1]).abs().amax((1, 2, 3)).min() > 1e-3
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_stored_endpoints_equal_one_batch(tiny, z, batch_size):
-    with replace_self_attention(tiny.unet) as control:
+    with load_lora(tiny, random_lora) if lora else nullcontext(), replace_self_attention(tiny.unet) as control:
         whole = eps(tiny, z)
         with control.storing():
             ends = eps(tiny, z[[0, -1]])
         with control.reusing():
-            middle = torch.cat([eps(tiny, part) for part in z[1:-1].split(batch_size)])
-    assert torch.allclose(torch.cat([ends[:1], middle, ends[1:]]), whole, atol=1e-5)
+            middle = torch.cat([eps(tiny, part) for part in z[1:-1].split(2)])
+    assert torch.allclose(torch.cat([ends[:1], middle, ends[1:]]), whole, atol=1e-4 if lora else 1e-5)
+    assert ((whole - plain)[[0, -1]].abs().max() > 1e-2) == lora
 
 
 def test_keys_of_middle_frames_are_never_computed(tiny, z):
     seen = []
     layers = [attn for b in (1, 2, 3) for _, attn in up_block_self_attentions(tiny.unet, b)]
     hooks = [p.register_forward_hook(lambda m, a, o: seen.append(len(o))) for x in layers for p in (x.to_k, x.to_v)]
-    try:
-        with replace_self_attention(tiny.unet) as control:
+    with replace_self_attention(tiny.unet) as control:
+        eps(tiny, z)
+        with control.storing():
+            eps(tiny, z[:2])
+        with control.reusing():
             eps(tiny, z)
-            assert seen == [2] * 18
-            with control.storing():
-                eps(tiny, z[:2])
-            assert seen == [2] * 36
-            with control.reusing():
-                eps(tiny, z)
-            assert seen == [2] * 36
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for hook in hooks:
+        hook.remove()
+    assert seen == [2] * 36
 
 
 def test_restored_after_an_exception(tiny, z):
-    before, plain = processors(tiny), eps(tiny, z)
+    before, plain = dict(tiny.unet.attn_processors), eps(tiny, z)
     with pytest.raises(RuntimeError, match="body"), replace_self_attention(tiny.unet) as control:
-        assert processors(tiny) != before
+        assert tiny.unet.attn_processors != before
         with control.storing():
             raise RuntimeError("body")
     assert control.mode == "batch"
-    assert all(a is b for a, b in zip(processors(tiny).values(), before.values(), strict=True))
+    assert all(a is b for a, b in zip(tiny.unet.attn_processors.values(), before.values(), strict=True))
     assert torch.equal(eps(tiny, z), plain)
-
-
-def test_through_lora_layers(tiny, z, tmp_path, random_lora):
-    with load_lora(tiny, random_lora), replace_self_attention(tiny.unet) as control:
-        whole = eps(tiny, z)
-        with control.storing():
-            eps(tiny, z[[0, -1]])
-        with control.reusing():
-            middle = eps(tiny, z[1:-1])
-    assert torch.allclose(middle, whole[1:-1], atol=1e-4)
-    with replace_self_attention(tiny.unet):
-        assert (eps(tiny, z) - whole).abs().max() > 1e-2
 
 
 def test_misuse_is_refused(tiny, z):
@@ -171,10 +141,8 @@ def test_misuse_is_refused(tiny, z):
         name = control.names[0]
         with pytest.raises(ValueError, match="not replaced"), control.recording("up_blocks.3", [0]):
             pass
-        with control.recording(name, [0]):
-            with pytest.raises(ValueError, match="already"), control.recording(name, [0]):
-                pass
-            assert name in control.watched
+        with control.recording(name, [0]), pytest.raises(ValueError, match="already"), control.recording(name, [0]):
+            pass
         with pytest.raises(RuntimeError, match="body"), control.recording(name, [0]):
             raise RuntimeError("body")
         assert not control.watched
@@ -184,6 +152,3 @@ def test_misuse_is_refused(tiny, z):
             pass
         with pytest.raises(ValueError, match="two endpoints"), control.storing():
             eps(tiny, z)
-    for blocks, words in ((0, "no self-attention"), (-1, "names no up-block")):
-        with pytest.raises(ValueError, match=words), replace_self_attention(tiny.unet, blocks=blocks):
-            pass

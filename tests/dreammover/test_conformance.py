@@ -10,8 +10,8 @@ from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.features import diffusion_features
 from interp_lib.dreammover.flow import match_features
 from interp_lib.dreammover.fusion import fuse_two_level
-from interp_lib.dreammover.pipeline import denoise_frames, interpolate
-from interp_lib.dreammover.sampler import Network
+from interp_lib.dreammover.pipeline import interpolate
+from interp_lib.dreammover.sampler import Network, denoise_frames
 from interp_lib.images import open_image
 from interp_lib.models.load import load_image_model
 

@@ -11,7 +11,7 @@ SHORT = {"steps": 20, "step": 3, "block": 1}
 
 
 def hooked(model, z, t, block):
-    """The block's output in a whole pass, and how many of the later blocks ran."""
+    """The block's output in a whole pass."""
     outputs = []
     hook = model.unet.up_blocks[block].register_forward_hook(lambda m, a, out: outputs.append(out))
     with torch.no_grad():
@@ -20,15 +20,13 @@ def hooked(model, z, t, block):
     return outputs[0]
 
 
-@pytest.mark.parametrize("block", [0, 1, 2, 3])
+@pytest.mark.parametrize("block", [0, 3])
 def test_extra_pass_at_the_step(tiny, small, block):
     inversion = invert(tiny, small, steps=20, inversion_steps=3, progress=False)
     features = diffusion_features(tiny, small, **SHORT | {"block": block}, progress=False)
     assert torch.allclose(features, hooked(tiny, inversion.latents[3], 101, block), atol=1e-5)
-    assert not torch.allclose(
-        features, hooked(tiny, inversion.latents[2], 101, block), atol=1e-3
-    )  # inversion's own call
-    assert not torch.allclose(features, hooked(tiny, inversion.latents[3], 151, block), atol=1e-3)
+    for depth, t in ((2, 101), (3, 151)):  # the first is the inversion's own call
+        assert not torch.allclose(features, hooked(tiny, inversion.latents[depth], t, block), atol=1e-3)
 
 
 def test_calls_and_hooks(tiny, small):
@@ -60,11 +58,10 @@ def test_default_block_and_step(tiny, small, monkeypatch):
     fresh = diffusion_features(tiny, small, steps=20, progress=False)
     assert torch.equal(fresh, diffusion_features(tiny, small, steps=20, step=6, block=1, progress=False))
     monkeypatch.setattr(tiny, "settings", {"feature_block": 2})
-    fresh = diffusion_features(tiny, small, steps=20, progress=False)
-    assert torch.equal(fresh, diffusion_features(tiny, small, steps=20, step=6, block=2, progress=False))
+    assert feature_block(tiny, f * 128) == 2
     monkeypatch.setattr(tiny, "settings", {"feature_block": 9})
     with pytest.raises(ValueError, match="settings.json"):
-        diffusion_features(tiny, small, progress=False)
+        feature_block(tiny, f * 128)
 
 
 def best_match(source, target):
@@ -95,8 +92,8 @@ def test_estimated_flow_is_the_best_match_both_ways(tiny, small):
         estimate_flow(tiny, invert(tiny, small[:1], steps=5, inversion_steps=1, progress=False))
 
 
-def test_pca_is_numpys(seed=0):
-    x = torch.randn(2, 6, 5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def test_pca_is_numpys():
+    x = torch.randn(2, 6, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = x * torch.tensor([5.0, 3, 2, 1, 0.5, 0.1], dtype=torch.float64)[:, None, None] + 7
     rows = x.permute(0, 2, 3, 1).reshape(-1, 6).numpy()
     rows = rows - rows.mean(0)
@@ -115,7 +112,3 @@ def test_pca_is_joint_and_its_sign_fixed():
     assert torch.allclose(pca_project(x), swapped, atol=1e-5)
     assert not torch.allclose(pca_project(x)[:1], pca_project(x[:1]), atol=1e-2)
     assert pca_project(x, components=5).shape == (2, 5, 6, 6) and pca_project(x).dtype == x.dtype
-    with pytest.raises(ValueError, match="components=9"):
-        pca_project(x, components=9)
-    with pytest.raises(ValueError, match="shape"):
-        pca_project(x[0])

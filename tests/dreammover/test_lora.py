@@ -35,9 +35,7 @@ def noise_loss(model, images):
 @pytest.mark.long
 def test_it_fits(tiny, small):
     before = noise_loss(tiny, small)
-    calls = tiny.unet_calls
     with fit_lora(tiny, small, steps=20, lr=1e-2, progress=False) as lora:
-        assert tiny.unet_calls == calls
         assert len(lora.losses) == 20
         assert noise_loss(tiny, small) < 0.9 * before
 
@@ -59,8 +57,6 @@ def test_where_it_is_and_same_seed_same_bits(tiny, small):
     first = torch.cat([v.flatten() for v in state.values()])
     assert torch.equal(states_of(tiny, small, seed=1), first)
     assert not torch.equal(states_of(tiny, small, seed=2), first)
-    drawn = [states_of(tiny, small, seed=torch.Generator().manual_seed(1)) for _ in range(2)]
-    assert torch.equal(*drawn) and not torch.equal(drawn[0], first)
 
 
 def test_large_activations_are_recomputed_and_no_bit_changes(tiny, small, monkeypatch):
@@ -91,42 +87,32 @@ def test_in_half_precision_no_step_is_skipped(small, dtype, monkeypatch):
 
 
 def test_in_inference_mode(tiny, small, random_lora):
-    with fit_lora(tiny, small, **FAST) as lora:
-        plain = lora.state_dict()
-    with torch.inference_mode(), load_lora(tiny, random_lora), fit_lora(tiny, small, **FAST) as lora:
-        assert all(torch.equal(plain[k], v) for k, v in lora.state_dict().items())
+    plain = states_of(tiny, small)
     with torch.inference_mode():
         fresh = load_image_model(CONFORMANCE / "tiny_sd", device="cpu")
-    with fit_lora(fresh, small, **FAST) as lora:
-        assert all(torch.equal(plain[k], v) for k, v in lora.state_dict().items())
+        with load_lora(tiny, random_lora):
+            assert torch.equal(states_of(tiny, small), plain)
+    assert torch.equal(states_of(fresh, small), plain)
 
 
 @pytest.mark.gpu
 def test_same_seed_same_bits_on_cuda(small):
     model = load_image_model(CONFORMANCE / "tiny_sd", device="cuda")
-    states, before = [], torch.backends.cudnn.deterministic
-    for _ in range(3):
-        with fit_lora(model, small, steps=5, progress=False) as lora:
-            states.append(lora.state_dict())
-    assert all(torch.equal(states[0][k], s[k]) for s in states[1:] for k in s)
+    before, first = torch.backends.cudnn.deterministic, states_of(model, small, steps=5, rank=16)
+    assert all(torch.equal(states_of(model, small, steps=5, rank=16), first) for _ in range(2))
     assert torch.backends.cudnn.deterministic == before
 
 
 def test_removed_without_a_trace(tiny, random_lora):
-    before = eps(tiny)
-    keys = list(tiny.unet.state_dict())
-    lora = load_lora(tiny, random_lora)
-    assert (eps(tiny) - before).abs().max() > 1e-2
-    assert torch.equal(lora.scale(0) and eps(tiny), before)
-    lora.remove()
+    before, keys = eps(tiny), list(tiny.unet.state_dict())
+    with pytest.raises(RuntimeError, match="body"), load_lora(tiny, random_lora) as lora:
+        assert (eps(tiny) - before).abs().max() > 1e-2
+        assert torch.equal(lora.scale(0) and eps(tiny), before)
+        raise RuntimeError("body")
     lora.remove()  # twice is once
-    assert torch.equal(eps(tiny), before)
-    assert list(tiny.unet.state_dict()) == keys
+    assert torch.equal(eps(tiny), before) and list(tiny.unet.state_dict()) == keys
     with pytest.raises(ValueError, match="removed"):
         lora.scale(1)
-    with pytest.raises(RuntimeError, match="body"), load_lora(tiny, random_lora):
-        raise RuntimeError("body")
-    assert torch.equal(eps(tiny), before)
 
 
 def test_scale_is_that_of_the_weights(tiny, random_lora):
@@ -144,19 +130,13 @@ def test_scale_is_that_of_the_weights(tiny, random_lora):
 def test_fused_it_is_part_of_the_weights(tiny, random_lora):
     weights = {n: p for n, p in tiny.unet.named_parameters() if "lora" not in n}
     with load_lora(tiny, random_lora) as lora:
-        before = {n: p.data.clone() for n, p in weights.items()}
-        for strength in (1.0, 0.8):
-            beside = eps(lora.scale(strength).model)
-            with fused_lora(tiny) as count:
-                assert count == len(lora.layers()) > 0
-                assert torch.allclose(eps(tiny), beside, atol=1e-5 * float(beside.std()))
-                assert any(not torch.equal(p, before[n]) for n, p in weights.items())
-            assert torch.equal(eps(tiny), beside)  # the same bits as before
-        with pytest.raises(ZeroDivisionError), fused_lora(tiny):
-            1 / 0  # noqa: B018
+        before, beside = {n: p.data.clone() for n, p in weights.items()}, eps(lora.scale(0.8).model)
+        with pytest.raises(RuntimeError, match="body"), fused_lora(tiny) as count:
+            assert count == len(lora.layers()) > 0
+            assert torch.allclose(eps(tiny), beside, atol=1e-5 * float(beside.std()))
+            assert any(not torch.equal(p, before[n]) for n, p in weights.items())
+            raise RuntimeError("body")
         assert torch.equal(eps(tiny), beside) and all(torch.equal(p, before[n]) for n, p in weights.items())
-        plain = eps(lora.scale(0).model)
-        assert not torch.allclose(plain, beside, atol=1e-3)  # so there was something to fuse
     with fused_lora(tiny) as count:
         assert count == 0
 
@@ -173,8 +153,6 @@ def test_saved_and_loaded(tiny, small, tmp_path):
     with fit_lora(tiny, small, steps=2, lr=1e-2, rank=3, progress=False) as lora:
         path = lora.save(tmp_path / "deep" / "pair.safetensors")
         fitted = eps(tiny)
-        with pytest.raises(ValueError, match="safetensors"):
-            lora.save(tmp_path / "pair.bin")
     assert [p.name for p in path.parent.iterdir()] == ["pair.safetensors"]
     with load_lora(tiny, path) as loaded:
         assert {v.shape[0] for k, v in loaded.state_dict().items() if "lora_A" in k} == {3}
@@ -189,17 +167,10 @@ def test_two_add_up_and_leave_one_by_one(tiny, random_lora, small):
     assert torch.allclose(eps(tiny), before, atol=1e-4)  # A and -A
     second.remove()
     assert torch.equal(eps(tiny), one)
-    fitted = fit_lora(tiny, small, **FAST)  # the first is off meanwhile, and on again now
-    alone = fitted.state_dict()
+    beside = states_of(tiny, small)  # the first is off meanwhile, and on again now
+    assert torch.equal(eps(tiny), one)
     first.remove()
-    fitted.remove()
-    with fit_lora(tiny, small, **FAST) as again:
-        assert all(torch.equal(alone[k], v) for k, v in again.state_dict().items())
-    assert torch.equal(eps(tiny), before)
-
-
-def test_a_failed_fit_leaves_nothing(tiny, small):
-    before = eps(tiny)
+    assert torch.equal(states_of(tiny, small), beside)
     with pytest.raises(ValueError, match="not finite at step"):
         fit_lora(tiny, small, lr=1e30, steps=8, progress=False)
     assert torch.equal(eps(tiny), before)
@@ -214,10 +185,6 @@ def kohya(layer):
     return "lora_unet_" + layer.replace(".", "_")
 
 
-def old_processor(layer):
-    return "unet." + layer.replace(".to_", ".processor.to_").replace("to_out.0", "to_out")
-
-
 def named(pairs, name, down, up):
     """The factors of every layer under other keys."""
     keys = {layer: (name(layer) + down, name(layer) + up) for layer in pairs}
@@ -230,30 +197,19 @@ def rewritten(state, kind):
     pairs = {layer: [state[f"unet.{layer}.lora_{x}.weight"] for x in "AB"] for layer in layers}
     if kind == "diffusers, alpha in the header":
         return state, ALPHA
-    if kind == "two targets":
-        return {k: v for k, v in state.items() if ".to_q." in k or ".to_v." in k}, None
     if kind == "several ranks":
         pairs = {k: ab if ".to_k" not in k else [ab[0][:2], ab[1][:, :2]] for k, ab in pairs.items()}
         return named(pairs, "unet.{}".format, ".lora_A.weight", ".lora_B.weight"), None
     if kind == "diffusers, old":
         return named(pairs, "unet.{}".format, ".lora.down.weight", ".lora.up.weight"), None
-    if kind == "attention processors":
-        return named(pairs, old_processor, "_lora.down.weight", "_lora.up.weight"), None
     text = {"text": [torch.randn(4, 4), torch.randn(4, 4)]}
     te = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
-    out = named(pairs, kohya, ".lora_down.weight", ".lora_up.weight")
-    out |= named(text, lambda _: te, ".lora_down.weight", ".lora_up.weight") | {f"{te}.alpha": torch.tensor(4.0)}
+    out = named(pairs, kohya, ".lora_down.weight", ".lora_up.weight") | {f"{te}.alpha": torch.tensor(4.0)}
+    out |= named(text, lambda _: te, ".lora_down.weight", ".lora_up.weight")
     return out | {f"{kohya(k)}.alpha": torch.tensor(8.0) for k in pairs}, None
 
 
-KINDS = {
-    "diffusers, alpha in the header": 2.0,
-    "diffusers, old": 1.0,
-    "attention processors": 1.0,
-    "two targets": 1.0,
-    "several ranks": 1.0,
-    "kohya": 2.0,
-}
+KINDS = {"diffusers, alpha in the header": 2.0, "diffusers, old": 1.0, "several ranks": 1.0, "kohya": 2.0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -288,9 +244,8 @@ def test_every_layer_has_its_own_alpha(tiny, random_lora, tmp_path):
     state |= {k: torch.tensor(2.0) for k in state if k.endswith("to_k.alpha")}
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "kohya.safetensors", header)
     with load_lora(tiny, tmp_path / "kohya.safetensors") as lora:
-        scaling = {
-            n.split(".")[-1]: m.scaling[lora.name] for n, m in tiny.unet.named_modules() if hasattr(m, "scaling")
-        }
+        layers = [(n.split(".")[-1], m) for n, m in tiny.unet.named_modules() if hasattr(m, "scaling")]
+        scaling = {name: layer.scaling[lora.name] for name, layer in layers}
     assert scaling == {"to_q": 2.0, "to_k": 0.5, "to_v": 2.0, "0": 2.0}
 
 
@@ -301,16 +256,11 @@ def damaged(header):
 @pytest.mark.parametrize(
     "change, header, words",
     [
-        (lambda s: {k: torch.cat([v, v], 1) if "lora_A" in k else v for k, v in s.items()}, None, "another model"),
         (lambda s: {k.replace("up_blocks.1", "up_blocks.7"): v for k, v in s.items()}, None, "another model"),
-        (lambda s: {k: v for k, v in s.items() if "lora_A" in k}, None, "holds no LoRA"),
         (lambda s: dict(list(s.items())[1:]), None, "no matrix of a LoRA pair|another model"),
-        (lambda s: {}, None, "holds no LoRA"),
-        (lambda s: {f"{kohya('conv_in')}.lora_down.weight": torch.zeros(2, 2)}, None, "holds no LoRA"),
         (lambda s: {k.replace("unet.", "text_encoder."): v for k, v in s.items()}, None, "holds no LoRA"),
         (lambda s: {k: v.int() for k, v in s.items()}, None, "not finite floats"),
         (dict, damaged({"unet.lora_alpha": "8"}), "holds no LoRA"),
-        (dict, damaged({"unet.lora_alpha": None}), "holds no LoRA"),
         (dict, damaged({"unet.alpha_pattern": [1]}), "holds no LoRA"),
     ],
 )

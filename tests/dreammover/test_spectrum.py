@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from interp_lib.dreammover.spectrum import high_frequency_energy, spectrum
 
@@ -48,35 +46,13 @@ def loop_energy(x, centre):
     return torch.tensor(energies, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (5, 8), (7, 5)])
-def test_spectrum_against_the_sum(shape):
-    x = noise(*shape)
-    torch.testing.assert_close(spectrum(x), loop_spectrum(x))
-
-
-@pytest.mark.parametrize("centre", [0.0, 1 / 16, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("shape", [(2, 2, 6, 6), (1, 1, 5, 8), (2, 1, 10, 7)])
-def test_energy_against_the_sum(shape, centre):
+def test_energy_against_the_sum(shape):
     x = noise(*shape)
-    torch.testing.assert_close(high_frequency_energy(x, centre=centre), loop_energy(x, centre))
+    torch.testing.assert_close(spectrum(x)[0, 0], loop_spectrum(x[0, 0]))
+    for centre in (0.0, 1 / 16, 0.25, 0.5, 1.0):
+        torch.testing.assert_close(high_frequency_energy(x, centre=centre), loop_energy(x, centre))
     assert torch.equal(high_frequency_energy(x[0]), high_frequency_energy(x, centre=0.25)[:1])
-
-
-def test_pure_waves_are_low_or_high():
-    """A cosine of k cycles over 16 pixels: the square of side 8 from row 4 holds -4 <= k <= 3, so high from k = 5."""
-    for cycles in range(8):
-        wave = torch.cos(2 * math.pi * cycles * torch.arange(16).double() / 16).expand(1, 1, 16, 16)
-        energy = high_frequency_energy(wave).item()
-        expected = {4: 128.0}.get(cycles, 256.0 if cycles > 4 else 0.0)  # of k = 4 only the -4 half is low
-        assert energy == pytest.approx(expected, abs=1e-9), cycles
-
-
-@given(seed=st.integers(0, 2**16), dx=st.integers(0, 8), dy=st.integers(0, 8), gain=st.floats(-5, 5))
-@settings(max_examples=25, deadline=None)
-def test_shift_invariance_and_gain(seed, dx, dy, gain):
-    x = noise(1, 2, 8, 9, seed=seed)
-    energy = high_frequency_energy(x)
-    torch.testing.assert_close(high_frequency_energy(x.roll((dy, dx), (2, 3)) * gain), energy * abs(gain))
 
 
 def test_differentiable_and_half_precision():

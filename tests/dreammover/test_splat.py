@@ -39,21 +39,18 @@ def loop_splat(values, flow, metric=None):
     return top / (bottom + 1e-7), plain[None], (bottom / (bottom + 1e-7))[None]
 
 
-def assert_matches_loop(values, flow, metric):
-    splatted, weight = softmax_splat(values, flow, metric)
-    for n in range(len(values)):
-        expected, plain, _ = loop_splat(values[n], flow[n], None if metric is None else metric[n])
-        torch.testing.assert_close(splatted[n], expected, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(weight[n], plain, rtol=1e-9, atol=1e-9)
-
-
 @given(seed=st.integers(0, 2**16), reach=st.floats(0, 8), steep=st.sampled_from([None, 0.0, 1.0, 5.0]))
 @settings(max_examples=40, deadline=None)
 def test_splat_against_a_loop(seed, reach, steep):
     """Sub-pixel landings, several sources on one target, pixels that leave, with and without a metric."""
     values, flow = noise(2, 3, 5, 4, seed=seed), reach * noise(2, 2, 5, 4, seed=seed + 1)
     metric = None if steep is None else (steep * noise(2, 1, 5, 4, seed=seed + 2)).clamp(-10, 10)
-    assert_matches_loop(values, flow, metric)
+    (splatted, weight), (inside, coverage) = (f(values, flow, metric) for f in (softmax_splat, splat_with_coverage))
+    for n in range(2):
+        expected = loop_splat(values[n], flow[n], None if metric is None else metric[n])
+        for ours, loop in zip((splatted[n], weight[n], coverage[n]), expected, strict=True):
+            torch.testing.assert_close(ours, loop, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(inside, splatted)
 
 
 def test_named_landings():
@@ -78,30 +75,6 @@ def test_named_landings():
     mixed = (1 * win[0] + 2 * win[1] + 3 * win[2]) / sum(win)
     assert splat([2, 1, 0, 0], [0, -1, -3, 0]) == (near([0, 0, mixed, 4]), near([0, 0, 3, 1])), "softmax of M"
     assert splat([1e30, -1e30, 9, -9]) == (near([0] * 4), near([0] * 4)), "far away is outside, however far"
-
-
-@given(seed=st.integers(0, 2**16))
-@settings(max_examples=25, deadline=None)
-def test_mass_is_kept_inside_and_constants_stay(seed):
-    flow = torch.rand(1, 2, 9, 9, generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
-    flow[..., 0, :], flow[..., -1, :], flow[..., 0], flow[..., -1] = 0, 0, 0, 0
-    metric = -10 * torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(seed + 1)).double()
-    splatted, weight = softmax_splat(torch.full((1, 1, 9, 9), 3.0).double(), flow, metric)
-    assert weight.sum().item() == pytest.approx(81, abs=1e-9)
-    _, coverage = splat_with_coverage(flow, flow, metric)
-    torch.testing.assert_close(splatted, 3 * coverage)
-    assert splatted.max() <= 3
-
-
-def test_coverage_is_not_the_weight():
-    values, flow, metric = noise(2, 3, 6, 6), 1.5 * noise(2, 2, 6, 6, seed=1), noise(2, 1, 6, 6, seed=2)
-    splatted, coverage = splat_with_coverage(values, flow, metric)
-    torch.testing.assert_close(splatted, softmax_splat(values, flow, metric)[0])
-    for n in range(2):
-        torch.testing.assert_close(coverage[n], loop_splat(values[n], flow[n], metric[n])[2], rtol=1e-9, atol=1e-9)
-    weight = softmax_splat(values, flow, metric)[1]
-    assert weight.max() > 1.5 and coverage.max() <= 1 and (weight == 0).any()
-    assert torch.equal(weight == 0, coverage == 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -42,13 +42,9 @@ def test_a_pair_and_a_flow_that_are_known():
     assert judged.displacement == pytest.approx(2 * 4 * 2 / 128 / 128**0.5)
 
 
-def test_the_true_flow_leaves_less_than_none_and_a_wrong_one():
-    true, none = judge_flow(IMAGES, THERE, BACK), judge_flow(IMAGES, STILL, STILL)
-    wrong = judge_flow(IMAGES, -THERE, -BACK)
+def test_better_and_worse_pairs():
+    true, none, wrong = (judge_flow(IMAGES, k * THERE, k * BACK) for k in (1, 0, -1))
     assert true.residue < none.residue and true.residue < wrong.residue and true.score > none.score
-
-
-def test_equal_colours_are_a_perfect_pair_and_stronger_contrast_a_worse_one():
     perfect = judge_flow(torch.full((2, 3, 64, 64), 0.5), STILL, STILL)
     assert (perfect.score, perfect.change, perfect.residue, perfect.covered) == (1, 0, 0, 1)
     scores = [judge_flow(torch.cat([block(16, g), block(32, g)]), STILL, STILL).score for g in (0.8, 0.5, 0.1)]

@@ -7,8 +7,7 @@ from experiments.studies.frequency import PAIRS, fine_agreement, fused_noise, st
 from interp_lib.bench.held_out import world_pairs
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.fusion import fuse_two_level, fusion_metrics, time_weighted_fusion
-from interp_lib.dreammover.pipeline import denoise_frames
-from interp_lib.dreammover.sampler import Network, denoise_between
+from interp_lib.dreammover.sampler import Network, denoise_between, denoise_frames
 
 
 @pytest.fixture(scope="module")
