@@ -39,8 +39,8 @@ class Case:
 def spacing(frames: int) -> tuple[int, int]:
     """Return (distance, step): keyframes `distance` frames apart, every `step`-th frame between them taken.
 
-    distance = step * (frames + 1) is the smallest such multiple that is at least 25, so that the true frames are
-    equally spaced and the motion of all settings is as alike as can be: 32 for 7 frames between, 33 for 32, 48 for 23.
+    distance is the smallest multiple of frames + 1 that is at least 25, so that the true frames are equally spaced and
+    the motion of all settings is as alike as can be: 32 for 7 frames between, 33 for 32, 48 for 23.
     """
     step = -(-APART // (frames + 1))
     return step * (frames + 1), step
@@ -57,10 +57,8 @@ def clip_case(name: str, source: Path, *, frames: int, size: Size, first: int = 
     fitted = [fit_images(picture, size=size, multiple=MULTIPLE) for picture in pictures]
     if len(fitted) < frames + 2:
         count = sum(1 for _ in read_pictures(source))
-        raise ValueError(
-            f"{source} has {count} frames: keyframes {distance} frames apart with {frames} between take "
-            f"{first + distance + 1}, so take it out, begin earlier, or ask for another number of frames."
-        )
+        need = f"keyframes {distance} frames apart with {frames} between take {first + distance + 1}"
+        raise ValueError(f"{source} has {count} frames: {need}, so take it out, or ask for other frames.")
     images = torch.cat([image for image, _ in fitted])
     if torch.equal(images[0], images[-1]):
         raise ValueError(f"{name}: both keyframes are the same picture, there is nothing to interpolate between them.")

@@ -59,10 +59,8 @@ def sweep(
                     bar.set_postfix_str(describe(result), refresh=False)
                     bar.update()
         except TerminatedWorkerError:
-            raise RuntimeError(
-                f"one of {workers} worker processes died, perhaps for lack of memory: finished items are kept, run "
-                "again with fewer workers."
-            ) from None
+            died = f"one of {workers} worker processes died, perhaps for lack of memory"
+            raise RuntimeError(f"{died}: finished items are kept, run again with fewer workers.") from None
         finally:
             load_model.cache_clear()
             if ray is None and count > 1:

@@ -31,10 +31,8 @@ def slerp(
     model: ImageModel, pair: Pair, *, frames: int, seed: int, steps: int = 50, inversion_steps: int | None = None
 ) -> Interpolation:
     """Mix along an arc the latents that DDIM inversion reaches at `inversion_steps` of `steps`, and denoise them."""
-    calls, prompt = model.unet_calls, pair.caption
-    inversion = invert(
-        model, keyframes(pair), prompt=prompt, steps=steps, inversion_steps=inversion_steps, progress=False
-    )
+    calls, prompt, both = model.unet_calls, pair.caption, keyframes(pair)
+    inversion = invert(model, both, prompt=prompt, steps=steps, inversion_steps=inversion_steps, progress=False)
     start = along_arc(*inversion.latents[-1].split(1), times(frames))
     *_, latents = denoise_between(model, inversion, start, prompt=prompt, blocks=())
     return between_keyframes(pair, model.decode(latents), latents=latents, calls=model.unet_calls - calls)
@@ -80,14 +78,7 @@ def along_arc(first: Tensor, last: Tensor, mix: Tensor) -> Tensor:
 
 
 def diffmorpher(
-    model: ImageModel,
-    pair: Pair,
-    *,
-    frames: int,
-    seed: int,
-    steps: int = 50,
-    lora_steps: int = 200,
-    lr: float = 2e-4,
+    model: ImageModel, pair: Pair, *, frames: int, seed: int, steps: int = 50, lora_steps: int = 200, lr: float = 2e-4
 ) -> Interpolation:
     """DiffMorpher: one LoRA per image, both mixed, with noise mixed along an arc and mixed attention inputs.
 

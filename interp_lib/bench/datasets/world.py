@@ -2,12 +2,7 @@
 
 Grades: `tags["displacement"]` is the median length of the true flow from the first image to the last over the object's
 pixels visible in both, in longer sides. On the first 60 seeds of the hard world at 128 px it runs from 0.135 to 0.486
-with terciles at 0.246 and 0.316; the bounds are these, rounded:
-
-    displacement     small < 0.25    medium < 0.32    large
-    world-bench      23              20               17
-    world-easy-bench 22              19               19
-    calm-bench       20              16               24      (64 px)
+with terciles at 0.246 and 0.316, to which the bounds are rounded.
 """
 
 import re
@@ -28,7 +23,7 @@ from interp_lib.world.truth import LEAST, pair_of, true_flow
 
 SCENES = {"world": sample_scene, "world-easy": partial(sample_scene, hard=False), "calm": calm_scene}  # by seed
 SIZES = {"world": 128, "world-easy": 128, "calm": 64}  # px, the natural sizes of the embedded image and video model
-COUNT = 60  # cases of a set: the smallest grade of the three keeps at least 16, see above
+COUNT = 60  # cases of a set: the smallest grade of the three keeps at least 16
 PIXELS = 32  # object pixels visible in both images that a seed needs
 BOUNDS = {"small": 0.25, "medium": 0.32}  # longer sides; from the last bound on it is "large"
 
@@ -39,10 +34,9 @@ def list_names(spec: str) -> list[str]:
     if kind in SCENES and re.fullmatch("0|[1-9][0-9]*", number):
         return [spec]
     if not kind.endswith("-bench") or (colon and not re.fullmatch("[1-9][0-9]*", number)):
-        raise ValueError(
-            f"{spec!r} is unknown: sets are world-bench, world-easy-bench and calm-bench, with or without the number "
-            "of cases, as in world-bench:50; cases are world:SEED, world-easy:SEED and calm:SEED, with a whole number."
-        )
+        sets = "sets are world-bench, world-easy-bench and calm-bench, with or without the number of cases"
+        rule = f"{sets}, as in world-bench:50; cases are world:SEED, world-easy:SEED and calm:SEED"
+        raise ValueError(f"{spec!r} is unknown: {rule}.")
     kind = kind.removesuffix("-bench")
     return [f"{kind}:{seed}" for seed in counting_seeds(kind, int(number or COUNT))]
 
@@ -50,7 +44,7 @@ def list_names(spec: str) -> list[str]:
 def load(name: str, *, frames: int, size: Size) -> Case:
     """Return the case of one seed, rendered at `size`; its flow is exact between any two of its frames."""
     kind, _, seed = name.partition(":")
-    if list_names(name) != [name]:
+    if kind not in SCENES or list_names(name) != [name]:
         raise ValueError(f"{name!r} is no case: cases are world:SEED, world-easy:SEED and calm:SEED.")
     size, notes = round_down(SIZES[kind] if size is None else size, least=LEAST)
     scene, times = SCENES[kind](int(seed)), torch.linspace(0, 1, frames + 2).tolist()
