@@ -7,6 +7,7 @@ import types
 import warnings
 
 import imageio.v2 as imageio
+import numpy as np
 import pytest
 import torch
 
@@ -296,7 +297,7 @@ def test_external_frames_with_and_without_the_keyframes(pair, tmp_path):
 def test_external_video(pair, tmp_path):
     pair = Pair("clip/a", pair.image0[..., :32, :48], pair.image1[..., :32, :48])
     frames = mixed(pair, 0, 0.25, 0.5, 0.75, 1)
-    imageio.mimwrite(tmp_path / "clip_a.mp4", [to_pil(frame) for frame in frames], fps=8, quality=10)
+    imageio.mimwrite(tmp_path / "clip_a.mp4", [np.asarray(to_pil(x)) for x in frames], fps=8, quality=10)
     made = external(None, pair, frames=3, seed=0, folder=tmp_path)
     assert made.frames.shape == (5, 3, 32, 48) and "decoded from a video" in made.notes
     assert float(psnr(made.frames[1:-1], frames[1:-1]).min()) > 25
