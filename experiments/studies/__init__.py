@@ -11,9 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from interp_lib.bench.content_hash import content_hash, weights_hash
-from interp_lib.bench.evaluate_case import round_digits
 from interp_lib.bench.sweep import load_model, sweep
-from interp_lib.bench.tables import RESULTS, load_results, write_results
+from interp_lib.bench.tables import RESULTS, load_results, round_digits, write_results
 from interp_lib.models.folder import find_folder
 
 STUDIES = ("ablations", "animation", "backward", "exchange", "features", "flow", "frequency", "fusion")

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.bench.held_out import world_pairs
+from interp_lib.bench.datasets.world import world_pairs
 from interp_lib.bench.metrics import moving_pixels, psnr
 from interp_lib.dreammover.attention import replace_self_attention
 from interp_lib.dreammover.classical import block_flow

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.bench.metrics import end_point_error, pck, resize_flow
-from interp_lib.bench.optical_flow import tvl1_flow
+from interp_lib.bench.warping import tvl1_flow
 from interp_lib.dreammover.classical import block_flow, patch_features
 from interp_lib.dreammover.ddim import Inversion, invert
 from interp_lib.dreammover.features import diffusion_features, feature_block

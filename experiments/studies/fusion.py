@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from interp_lib.bench.held_out import world_pairs
+from interp_lib.bench.datasets.world import world_pairs
 from interp_lib.bench.metrics import moving_pixels, psnr, resize_flow
 from interp_lib.dreammover.ddim import Inversion, invert
 from interp_lib.dreammover.features import estimate_flow, feature_block

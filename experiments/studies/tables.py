@@ -11,10 +11,9 @@ import pandas as pd
 
 from interp_lib.bench.benchmark import VERSION, benchmark
 from interp_lib.bench.content_hash import weights_hash
-from interp_lib.bench.evaluate_case import round_digits
 from interp_lib.bench.methods import METHODS, find_method
 from interp_lib.bench.set_metrics import NETS, set_distances
-from interp_lib.bench.tables import RESULTS, as_text, load_table, summarise, write_results
+from interp_lib.bench.tables import RESULTS, as_text, load_table, round_digits, summarise, write_results
 
 
 @dataclass(frozen=True)

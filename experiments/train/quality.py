@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from experiments.train.picture_quality import PAPER, SIZE, Figure, Figures, figure, latent_flows, measure_pictures
 from interp_lib.bench.metrics import moving_pixels, pck, psnr, resize_flow
-from interp_lib.bench.optical_flow import tvl1_flow
+from interp_lib.bench.warping import tvl1_flow
 from interp_lib.dreammover.classical import block_flow, patch_features
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.features import estimate_flow

@@ -18,8 +18,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "direction_accuracy",
             "back_and_forth",
         ],
-        "optical_flow": ["tvl1_flow"],
         "set_metrics": ["set_distances"],
+        "warping": ["tvl1_flow"],
         "tables": ["load_results", "load_distances", "load_table", "select", "summarise", "as_text", "ranking"],
     },
 )

@@ -30,8 +30,7 @@ def place_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
     Source: ours. colours: [2,K,h,w] of image 0 and 1, resized bilinearly to the flow's grid; flow: [1,2,H,W] from image
     0 to 1 in pixels; mask: [1,1,H,W] bool, the pixels that are compared. The rivals of a partner are the displacement
     rotated by 60, 120, ... 300 degrees, where that lands inside the image. A share in [0,1], ties count half: 1/2 for
-    colours that say nothing, and (but for partners at the border) for those that only tell where a pixel is. Raises
-    ValueError for an empty mask, and where no rival lands inside.
+    colours that say nothing, and (but for partners at the border) for those that only tell where a pixel is.
     """
     first, second = _on_grid(colours, flow, mask)
     height, width = flow.shape[-2:]
@@ -46,7 +45,7 @@ def place_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
         rival = (first - backwarp(second, rotated)).norm(dim=1, keepdim=True)
         won += float(_partner_wins(partner, rival)[inside].sum())
         compared += int(inside.sum())
-    return _share(won, compared)
+    return won / compared
 
 
 def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
@@ -54,8 +53,7 @@ def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
 
     Source: ours. Arguments as in `place_agreement`; with the object's pixels as mask the rivals are other places on the
     same object, at least a tenth of the longer side away. About 600 pixels, taken evenly from the mask, are compared. A
-    share in [0,1], 1/2 for colours that say nothing; colours that only tell where a pixel is may score more, so measure
-    them too. Raises ValueError for an empty mask, and without any rival.
+    share in [0,1], 1/2 for colours that say nothing; those that only tell where a pixel is may score more.
     """
     first, second = _on_grid(colours, flow, mask)
     index = mask.flatten().nonzero().flatten()
@@ -64,16 +62,14 @@ def part_agreement(colours: Tensor, flow: Tensor, mask: Tensor) -> float:
     own, partner, place = (z.flatten(2)[0, :, index].T for z in (first, backwarp(second, flow), landed))
     distance = torch.cdist(own, partner, compute_mode="donot_use_mm_for_euclid_dist")
     rival = torch.cdist(place, place) >= 0.1 * max(flow.shape[-2:])
-    return _share(float(_partner_wins(distance.diagonal()[:, None], distance)[rival].sum()), int(rival.sum()))
+    return float(_partner_wins(distance.diagonal()[:, None], distance)[rival].sum()) / int(rival.sum())
 
 
 def _on_grid(colours: Tensor, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     check_tensors(colours=colours, flow=flow, mask=mask)
     if len(colours) != 2 or mask.shape != flow[:, :1].shape or mask.dtype != torch.bool or not mask.any():
-        raise ValueError(
-            f"agreement: give colours of two images (not {len(colours)}) and a mask with a pixel in it, torch.bool "
-            f"[1,1,H,W] like the flow (not {mask.dtype} {list(mask.shape)})"
-        )
+        rule = f"give colours of two images (not {len(colours)}) and a mask, bool [1,1,H,W] and not empty"
+        raise ValueError(f"agreement: {rule} (not {mask.dtype} {list(mask.shape)}).")
     first, second = F.interpolate(colours.to(flow), flow.shape[-2:], mode="bilinear", align_corners=False).split(1)
     return first, second
 
@@ -81,9 +77,3 @@ def _on_grid(colours: Tensor, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
 def _partner_wins(partner: Tensor, rival: Tensor) -> Tensor:
     """Return 1 where the partner is nearer, 0 where the rival is, 1/2 where they are equally near."""
     return ((rival - partner > TIE).float() + (rival - partner > -TIE).float()) / 2
-
-
-def _share(won: float, compared: int) -> float:
-    if compared == 0:
-        raise ValueError("agreement: no rival anywhere, all lie outside the image or too near the partner")
-    return won / compared

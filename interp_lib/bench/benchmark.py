@@ -15,15 +15,16 @@ import torch
 from interp_lib.bench.cases import Case
 from interp_lib.bench.content_hash import case_hashes, content_hash, weights_hash
 from interp_lib.bench.datasets import list_cases, load_case
-from interp_lib.bench.evaluate import check_metrics
-from interp_lib.bench.evaluate_case import evaluate_case
+from interp_lib.bench.evaluate import check_metrics, evaluate
 from interp_lib.bench.methods import Method, find_method
+from interp_lib.bench.metrics import end_point_error, pck, resize_flow
 from interp_lib.bench.sweep import load_model, sweep
+from interp_lib.bench.tables import round_digits
 from interp_lib.checks import check_int, check_size
 from interp_lib.files import atomic_write
 from interp_lib.images import to_pil
 from interp_lib.models.folder import EMBEDDED, find_folder, pick_device, read_settings
-from interp_lib.types import Pair
+from interp_lib.types import Interpolation, Pair
 
 VERSION = 1  # raise it when a change of the code changes a digit: results on disk are then computed again
 COST = ["seconds", "device", "file"]  # what no two runs share: in the returned table, not in the written one
@@ -32,10 +33,7 @@ MEMORY = "out of memory: try a smaller size=, settings={'batch_size': 1}, fewer 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all items of a benchmark share: the arguments of `benchmark`, checked.
-
-    scratch: folder for what the items of one case share, such as a LoRA; it changes their time and nothing else.
-    """
+    """What all items share: the arguments of `benchmark`, checked; `scratch` is a folder for a case's LoRA."""
 
     frames: int
     size: int | tuple[int, int] | None
@@ -77,12 +75,10 @@ def benchmark(
     lacked a network ("n/a: weights") and `retry` is set.
     Raises ValueError or FileNotFoundError, before any work, for a name or a number that does not fit.
     """
-    several = isinstance(methods, Iterable) and not isinstance(methods, str)
-    chosen = [find_method(name) for name in (methods if several else [methods])]
-    cases = _list_cases(pairs)
+    chosen, cases = [find_method(name) for name in _as_list(methods)], _list_cases(pairs)
     if not chosen or not cases:
         raise ValueError("there is nothing to do: name one method and one pair at least.")
-    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out) or Path(out).is_file():
+    if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
         raise ValueError(f"out={out!r} is no folder: name one for the results.")
     for name, source in (("model", model), ("video_model", video_model)):
         if not isinstance(source, (str, os.PathLike)):
@@ -98,37 +94,46 @@ def benchmark(
         out=folder,
         scratch=folder / "scratch" / content_hash(weights_hash("image", models["image"])),
     )
-    if isinstance(seeds, (list, tuple, range)) and seeds:
+    if isinstance(seeds, Iterable):
         seeds = [check_int("seeds", seed, 0, 2**63 - 1) for seed in seeds]
     else:
         seeds = range(check_int("seeds", seeds, 1))
     workers = None if workers is None else check_int("workers", workers, 1)
-    _check_true_frames(cases, frames)
+    for pair in cases:
+        if isinstance(pair, Pair) and pair.frames is not None and (count := len(pair.frames)) != frames + 2:
+            rule = f"ask for frames={count - 2}, or set its .frames to None"
+            raise ValueError(f"{pair.name} has {count} true frames, both ends included: {rule}.")
     if ray is None:  # the machines of a cluster have devices and folders of their own
         pick_device(device)
         for kind in {method.kind for method in chosen} - {None}:
             find_folder(models[kind], embedded=kind)
 
-    hashes = list(zip(cases, case_hashes(cases), strict=True))
-    networks = {kind: _describe_model(kind, models[kind]) for kind in {method.kind for method in chosen} - {None}}
-    items = {}
-    for method, (case, case_hash), seed in product(chosen, hashes, seeds):
-        options = {name: value for name, value in run.options.items() if name in method.takes()} | method.options
-        own = (method.name, options, networks.get(method.kind), method.brings(_name(case)))
-        key = content_hash(VERSION, case_hash, seed, run.frames, run.size, run.metrics, *own)
-        items[key] = (key, method.name, case, seed, run)
+    items = _plan(chosen, cases, seeds, run)
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     if retry:
         _remove_failed(folder / "items", items)
-    shown = {"label": "benchmark", "describe": _describe, "progress": progress}
-    table = pd.DataFrame(sweep(_measure, items, folder / "items", workers=workers, ray=ray, device=device, **shown))
+    shown = {"describe": lambda row: f"{row['method']} on {row['case']}: {row['status']}", "progress": progress}
+    options = {"workers": workers, "ray": ray, "device": device, "label": "benchmark"}
+    table = pd.DataFrame(sweep(_measure, items, folder / "items", **options, **shown))
     with atomic_write(folder / "table.csv") as temporary:
         table.drop(columns=COST, errors="ignore").to_csv(temporary, index=False)
     return table
 
 
-def _describe(row: dict[str, Any]) -> str:
-    return f"{row['method']} on {row['case']}: {row['status']}"
+def _plan(methods: list[Method], cases: list[str | Pair], seeds: Iterable[int], run: Settings) -> dict[str, tuple]:
+    """Return the arguments of `_measure` for every item, under a hash of all that its result depends on."""
+    networks = {}
+    for kind in {method.kind for method in methods} - {None}:  # by the weights and the model's own recommendations
+        source = run.models[kind]
+        folder = EMBEDDED / kind if source == "embedded" else Path(source)
+        networks[kind] = weights_hash(kind, source), read_settings(folder)
+    items = {}
+    for method, (case, case_hash), seed in product(methods, zip(cases, case_hashes(cases), strict=True), seeds):
+        options = {name: value for name, value in run.options.items() if name in method.takes()} | method.options
+        own = (method.name, options, networks.get(method.kind), method.brings(_name(case)))
+        key = content_hash(VERSION, case_hash, seed, run.frames, run.size, run.metrics, *own)
+        items[key] = (key, method.name, case, seed, run)
+    return items
 
 
 def _measure(key: str, name: str, source: str | Pair, seed: int, run: Settings) -> dict[str, Any]:
@@ -152,19 +157,39 @@ def _measure(key: str, name: str, source: str | Pair, seed: int, run: Settings) 
     return row | case.tags | values | {"seconds": seconds, "device": run.device}
 
 
+def evaluate_case(result: Interpolation, case: Case, *, frames: int, metrics: list[str]) -> dict[str, Any]:
+    """Return the measures of a method's result on a case, rounded to six digits, and its notes.
+
+    Warping errors take the true flow where the case has one, else TV-L1. epe, pck: of the flow that the method used, on
+    the visible foreground pixels, where both it and the truth are known.
+    """
+    images, pair = result.frames.float().cpu(), case.pair
+    expected = (frames + 2, *pair.image0.shape[1:])
+    if tuple(images.shape) != expected or not bool(torch.isfinite(images).all()):
+        raise ValueError(f"a method must return finite frames {expected}, both ends included: got {images.shape}.")
+    keyframes, truth = torch.cat([pair.image0, pair.image1]), {"reference": pair.frames, "flow": case.flow or "tvl1"}
+    known = {"moving": case.moving, "ground": case.ground, "facing": case.facing}
+    values = evaluate(images, endpoints=keyframes, metrics=metrics, **truth, **known)
+    flows = (result.flow01, pair.flow01, pair.visible01, pair.actor0)
+    if all(x is not None for x in flows) and (counted := pair.visible01 & pair.actor0).any():
+        used = resize_flow(result.flow01.float().cpu(), tuple(pair.flow01.shape[-2:]))
+        values["epe"] = float(end_point_error(used, pair.flow01)[counted].mean())
+        values["pck"] = pck(used, pair.flow01, counted)
+    values["unet_calls"] = result.unet_calls
+    return round_digits(values) | {"notes": " ".join([*pair.notes, *result.notes])}
+
+
 def _name(case: str | Pair) -> str:
     return case if isinstance(case, str) else case.name
 
 
-def _describe_model(kind: str, source: str) -> tuple[str, dict[str, Any]]:
-    """Return what the results depend on: the hash of the weights, and the model's own recommendations."""
-    return weights_hash(kind, source), read_settings(EMBEDDED / kind if source == "embedded" else Path(source))
+def _as_list(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, Iterable) and not isinstance(x, str) else [x]
 
 
 def _list_cases(pairs: Any) -> list[str | Pair]:
-    entries = [pairs] if isinstance(pairs, (str, Pair)) or not isinstance(pairs, Iterable) else list(pairs)
     cases: list[str | Pair] = []
-    for entry in entries:
+    for entry in _as_list(pairs):
         if not isinstance(entry, (str, Pair)):
             raise ValueError(f"{entry!r} is no case: give the name of one or of a data set, or a Pair.")
         cases += list_cases(entry) if isinstance(entry, str) else [entry]
@@ -172,21 +197,14 @@ def _list_cases(pairs: Any) -> list[str | Pair]:
 
 
 def _check_options(settings: dict[str, Any] | None, methods: list[Method]) -> dict[str, Any]:
-    if not isinstance(settings, (dict, type(None))):
+    options, known = {} if settings is None else settings, set().union(*(method.takes() for method in methods))
+    if not isinstance(options, dict):
         raise ValueError(f"settings={settings!r}: give a dictionary of options, such as {{'steps': 20}}.")
-    options, known = dict(settings or {}), set().union(*(method.takes() for method in methods))
     if unknown := sorted(set(options) - known):
         raise ValueError(f"settings has {unknown[0]!r}, which none of these methods takes: they take {sorted(known)}.")
     if not all(isinstance(value, (str, int, float, bool, type(None))) for value in options.values()):
         raise ValueError(f"settings={options!r}: give numbers, texts and switches only, which name a result on disk.")
     return options
-
-
-def _check_true_frames(cases: list[str | Pair], frames: int) -> None:
-    for pair in (case for case in cases if isinstance(case, Pair) and case.frames is not None):
-        if (count := len(pair.frames)) != frames + 2:
-            rule = f"ask for frames={count - 2}, or set its .frames to None"
-            raise ValueError(f"{pair.name} has {count} true frames, both ends included: {rule}.")
 
 
 def _remove_failed(folder: Path, names: Iterable[str]) -> None:

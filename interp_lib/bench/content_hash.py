@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS, PHOTOGRAPHS = ROOT / "data" / "models", ROOT / "data" / "photographs"
 LARGE = 2**28  # bytes; a larger file is known by its size and time, hashing it would take minutes
 IGNORED, RECOMMENDED = (".md", ".pyc"), "settings.json"  # what a model recommends is no part of its weights
-RENDERED = ("world:", "world-easy:", "calm:")  # cases whose grounds are cut from the photographs
+RENDERED = ("world", "world-easy", "calm")  # cases whose grounds are cut from the photographs
 
 
 def content_hash(*parts: Any) -> str:
     """Return 16 hexadecimal digits that depend on the content of all parts, and on nothing else.
 
     parts: paths (files by their bytes, folders by the files in them, without Markdown and hidden files), tensors (by
-    shape, dtype and values), dataclasses, dictionaries, sequences, and plain values. Functions all count as equal.
+    shape, dtype and values), dataclasses, dictionaries, sequences, and plain values.
     """
     return _digest(parts).hex()[:16]
 
@@ -38,21 +39,16 @@ def weights_hash(kind: str, source: str = "embedded") -> str:
 
 def case_hashes(cases: list[str | Pair]) -> list[str]:
     """Return a hash of each case: its name with the photographs or the files it is made from, or its pixels."""
-    folders: dict[Path, str] = {}  # hashed once, however many of their sequences are in the list
+    folder_hash = cache(content_hash)  # once, however many of the folder's sequences are in the list
     hashes = []
     for case in cases:
-        folder = PHOTOGRAPHS
-        if isinstance(case, str) and not case.startswith(RENDERED):
-            kind, _, rest = case.partition(":")
-            place, _, item = rest.rpartition(":")
-            folder = Path(place or rest).expanduser()
-            # The same folder elsewhere gives the same results, so its path does not count
-            case = f"{kind}:{item}" if folder.exists() else case
-        if isinstance(case, str) and folder.exists():
-            folders[folder] = folders.get(folder) or content_hash(folder)
-            hashes.append(content_hash(case, folders[folder]))
-        else:
-            hashes.append(content_hash(case))
+        kind, _, rest = case.partition(":") if isinstance(case, str) else ("", "", "")
+        place, _, item = rest.rpartition(":")
+        folder = PHOTOGRAPHS if kind in RENDERED else Path(place).expanduser()
+        made_of_files = kind in RENDERED or (place and folder.is_dir())
+        # The same folder elsewhere gives the same results, so its path does not count
+        parts = (f"{kind}:{item}", folder_hash(folder)) if made_of_files else (case,)
+        hashes.append(content_hash(*parts))
     return hashes
 
 
@@ -73,4 +69,4 @@ def _digest(x: Any) -> bytes:
         x = sorted(x.items())
     if isinstance(x, (list, tuple)):
         return hashlib.sha256(b"".join(map(_digest, x)) + b"sequence").digest()
-    return hashlib.sha256(repr("function" if callable(x) else x).encode()).digest()
+    return hashlib.sha256(repr(x).encode()).digest()

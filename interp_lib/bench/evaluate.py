@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor
 from interp_lib.bench import motion
 from interp_lib.bench.metrics import AREA, SIDE, high_frequency_ratio, psnr, ssim
 from interp_lib.bench.networks import Unavailable, perceptual_distance
-from interp_lib.bench.optical_flow import tvl1_flow
 from interp_lib.bench.set_metrics import features, fid, kid
-from interp_lib.bench.warping import warping_errors
+from interp_lib.bench.warping import tvl1_flow, warping_errors
 from interp_lib.checks import check_choice, check_tensors
 from interp_lib.images import as_images
 
@@ -35,7 +33,6 @@ def evaluate(
 ) -> dict[str, float | str]:
     """Measure an interpolation: {name: value}, over the frames between the keyframes unless the name says otherwise.
 
-    Source: METHODS, section 5; the formulas are in the modules that this one imports.
     frames: [T,3,H,W] in [0,1], keyframes included. reference: the true frames, likewise. endpoints: the two inputs
     [2,3,H,W], by default the first and last frame. flow: a function (i, j) -> flow [1,2,H,W] of frame i to frame j in
     pixels, or a tuple that begins with it, such as `Case.flow`; or "tvl1", estimated on the reference where there is
@@ -58,7 +55,7 @@ def evaluate(
     """
     inputs = _check_inputs(frames, reference, endpoints, flow, moving, ground, facing)
     values: dict[str, float | str] = {"n": len(inputs.between)}
-    for name in _choose(metrics, inputs):
+    for name in _choose(check_metrics(metrics), inputs):
         measure = MEASURES[name]
         try:
             value = float(measure.compute(inputs))
@@ -75,35 +72,27 @@ def evaluate(
 
 @dataclass
 class Inputs:
-    """What the measures look at, as checked by `evaluate`. ends: the two inputs."""
+    """What the measures look at, as checked by `evaluate`; None where it is unknown. ends: the two inputs."""
 
     frames: Tensor
     ends: Tensor
     reference: Tensor | None
     moving: Tensor | None
     ground: Tensor | None
-    facing: float | None  # None where it is unknown
+    facing: float | None
     flow: Flow | None
 
-    @property
-    def between(self) -> Tensor:
-        return self.frames[1:-1]
-
-    @property
-    def true(self) -> Tensor:
-        return self.reference[1:-1]
-
-    @cached_property
-    def track(self) -> Tensor:
-        return motion.actor_track(self.frames.cpu(), self.ground.cpu())
+    def __post_init__(self) -> None:
+        self.between, self.true = (None if x is None else x[1:-1] for x in (self.frames, self.reference))
+        self.track = None if self.ground is None else motion.actor_track(self.frames.cpu(), self.ground.cpu())
 
     def flows(self, *pairs: tuple[int, int]) -> Tensor:
         """Return the flow of each pair of frames, [K,2,H,W]; ValueError where `flow` returns something else."""
         shape, stack = (1, 2, *self.frames.shape[-2:]), []
         for i, j in pairs:
             flow = self.flow(i, j)
-            flow = flow[0] if isinstance(flow, (tuple, list)) else flow
-            if not isinstance(flow, Tensor) or tuple(flow.shape) != shape or not bool(torch.isfinite(flow).all()):
+            flow = flow[0] if isinstance(flow, tuple) else flow
+            if not isinstance(flow, Tensor) or flow.shape != shape or not bool(torch.isfinite(flow).all()):
                 got = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
                 raise ValueError(f"flow({i}, {j}) gave {got}: it must be a finite flow {shape}, in pixels.")
             stack.append(flow.to(self.frames))
@@ -147,8 +136,8 @@ def _spread(x: Inputs) -> Tensor:
     return (widths / true).nanmean()
 
 
-def _set_distance(x: Inputs, distance: Callable[[Tensor, Tensor], float]) -> float:
-    return distance(*(features(frames, net=NETS["feature"]) for frames in (x.between, x.true)))
+def _features(x: Inputs) -> list[Tensor]:
+    return [features(frames, net=NETS["feature"]) for frames in (x.between, x.true)]
 
 
 def _perceptual(net: str, prefix: str) -> dict[str, Measure]:
@@ -182,47 +171,43 @@ MEASURES = {
     "spread": Measure(_spread, ("ground", "reference"), empty=STILL),
     **_perceptual("lpips", ""),
     **_perceptual("perceptual", "perceptual_"),
-    "fid": Measure(lambda x: _set_distance(x, fid), ("reference",), "feature"),
-    "kid": Measure(lambda x: _set_distance(x, kid), ("reference",), "feature"),
+    "fid": Measure(lambda x: fid(*_features(x)), ("reference",), "feature"),
+    "kid": Measure(lambda x: kid(*_features(x)), ("reference",), "feature"),
 }
 
 
 def check_metrics(metrics: str | Sequence[str]) -> list[str]:
     """Return the names in `metrics` as a list, "auto" among them as it is; ValueError for one that does not exist."""
     names = list(metrics) if isinstance(metrics, Iterable) and not isinstance(metrics, str) else [metrics]
+    if "fvd" in names:
+        raise ValueError("fvd compares two sets of clips: collect them and call `set_metrics.fvd`.")
     for name in names:
-        if name == "fvd":
-            raise ValueError("fvd compares two sets of clips: collect them and call `set_metrics.fvd`.")
         check_choice("metrics", name, ["auto", *MEASURES])
     return names
 
 
-def _choose(metrics: str | Sequence[str], inputs: Inputs) -> list[str]:
-    """Return the measures to take; ValueError for one that does not exist or lacks an argument."""
-    lacking = {name: [x for x in m.needs if getattr(inputs, x) is None] for name, m in MEASURES.items()}
+def _choose(metrics: list[str], inputs: Inputs) -> list[str]:
+    """Return the measures to take; ValueError for one that lacks an argument."""
+    lacking = {name: [f"{x}=" for x in m.needs if getattr(inputs, x) is None] for name, m in MEASURES.items()}
     auto = [name for name, measure in MEASURES.items() if not measure.net and not lacking[name]]
-    names = [name for entry in check_metrics(metrics) for name in (auto if entry == "auto" else [entry])]
+    names = dict.fromkeys(name for entry in metrics for name in (auto if entry == "auto" else [entry]))
     for name in names:
         if lacking[name]:
-            arguments = " and ".join(f"{x}=" for x in lacking[name])
-            raise ValueError(f"{name} needs {arguments}: give it, or leave {name} out.")
-    return list(dict.fromkeys(names))
+            raise ValueError(f"{name} needs {' and '.join(lacking[name])}: give it, or leave {name} out.")
+    return list(names)
 
 
 def _check_inputs(
     frames: Any, reference: Any, endpoints: Any, flow: Any, moving: Any, ground: Any, facing: Any
 ) -> Inputs:
-    """Return the arguments of `evaluate`, checked, on the device of the frames."""
     frames = as_images(frames, name="frames").detach()
     count, size = len(frames), tuple(frames.shape[-2:])
     if count < 3:
         raise ValueError(f"frames holds {count} images: give both ends and at least one frame between them.")
 
     def images(name: str, x: Any, number: int) -> Tensor | None:
-        if x is None:
-            return None
-        x = as_images(x, name=name).detach().to(frames.device)
-        if tuple(x.shape) != (number, 3, *size):
+        x = None if x is None else as_images(x, name=name).detach().to(frames.device)
+        if x is not None and x.shape != (number, 3, *size):
             raise ValueError(f"{name} has shape {tuple(x.shape)}: it must be {(number, 3, *size)}.")
         return x
 
@@ -230,7 +215,7 @@ def _check_inputs(
     ends = frames[[0, -1]] if endpoints is None else images("endpoints", endpoints, 2)
     if moving is not None:
         check_tensors(moving=moving)
-        if tuple(moving.shape) != (count, 1, *size) or moving.dtype != torch.bool:
+        if moving.shape != (count, 1, *size) or moving.dtype != torch.bool:
             given = f"{moving.dtype} {tuple(moving.shape)}"
             raise ValueError(f"moving is {given}: it must be torch.bool {(count, 1, *size)}, one mask a frame.")
         moving = moving.to(frames.device)
@@ -239,9 +224,5 @@ def _check_inputs(
     if not (flow is None or callable(flow) or (isinstance(flow, str) and flow == "tvl1")):
         raise ValueError(f"flow={flow!r} is unknown: give a function of two frame numbers, 'tvl1', or None.")
     clip = (frames if reference is None else reference).split(1)
-
-    def estimated(i: int, j: int) -> Tensor:
-        return tvl1_flow(clip[i], clip[j])
-
-    flow = estimated if flow == "tvl1" else flow
+    flow = (lambda i, j: tvl1_flow(clip[i], clip[j])) if flow == "tvl1" else flow
     return Inputs(frames, ends, reference, moving, ground, float(facing) if facing else None, flow)

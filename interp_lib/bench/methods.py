@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from interp_lib.bench.baselines import clones, latents, papers, pixels, pretrained
-from interp_lib.bench.baselines.diffmorpher import diffmorpher
+from interp_lib.bench.baselines import clones, latents, pixels, pretrained
 from interp_lib.bench.baselines.external import external, find_frames
-from interp_lib.bench.baselines.wan import wan
+from interp_lib.bench.baselines.papers import dreammover, generative_inbetweening
 from interp_lib.checks import check_int
 from interp_lib.types import Interpolation, Pair
 
@@ -59,26 +58,24 @@ METHODS = {
     "classical flow": Method(pixels.classical_flow),
     "latent lerp": Method(latents.lerp, "image"),
     "latent slerp": Method(latents.slerp, "image"),
-    "direct fusion": Method(papers.dreammover, "image", {"two_level": False, "attention": False, "lora": False}),
+    "direct fusion": Method(dreammover, "image", {"two_level": False, "attention": False, "lora": False}),
     "DiffInterp": Method(latents.diffinterp, "image"),
-    "DiffMorpher": Method(diffmorpher, "image"),
-    "DreamMover": Method(papers.dreammover, "image"),
-    "DreamMover w/o our estimator": Method(papers.dreammover, "image", {"flow": "classical"}),
-    "DreamMover w/o two-level fusion": Method(papers.dreammover, "image", {"two_level": False}),
-    "DreamMover w/o replace attention": Method(papers.dreammover, "image", {"attention": False}),
-    "DreamMover w/o lora": Method(papers.dreammover, "image", {"lora": False}),
-    "dual": Method(papers.generative_inbetweening, "video", {"method": "dual"}),
-    "no-rotation": Method(papers.generative_inbetweening, "video", {"method": "no-rotation"}),
-    "no-finetune": Method(papers.generative_inbetweening, "video", {"method": "no-finetune"}),
-    "trf": Method(papers.generative_inbetweening, "video", {"method": "trf"}),
-    "vibid": Method(papers.generative_inbetweening, "video", {"method": "vibid"}),
-    "forward": Method(papers.generative_inbetweening, "video", {"method": "forward"}),
+    "DiffMorpher": Method(latents.diffmorpher, "image"),
+    "DreamMover": Method(dreammover, "image"),
+    "DreamMover w/o our estimator": Method(dreammover, "image", {"flow": "classical"}),
+    "DreamMover w/o two-level fusion": Method(dreammover, "image", {"two_level": False}),
+    "DreamMover w/o replace attention": Method(dreammover, "image", {"attention": False}),
+    "DreamMover w/o lora": Method(dreammover, "image", {"lora": False}),
+    **{
+        name: Method(generative_inbetweening, "video", {"method": name})
+        for name in ("dual", "no-rotation", "no-finetune", "trf", "vibid", "forward")
+    },
     "FILM": Method(pretrained.film, files=("INTERP_FILM",)),
     "RIFE": Method(pretrained.rife),
     "LDMVFI": Method(clones.ldmvfi, files=("INTERP_LDMVFI",)),
     "DynamiCrafter": Method(clones.dynamicrafter, files=("INTERP_DYNAMICRAFTER",)),
-    "DreamMover with RAFT": Method(pretrained.dreammover_with_raft, "image", files=("INTERP_RAFT",)),
-    "Wan FLF2V": Method(wan, files=("INTERP_WAN",)),
+    "DreamMover with RAFT": Method(dreammover, "image", {"flow": "raft"}, files=("INTERP_RAFT",)),
+    "Wan FLF2V": Method(pretrained.wan, files=("INTERP_WAN",)),
 }
 EXTERNAL = "external:"  # external:FOLDER measures frames that another tool has written
 

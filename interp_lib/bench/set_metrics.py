@@ -1,7 +1,4 @@
-"""Distances between two sets of frames or clips, FID, KID and FVD: every method's, pooled over all cases, to the true.
-
-Sets of features are `[N,D]`, those of the method and of the truth, of a named network or of a function of images.
-"""
+"""Distances between two sets of frames or clips, FID, KID and FVD: every method's to the true ones."""
 
 import os
 from collections.abc import Callable
@@ -30,19 +27,16 @@ def set_distances(
     """Return {method: {"fid", "kid", "fvd", "perceptual", "net", "n"}} over the frames that `benchmark` saved in `out`.
 
     Source: METHODS, section 5. table: of the benchmark, with rows of the method `truth`; only cases and seeds that it
-    has too are pooled, without failed rows. net: as in `features`. n: frames of a method, to be given with its numbers
-    (FID is biased where n is not far above the number of features, so KID leads). perceptual: the mean distance of a
-    frame to its true one, by LPIPS with "inception", by its maps with "efficientnet-lite0", absent with a function of
-    your own. A number whose network this machine lacks is a text such as "n/a: weights".
-    Raises ValueError where `truth` has no rows, FileNotFoundError where the frames were not saved.
+    has too are pooled, without failed rows. net: as in `features`. n: frames of a method, to be given with its numbers.
+    perceptual: the mean distance of a frame to its true one, by LPIPS with "inception", by its maps with
+    "efficientnet-lite0", absent with a function of your own. A number whose network this machine lacks is a text such
+    as "n/a: weights". Raises ValueError where `truth` has no rows, FileNotFoundError where the frames were not saved.
     """
     by_method: dict[str, dict[tuple, dict]] = {}
     for row in table[table["status"] == "ok"].to_dict("records"):
         by_method.setdefault(row["method"], {})[row["case"], row["seed"]] = row
     if truth not in by_method:
-        raise ValueError(
-            f"the table has no successful row of the method {truth!r}: run it too, or name another truth=."
-        )
+        raise ValueError(f"the table has no successful row of the method {truth!r}: run it too, or name truth=.")
     distances = {}
     for method, mine in by_method.items():
         common = [key for key in mine if key in by_method[truth]]
@@ -99,8 +93,8 @@ def fid(generated: Tensor, real: Tensor) -> float:
 
     Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, 2017, Eq. 6: |m - m'|^2 + tr(C + C' - 2 (C
     C')^(1/2)), covariances by n-1. With centred features A/sqrt(n-1), C = A^T A, so tr (C C')^(1/2) is the sum of the
-    singular values of A A'^T, and no root of a singular matrix is taken. Biased upwards where N or M is not far above
-    D: report n beside it, and let `kid` lead. Raises ValueError for fewer than two and for other shapes.
+    singular values of A A'^T, and no root of a singular matrix is taken. generated, real: [N,D] and [M,D]. Biased
+    upwards where N or M is not far above D: report n with it, and let `kid` lead.
     """
     generated, real = _check_features(generated, real)
     factors = []
@@ -117,18 +111,18 @@ def kid(generated: Tensor, real: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy of two sets of features, kernel (x.y / D + 1)^3.
 
     Source: Binkowski et al., Demystifying MMD GANs, 2018, Eq. 4, over all features at once rather than over random
-    subsets. Zero on average for two sets of one distribution, so it may be negative. Raises ValueError as `fid` does.
+    subsets. Zero on average for two sets of one distribution, so it may be negative.
     """
     generated, real = _check_features(generated, real)
-
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
     within = 0.0
     for x in (generated, real):
-        k = kernel(x, x)
+        k = _kernel(x, x)
         within += float((k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1)))
-    return within - 2 * float(kernel(generated, real).mean())
+    return within - 2 * float(_kernel(generated, real).mean())
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 @torch.no_grad()
@@ -138,15 +132,16 @@ def fvd(generated: Tensor, real: Tensor) -> float:
     Source: Unterthiner et al., Towards Accurate Generative Models of Video, 2018. Raises ValueError for fewer than two
     clips or nine frames, below which nothing is left for I3D's last pooling; Unavailable without package or weights.
     """
-    for name, clips in (("generated", generated), ("real", real)):
+    for clips in (generated, real):
         if clips.ndim != 5 or len(clips) < 2 or clips.shape[1] < 9:
-            rule = "FVD takes two or more clips of at least 9 frames, [B,T,3,H,W]"
-            raise ValueError(f"{name} has shape {tuple(clips.shape)}: {rule}.")
+            given = f"{tuple(clips.shape)} is no set for FVD"
+            raise ValueError(f"{given}: give two or more clips of at least 9 frames, [B,T,3,H,W].")
     return fid(networks.i3d_features(generated), networks.i3d_features(real))
 
 
 def _check_features(generated: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    for name, x in (("generated", generated), ("real", real)):
-        if x.ndim != 2 or len(x) < 2 or x.shape[1] != real.shape[-1]:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}: two sets of features are [N,D] and [M,D], N, M >= 2.")
+    fits = generated.ndim == real.ndim == 2 and generated.shape[1] == real.shape[1]
+    if not fits or len(generated) < 2 or len(real) < 2:
+        shapes = f"{tuple(generated.shape)} and {tuple(real.shape)}"
+        raise ValueError(f"shapes {shapes}: two sets of features are [N,D] and [M,D], N and M at least 2.")
     return generated.double(), real.double()

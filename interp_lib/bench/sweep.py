@@ -39,7 +39,7 @@ def sweep(
     in this process, also in one thread, because sums depend on the number of threads: workers change no digit.
     ray: address of a Ray cluster, "auto" or "local", whose machines share `folder`; one worker per GPU, or per core
     where there is no GPU or `device` is "cpu". label, describe: what the progress bar says of the run and of a result.
-    Raises RuntimeError when a worker dies, ValueError when Ray is not installed, and what `measure` raises.
+    Raises RuntimeError when a worker dies, and what `measure` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(folder)
@@ -59,10 +59,8 @@ def sweep(
                     bar.set_postfix_str(describe(result), refresh=False)
                     bar.update()
         except TerminatedWorkerError:
-            raise RuntimeError(
-                f"one of {workers} worker processes died, perhaps for lack of memory: finished items are kept, run "
-                "again with fewer workers."
-            ) from None
+            died = f"one of {workers} worker processes died, perhaps for lack of memory"
+            raise RuntimeError(f"{died}: finished items are kept, run again with fewer workers.") from None
         finally:
             load_model.cache_clear()
             if ray is None and count > 1:
@@ -93,8 +91,7 @@ def _ray_backend(address: str, device: str, jobs: int) -> Iterator[int]:
     try:
         resources = ray.cluster_resources()
         gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
-        each = {"num_gpus": 1 if gpus else 0, "num_cpus": 1}
-        with joblib.parallel_config("ray", ray_remote_args=each):
+        with joblib.parallel_config("ray", ray_remote_args={"num_gpus": 1 if gpus else 0, "num_cpus": 1}):
             yield min(gpus or int(resources["CPU"]), jobs)
     finally:
         if started:

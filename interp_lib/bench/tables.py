@@ -1,7 +1,4 @@
-"""Tables that are committed under data/results, and their summaries: pandas DataFrames.
-
-`experiments.studies` computes the tables; whoever reads one is told when it belongs to other weights.
-"""
+"""Tables that are committed under data/results, and their summaries: pandas DataFrames."""
 
 import json
 import math
@@ -23,21 +20,21 @@ NEAR_ONE = {"high_frequency", "high_frequency_side", "spread"}  # ratios to the 
 def load_results(study: str, *, folder: Path = RESULTS) -> pd.DataFrame:
     """Read the table of a study: one row per measurement, with the item's values and what was measured on it.
 
-    `.attrs` of the table has what stands beside the rows: "about", "version", "weights". A value that does not exist is
-    NaN. Raises FileNotFoundError where there is no such table and ValueError for one that was made with other weights;
-    both name the command that renews it.
+    `.attrs` of the table has "about", "version", "weights". A value that does not exist is NaN. Raises
+    FileNotFoundError where there is no such table and ValueError for one that was made with other weights; both name
+    the command that renews it.
     """
-    return _as_frame(_read(study, folder, f"python -m experiments.studies {study}", "make results"))
+    return _as_frame(_read(study, folder, "python -m experiments.studies", "make results"))
 
 
 def load_table(name: str, *, folder: Path = RESULTS / "bench") -> pd.DataFrame:
     """Read a table of the papers as `benchmark` made it, one row per method and case; as `load_results` otherwise."""
-    return _as_frame(_read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables"))
+    return _as_frame(_read(name, folder, "python -m experiments.studies.tables", "make bench-tables"))
 
 
 def load_distances(name: str, *, folder: Path = RESULTS / "bench") -> dict[str, dict[str, dict[str, Any]]]:
     """Read {network: {method: cells}}, the distances of a table's sets of frames to the true ones: `set_distances`."""
-    return _read(name, folder, f"python -m experiments.studies.tables {name}", "make bench-tables")["distances"]
+    return _read(name, folder, "python -m experiments.studies.tables", "make bench-tables")["distances"]
 
 
 def write_results(path: Path, content: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Path:
@@ -51,17 +48,21 @@ def write_results(path: Path, content: dict[str, Any], rows: Sequence[dict[str, 
     return path
 
 
+def round_digits(row: dict[str, Any]) -> dict[str, Any]:
+    """Round the floats of a row to six significant digits: what two machines agree on, and files stay small."""
+    return {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in row.items()}
+
+
 def _read(name: str, folder: Path, command: str, target: str) -> dict[str, Any]:
-    path, known = folder / f"{name}.json", sorted(path.stem for path in folder.glob("*.json"))
-    if not path.is_file():
+    path, command = folder / f"{name}.json", f"{command} {name}"
+    known = sorted(path.stem for path in folder.glob("*.json"))
+    if name not in known:
         raise FileNotFoundError(f"there is no table {name!r}: there are {', '.join(known)}; to make one: {command}")
     content = json.loads(path.read_text(encoding="utf-8"))
     stale = [kind for kind, known in content["weights"].items() if known != weights_hash(kind)]
     if stale and content["model"] == "embedded":
-        raise ValueError(
-            f"the table {name} was made with other weights of the {' and '.join(stale)} model: run `{command}` (or "
-            f"`{target}`)."
-        )
+        other = f"other weights of the {' and '.join(stale)} model"
+        raise ValueError(f"the table {name} was made with {other}: run `{command}` (or `{target}`).")
     return content
 
 
@@ -76,18 +77,17 @@ def _as_frame(content: dict[str, Any]) -> pd.DataFrame:
 
 def select(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
     """Return the rows that have all these values, such as select(table, method="DreamMover", case="world:0")."""
-    chosen = pd.Series(True, index=table.index)
     for name, value in values.items():
-        chosen &= table[name] == value
-    return table[chosen]
+        table = table[table[name] == value]
+    return table
 
 
 def summarise(table: pd.DataFrame, columns: Sequence[str], *, by: str = "method") -> pd.DataFrame:
     """Return mean, standard deviation and count of columns: one row per group, columns (measure, "mean"/"std"/"n").
 
     by: the column that names the group; groups stand in the order in which they first appear. Failed items, texts such
-    as "n/a: weights" and values that do not exist are left out, so that n says over how many items a mean is taken; the
-    mean of none is NaN, as is the deviation of one. One infinite PSNR (equal images) makes the mean infinite.
+    as "n/a: weights" and values that do not exist are left out: n says over how many items a mean is taken. The mean of
+    none is NaN, as is the deviation of one; an infinite PSNR (equal images) makes the mean infinite.
     """
     if by not in table:
         raise ValueError(f"by={by!r} is no column of this table: it has {', '.join(map(str, table))}.")

@@ -1,21 +1,22 @@
-"""The warping error: how far each frame is from the next one warped back along the motion, where both show the same.
+"""A classical optical flow, and the warping error: how far each frame is from the next one warped back along a flow.
 
 Source: Lai et al., Learning Blind Video Temporal Consistency, 2018, Eq. 8 and released code; METHODS, section 5.
 Images are `[N,3,H,W]` in [0,1], flow is `[N,2,H,W]` in image pixels (dx right, dy down).
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.dreammover.flow import check_flow, pixel_grid
+from interp_lib.images import as_images
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Sample the image `[N,C,H,W]` at p + flow(p), bilinearly, with points outside moved to the border.
-
-    This is Lai et al.'s warp; DreamMover's own, with zeros outside, is `backwarp`.
-    """
+    """Sample `[N,C,H,W]` at p + flow(p), bilinearly, points outside moved to the border; `backwarp` has zeros there."""
     check_flow(flow, image)
     height, width = image.shape[-2:]
     points = (pixel_grid(height, width, like=flow) + flow).permute(0, 2, 3, 1)
@@ -45,9 +46,26 @@ def warping_errors(images: Tensor, others: Tensor, flow: Tensor, backward: Tenso
 
     flow: images -> others; backward: others -> images. The sum is divided by the number of visible pixels times three
     channels, by 3HW where there are none. WE is the mean over consecutive frames; WE_mid (DreamMover, section 4.2) the
-    mean over the middle frame with each keyframe. Tables also give them times 100.
+    mean over the middle frame with each keyframe.
     """
     visible = ~occluded(flow, backward)
     error = visible * (warp(others, flow) - images).square()
     count = visible.flatten(1).sum(1) * images.shape[1]
     return error.flatten(1).sum(1) / torch.where(count > 0, count, images[0].numel())
+
+
+def tvl1_flow(image0: Tensor, image1: Tensor) -> Tensor:
+    """Return the TV-L1 optical flow image0 -> image1, [1,2,H,W] in image pixels, with scikit-image's default settings.
+
+    Source: Zach, Pock and Bischof, A Duality Based Approach for Realtime TV-L1 Optical Flow, 2007.
+    image0, image1: [1,3,H,W] in [0,1]; matched on their grey values, coarse to fine.
+    """
+    images = [as_images(x, name=name) for name, x in (("image0", image0), ("image1", image1))]
+    if images[0].shape != images[1].shape or len(images[0]) != 1:
+        shapes = " and ".join(str(list(x.shape)) for x in images)
+        raise ValueError(f"tvl1_flow compares two images [1,3,H,W] of one size, not {shapes}.")
+    from skimage.registration import optical_flow_tvl1  # slow to import, and few callers need it
+
+    grey = [np.tensordot(LUMA, x[0].float().cpu().numpy(), 1) for x in images]
+    down, right = optical_flow_tvl1(*grey)
+    return torch.from_numpy(np.stack([right, down])).float()[None]

@@ -71,17 +71,10 @@ def test_known_answers():
     for agreement in (place_agreement, part_agreement):
         assert agreement(moved, flow, mask) == 1
         assert agreement(torch.ones(2, 3, SIDE, SIDE), flow, mask) == 0.5
-        nothing = [agreement(noise(2, 3, 6, 6, seed=k), *scene(5.3, -3.6)) for k in range(200)]
-        assert sum(nothing) / 200 == pytest.approx(0.5, abs=0.04)
-        assert agreement(moved * 7, flow, mask) == 1
     assert place_agreement(coordinates, flow, mask) == 0.5  # telling where a pixel is earns nothing
     assert part_agreement(coordinates, flow, mask) != 0.5
-
-
-def test_a_coarser_map_is_brought_to_the_grid():
-    flow, mask = scene(6.0, 0.0)
-    ramp = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 3, 8, 8)
-    assert place_agreement(torch.cat([ramp, ramp - 2]), flow, mask) > 0.99  # 6 pixels are 2 cells
+    ramp = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 3, 8, 8)  # a coarser map is resized to the grid of the flow
+    assert place_agreement(torch.cat([ramp, ramp - 2]), *scene(6.0, 0.0)) > 0.99  # 6 pixels are 2 cells
 
 
 def test_colours_are_uncorrelated_and_of_unit_spread():

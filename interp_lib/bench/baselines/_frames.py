@@ -1,12 +1,24 @@
-"""What methods share: sizes and numbers of frames that a network takes, and the way back to the pair's."""
+"""What methods share: files of the user's, sizes and numbers of frames that a network takes, the way back to a pair."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.types import Interpolation, Pair
+
+
+def find(variable: str, need: str) -> Path:
+    """Return the path that an environment variable names; FileNotFoundError, which says what to get, without one."""
+    given = os.environ.get(variable, "")
+    path = Path(os.path.abspath(os.path.expanduser(given)))
+    if not given or not path.exists():
+        missing = f"{path} ({variable}) does not exist; " if given else ""
+        raise FileNotFoundError(f"{missing}{need}, and give its path in the environment variable {variable}.")
+    return path
 
 
 def keyframes(pair: Pair) -> Tensor:
@@ -38,14 +50,14 @@ def between_keyframes(
 
 
 def pad_to(
-    images: Tensor, multiple: int, *, least: int = 0, mode: str = "constant", centred: bool = True
+    images: Tensor, multiple: int, *, least: tuple[int, int] = (0, 0), mode: str = "constant", centred: bool = True
 ) -> tuple[Tensor, Callable[[Tensor], Tensor], list[str]]:
-    """Pad [N,C,H,W] to a multiple of `multiple`, at least `least` px a side; also return the crop back and a note.
+    """Pad [N,C,H,W] to multiples of `multiple`, at least to `least` (h, w); also return the crop back and a note.
 
     mode: "constant" (zeros) or "replicate". centred: on all sides, else right and below only.
     """
-    height, width = images.shape[-2:]
-    down, right = (max(least, -(-side // multiple) * multiple) - side for side in (height, width))
+    height, width = sides = images.shape[-2:]
+    down, right = (max(low, -(-side // multiple) * multiple) - side for side, low in zip(sides, least, strict=True))
     top, left = (down // 2, right // 2) if centred else (0, 0)
     padded = F.pad(images, (left, right - left, top, down - top), mode=mode)
     content = "zeros" if mode == "constant" else "edge pixels"
@@ -65,12 +77,10 @@ def nearest(count: int, frames: int) -> tuple[list[int], list[str]]:
 
     The earlier of two equally near is taken, a keyframe never. Also returns a note, unless each is used once.
     """
-    if count < 3:
-        raise ValueError(f"{count} frames were made: with nothing between the ends there is nothing to choose from.")
     places = (-(-(2 * i * (count - 1) - frames - 1) // (2 * (frames + 1))) for i in range(1, frames + 1))
     chosen = [min(max(place, 1), count - 2) for place in places]
     if count == frames + 2:
         return chosen, []
     repeated = frames - len(set(chosen))
     again = f", {repeated} of them twice or more often" if repeated else ""
-    return chosen, [f"{count} frames made, ends included, and the {frames} nearest in time taken between them{again}"]
+    return chosen, [f"{count} frames made, keyframes included, and the {frames} nearest in time taken{again}"]

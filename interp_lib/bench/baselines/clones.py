@@ -13,11 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.bench.baselines._frames import between_keyframes, keyframes, nearest, pad_to, resize
-from interp_lib.bench.baselines.pretrained import find
+from interp_lib.bench.baselines._frames import between_keyframes, find, keyframes, nearest, pad_to, resize
 from interp_lib.images import to_pil
 from interp_lib.pairs.videos import read_pictures
 from interp_lib.types import Interpolation, Pair
@@ -47,16 +45,15 @@ def ldmvfi(model: None, pair: Pair, *, frames: int, seed: int) -> Interpolation:
     """Make the frame in the middle of two, again and again: 2^k-1 of them, of which the nearest in time are taken.
 
     Source: Danier et al., LDMVFI: Video Frame Interpolation with Latent Diffusion Models, AAAI 2024. Frames pass
-    through 8-bit PNG files; sides below 256 px, which its network does not pad, are padded by their edge pixels and cut
-    again.
+    through 8-bit PNG files; sides below 256 px, which its network does not pad, are padded by their edge pixels.
     """
-    padded, cut, notes = pad_to(keyframes(pair).cpu(), 1, least=256, mode="replicate")
+    padded, cut, notes = pad_to(keyframes(pair).cpu(), 1, least=(256, 256), mode="replicate")
     known = list(padded.split(1))
     for level in range(frames.bit_length()):
         # A data set laid out as SNU-FILM: "first truth last". There is no truth, so the first image stands in for it.
         triplets = [f"{k}.png {k}.png {k + 1}.png\n" for k in range(len(known) - 1)]
-        command = LDMVFI.replace("{seed}", str((64 * seed + level) % 2**63))
-        halves = _run("LDMVFI", command, known, {"test-easy.txt": "".join(triplets)}, len(triplets))
+        texts = {"test-easy.txt": "".join(triplets)}
+        halves = _run("LDMVFI", LDMVFI, (64 * seed + level) % 2**63, known, texts, len(triplets))
         known = [x for a, b in zip(known, halves, strict=False) for x in (a, b)] + known[-1:]
     chosen, note = nearest(len(known), frames)
     middle = cut(torch.cat([known[k] for k in chosen]))
@@ -67,27 +64,26 @@ def dynamicrafter(model: None, pair: Pair, *, frames: int, seed: int) -> Interpo
     """Make 16 frames with both keyframes, of which the nearest in time are taken; the caption, if any, is the prompt.
 
     Source: Xing et al., DynamiCrafter: Animating Open-domain Images with Video Diffusion Priors, ECCV 2024. The images
-    are fitted into 512x320 px, their edge pixels filling the rest, and the frames resized back; on the way they are
-    coded as H.264, since the script has no other output.
+    are fitted into 512x320 px, their edge pixels filling the rest, and the frames, coded as H.264, resized back.
     """
     own = tuple(pair.image0.shape[-2:])
     scale = min(320 / own[0], 512 / own[1])
     height, width = min(320, round(own[0] * scale)), min(512, round(own[1] * scale))
-    top, left = (320 - height) // 2, (512 - width) // 2
-    sides = (left, 512 - width - left, top, 320 - height - top)
-    images = F.pad(resize(keyframes(pair).cpu(), (height, width)), sides, mode="replicate")
+    fitted = resize(keyframes(pair).cpu(), (height, width))
+    images, cut, _ = pad_to(fitted, 1, least=(320, 512), mode="replicate")
     caption = " ".join(pair.caption.split())
     # The script wants a line for every pair, and reads it with --text_input only
-    command = DYNAMICRAFTER.replace("{seed}", str(seed % 2**32)) + (" --text_input" if caption else "")
+    command = DYNAMICRAFTER + (" --text_input" if caption else "")
     prompt = {"prompt.txt": f"{caption or 'no prompt'}\n"}
-    video = torch.cat(_run("DynamiCrafter", command, images.split(1), prompt, 16))
-    video = resize(video[:, :, top : top + height, left : left + width], own)
+    video = cut(torch.cat(_run("DynamiCrafter", command, seed % 2**32, images.split(1), prompt, 16)))
     chosen, note = nearest(len(video), frames)
     notes = [f"made at 512x320 pixels, of which the images fill {width}x{height}, coded as H.264", *note]
-    return between_keyframes(pair, video[chosen], calls=100, notes=notes)  # 50 with the prompt and 50 without
+    return between_keyframes(pair, resize(video[chosen], own), calls=100, notes=notes)  # 50 with and without the prompt
 
 
-def _run(method: str, command: str, images: Sequence[Tensor], texts: dict[str, str], count: int) -> list[Tensor]:
+def _run(
+    method: str, command: str, seed: int, images: Sequence[Tensor], texts: dict[str, str], count: int
+) -> list[Tensor]:
     """Return the `count` frames [1,3,H,W] that a clone's script makes of a folder with numbered PNG and text files.
 
     Raises FileNotFoundError for what is missing and RuntimeError, with the script's last line, when it fails.
@@ -103,14 +99,14 @@ def _run(method: str, command: str, images: Sequence[Tensor], texts: dict[str, s
             to_pil(image).save(data / f"{k}.png")
         for file, text in texts.items():
             (data / file).write_text(text, encoding="utf-8")
-        words = [word.replace("{weights}", str(weights)).replace("{folder}", folder) for word in shlex.split(command)]
+        words = [word.format(seed=seed, weights=weights, folder=folder) for word in shlex.split(command)]
         words.insert(0, os.environ.get(f"{name}_PYTHON", sys.executable))
         run = subprocess.run(words, cwd=clone, capture_output=True, text=True, errors="replace")
-        if run.returncode:
-            last = (run.stderr.strip() or run.stdout.strip() or "it said nothing").splitlines()[-1]
-            raise RuntimeError(f"{method}'s own script failed in {clone} (exit status {run.returncode}): {last}")
         files = sorted([*out.rglob("output.png"), *out.rglob("*.mp4")])
-        frames = [x for path in files for x in read_pictures(path if path.suffix == ".mp4" else path.parent)]
+        sources = [] if run.returncode else [path if path.suffix == ".mp4" else path.parent for path in files]
+        frames = [frame for source in sources for frame in read_pictures(source)]
         if len(frames) != count:
-            raise RuntimeError(f"{method}'s own script in {clone} ended with {len(frames)} frames, not {count}.")
+            last = (run.stderr.strip() or run.stdout.strip() or "it said nothing").splitlines()[-1]
+            made = f"exit status {run.returncode}, {len(frames)} frames of {count}"
+            raise RuntimeError(f"{method}'s own script failed in {clone} ({made}): {last}")
         return frames

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from interp_lib.bench.baselines._frames import between_keyframes, keyframes
-from interp_lib.bench.metrics import psnr
+from interp_lib.bench.baselines._frames import between_keyframes
 from interp_lib.pairs.videos import VIDEO_SUFFIXES, read_pictures
 from interp_lib.types import Interpolation, Pair
 
@@ -20,24 +19,18 @@ def external(model: None, pair: Pair, *, frames: int, seed: int, folder: str | o
     """Return what the folder holds for this pair, between the pair's own images; the seed changes nothing.
 
     Raises FileNotFoundError for a missing folder or case, and ValueError for a number of frames that is neither
-    `frames` nor `frames`+2, a size other than the pair's, files that are no images, and a clip that runs backwards.
+    `frames` nor `frames`+2, a size other than the pair's, and files that are no images.
     """
     source = find_frames(folder, pair.name)
     images = torch.cat(list(read_pictures(source)))
     (h, w), (h0, w0) = images.shape[-2:], pair.image0.shape[-2:]
     if len(images) not in (frames, frames + 2):
-        rule = f"{frames} between the ends are asked for, so write {frames}, or {frames + 2} with both ends"
-        raise ValueError(f"{source} holds {len(images)} frames: {rule}.")
+        raise ValueError(f"{source} holds {len(images)} frames: write {frames}, or {frames + 2} with both keyframes.")
     if (h, w) != (h0, w0):
         raise ValueError(f"{source} holds frames of {w}x{h} pixels: {pair.name} has {w0}x{h0}, write that size.")
-    note = f"{frames} frames without the ends"
+    note = f"{frames} frames without the keyframes"
     if len(images) == frames + 2:
-        straight, reverse = (psnr(images[[0, -1]], ends) for ends in (keyframes(pair), keyframes(pair).flip(0)))
-        if bool((reverse > straight).all()):
-            raise ValueError(f"{source} runs backwards: its first frame is the pair's last image, reverse the order.")
-        first, last = straight.tolist()
-        note = f"{len(images)} frames with the ends ({first:.1f} and {last:.1f} dB from the pair's, which replace them)"
-        images = images[1:-1]
+        note, images = f"{len(images)} frames with the keyframes, which the pair's replace", images[1:-1]
     return between_keyframes(pair, images, notes=[note, "decoded from a video"] if source.is_file() else [note])
 
 
@@ -47,8 +40,6 @@ def find_frames(folder: str | os.PathLike, name: str) -> Path:
     Raises FileNotFoundError where there is none and ValueError where there are several.
     """
     folder, stem = Path(os.path.expanduser(folder)), re.sub(r"[:/\\]|^\.+", "_", name)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder: give the one that holds a folder or a video for every case.")
     inside = folder / stem
     sources = [inside] if inside.is_dir() and any(inside.iterdir()) else []
     sources += [file for suffix in VIDEO_SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()]

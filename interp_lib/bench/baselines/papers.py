@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_lib.bench.baselines._frames import keyframes
+from interp_lib.bench.baselines.pretrained import raft_flows
 from interp_lib.bench.content_hash import content_hash
 from interp_lib.dreammover.inputs import LORA, choose_lora
 from interp_lib.dreammover.lora import fit_lora
@@ -35,22 +36,27 @@ def dreammover(
 ) -> Interpolation:
     """Run `interpolate` with its arguments; lora, flow, two_level and attention are Table 3's ablations.
 
-    inversion_steps, lora: None is the model's own setting, as everywhere. scratch: a folder for the pair's LoRA, in
-    which the next row of the ablation finds it; the numbers are the same.
+    inversion_steps, lora: None is the model's own setting, as everywhere. flow: also "raft", for RAFT's two flows.
+    scratch: a folder for the pair's LoRA, where the next row of the ablation finds it; the numbers are the same.
     """
     if scratch and choose_lora(model, lora) is True:
         lora = _shared_lora(model, pair, seed, preset, Path(scratch))
+    if flow == "raft":
+        flow = raft_flows(*_fitted(model, pair).split(1), device=model.device)
     options = {"preset": preset, "lora": lora, "flow": flow, "two_level": two_level, "attention": attention}
     options |= {"steps": steps, "inversion_steps": inversion_steps, "batch_size": batch_size, "seed": seed}
-    images = (pair.image0, pair.image1)
-    return _at_pair_size(
-        interpolate(model, *images, frames=frames, prompt=pair.caption, progress=False, **options), pair
-    )
+    options |= {"prompt": pair.caption, "progress": False}
+    return _at_pair_size(interpolate(model, pair.image0, pair.image1, frames=frames, **options), pair)
+
+
+def _fitted(model: ImageModel, pair: Pair) -> Tensor:
+    """Return the keyframes [2,3,H,W] as `interpolate` crops them."""
+    return fit_images(keyframes(pair), multiple=model.multiple)[0]
 
 
 def _shared_lora(model: ImageModel, pair: Pair, seed: int, preset: str, folder: Path) -> Path:
     """Return the file of the LoRA that `interpolate` would fit, fitted where it is not there yet."""
-    images, _ = fit_images(keyframes(pair), multiple=model.multiple)
+    images = _fitted(model, pair)
     path = folder / f"{content_hash(images, pair.caption, seed, preset)}.safetensors"
     if not path.is_file():
         steps, lr, _ = LORA[preset]
@@ -69,10 +75,9 @@ def generative_inbetweening(
     steps: int | None = None,
     recurrence: int | None = None,
 ) -> Interpolation:
-    """Run `inbetween`, by one of its methods: dual sampling, its ablations, and its relatives on the same model.
+    """Run `inbetween`, by one of its methods; steps, recurrence: None is the model's own setting.
 
-    steps, recurrence: None is the model's own setting. The first and the last frame are what the model makes of the
-    keyframes, as in the paper's videos.
+    The first and the last frame are what the model makes of the keyframes, as in the paper's videos.
     """
     options = {"method": method, "steps": steps, "recurrence": recurrence, "seed": seed, "progress": False}
     return _at_pair_size(inbetween(model, pair.image0, pair.image1, frames=frames + 2, **options), pair)

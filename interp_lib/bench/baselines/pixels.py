@@ -3,7 +3,7 @@
 import torch
 
 from interp_lib.bench.baselines._frames import times
-from interp_lib.bench.optical_flow import tvl1_flow
+from interp_lib.bench.warping import tvl1_flow
 from interp_lib.dreammover.fusion import fuse_direct
 from interp_lib.types import Interpolation, Pair
 

