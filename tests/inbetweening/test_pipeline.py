@@ -189,8 +189,9 @@ def test_two_threads_on_one_model_queue(tiny, keyframes):
         assert torch.equal(one.frames, other.frames) and one.unet_calls == other.unet_calls
 
 
-def test_dual_without_deltas_names_the_fit(variant, keyframes):
-    model = variant()
+def test_dual_without_deltas_names_the_fit(tiny, keyframes):
+    model = copy(tiny)
+    model.reverse, model.unet_calls = None, 0
     for work in (lambda: run(model, keyframes), lambda: animate(model, keyframes[0], reverse=True, progress=False)):
         with pytest.raises(ValueError, match="method='dual' needs .*model.reverse = fit_backward_motion"):
             work()
