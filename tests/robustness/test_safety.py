@@ -68,7 +68,7 @@ def test_the_check_sees_what_it_is_for():
 
 def test_the_library_is_without_faults():
     found = {str(path): faults(path.read_text(encoding="utf-8"), path.as_posix()) for path in CODE}
-    assert len(CODE) > 100 and not {path: said for path, said in found.items() if said}
+    assert len(CODE) > 50 and not {path: said for path, said in found.items() if said}
 
 
 def test_what_make_starts_listens_to_this_machine_alone():
