@@ -12,6 +12,7 @@ from interp_lib.dreammover import pipeline as dreammover
 from interp_lib.dreammover.sequence import interpolate_sequence
 from interp_lib.images import prepare_pair
 from interp_lib.inbetweening import pipeline as inbetweening
+from interp_lib.inbetweening.pipeline import inbetween_sequence
 from interp_lib.models.image_model import ImageModel
 from interp_lib.models.video_model import VideoModel
 from interp_lib.show.media import Media
@@ -67,7 +68,7 @@ def make_film(
     method = "Generative Inbetweening" if isinstance(model, VideoModel) else "DreamMover"
     if isinstance(model, VideoModel):
         settings["fps"] = fps
-    run = inbetweening.inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
+    run = inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
     result = run(model, images, loop=loop, **settings)
     count, _, height, width = result.frames.shape
     media = save_video(result.frames, path, fps=fps, alt=f"{count} frames from the first to the last image, {method}")
