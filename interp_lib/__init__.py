@@ -31,11 +31,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dreammover.splat": ["softmax_splat"],
         "dreammover.suitability": ["suitability"],
         "images": ["as_images", "fit_images", "area_size"],
-        "inbetweening.animate": ["animate"],
+        "inbetweening.animate": ["animate", "draw_clips"],
         "inbetweening.backward": ["fit_backward_motion"],
-        "inbetweening.clips": ["draw_clips"],
-        "inbetweening.pipeline": ["inbetween"],
-        "inbetweening.sequence": ["inbetween_sequence"],
+        "inbetweening.pipeline": ["inbetween", "inbetween_sequence"],
         "inbetweening.temporal": [
             "record_temporal_attention",
             "rotate_temporal_attention",

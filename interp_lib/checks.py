@@ -40,12 +40,6 @@ def check_switch(name: str, value: object) -> None:
         raise ValueError(f"{name}={_shown(value)} is no switch: give True or False.")
 
 
-def check_callable(name: str, value: object) -> None:
-    """Raise ValueError unless value is a function or None."""
-    if value is not None and not callable(value):
-        raise ValueError(f"{name} is a {type(value).__name__}: give a function, or leave it out.")
-
-
 def check_tensors(**arguments: object) -> None:
     """Raise ValueError for the first of the named arguments that is no tensor."""
     for name, x in arguments.items():

@@ -1,18 +1,17 @@
-"""`inbetween`: Generative Inbetweening from two keyframes to a video (paper section 4, Fig. 3)."""
-
-from __future__ import annotations
+"""`inbetween`: Generative Inbetweening from two keyframes, or more, to a video (paper section 4, Fig. 3)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from interp_lib.checks import check_callable, check_choice
+from interp_lib.checks import check_choice, check_switch
 from interp_lib.images import prepare_pair
-from interp_lib.inbetweening.prepare import DELTAS, OnStep, Settings, condition_keyframe, run, starting_noise
+from interp_lib.inbetweening.prepare import DELTAS, Settings, condition_keyframe, starting_noise
 from interp_lib.inbetweening.sampling import (
     Keyframe,
     Schedule,
@@ -30,17 +29,14 @@ from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel
 from interp_lib.types import Interpolation
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 METHODS = ("dual", "no-rotation", "no-finetune", "trf", "forward", "vibid", "vibid-plain")
-# Without recurrence, a third of the paper's steps changes the frames little (42 and 43 dB on two calm clips of the
-# embedded model). Recurrence changes them as another seed does (26 dB, one clip), with no gain towards the true frames.
-# Here one repetition remains: 25 U-Net calls in the place of 175. On SVD's own weights it is not measured.
+ADVICE = "use fewer frames or a smaller size, or load the model with offload=True or in float16"
+# 25 U-Net calls in the place of 175. On two clips, a third of the paper's steps changes the embedded model's frames
+# little (42 and 43 dB), recurrence as another seed does (26 dB), without a gain. On SVD's weights it is not measured.
 QUICK = {"steps": 17, "recurrence": 1}
 
 
-@memory_advice("use fewer frames or a smaller size, or load the model with offload=True or in float16")
+@memory_advice(ADVICE)
 def inbetween(
     model: VideoModel,
     frame0: Tensor | Image,
@@ -60,24 +56,22 @@ def inbetween(
     fuse: str | float | Tensor = "average",
     rotate: str | Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
-    on_step: OnStep | None = None,
+    on_step: Callable[[Step], None] | None = None,
     progress: bool = True,
 ) -> Interpolation:
     """Make a video of `frames` frames in all that starts at frame0 and ends at frame1.
 
     Source: section 4.3, Alg. 2; the other methods are its ablations (5.3) and two relatives (METHODS, section 3).
 
-    frame0, frame1: one image each; what `prepare_pair` does to their size is noted. size: px, int = square, or (h, w).
+    frame0, frame1: one image each, as `prepare_pair` takes them. size: px, int = square, or (h, w).
     frames: None is the number that the model was made for.
     method: "dual" (needs backward-motion deltas, as does "no-rotation"), "no-finetune" (rotation in the up-blocks, the
         model's own weights), "trf", "vibid", "vibid-plain", or "forward" (the first keyframe alone).
     preset: "paper": each direction has its own guidance ramp away from its keyframe. "released": the ramp averaged with
         its flip, unless fuse is "linear"; and the video is always decoded whole.
-    steps, recurrence: how often each step of the first half is repeated. None is the model's own recommendation, else
-        the paper's 50 and 5; what was chosen is in `.notes`.
-    guidance_scale: at the keyframe and at the far end.
-    latents: unit noise [1,frames,C,h,w] in place of a draw from `seed`.
-    noise_aug_strength, fps, motion_bucket_id: SVD's micro-conditioning.
+    steps; recurrence: how often each step of the first half is repeated. None is as the model recommends, else the
+        paper's 50 and 5; what was chosen is in `.notes`.
+    guidance_scale: at the keyframe and at the far end. latents: unit noise [1,frames,C,h,w] in place of a draw.
     fuse: "average", "linear" (the forward direction's weight falls from 1 to 0; always so for "trf"), or that weight
         itself, a number or [frames].
     rotate: blocks whose maps rotate, such as "up_blocks" or ["mid_block", "up_blocks.1"]; None is by method.
@@ -92,8 +86,55 @@ def inbetween(
     settings = Settings(
         model, method, preset, frames, steps, recurrence, guidance_scale, conditioning, fuse, rotate, seed
     )
-    images, names = (frame0, frame1), ("frame0", "frame1")
+    images, names = [frame0, frame1], ["frame0", "frame1"]
     return sample(settings, images, names, size, latents, on_step, progress)
+
+
+@memory_advice(ADVICE)
+def inbetween_sequence(
+    model: VideoModel,
+    images: Sequence[Tensor | Image],
+    *,
+    frames: int | None = None,
+    loop: bool = False,
+    method: str = "dual",
+    preset: str = "paper",
+    steps: int | None = None,
+    recurrence: int | None = None,
+    guidance_scale: tuple[float, float] = (1.0, 3.0),
+    seed: int | torch.Generator = 0,
+    latents: Tensor | None = None,
+    noise_aug_strength: float = 0.02,
+    fps: float = 7,
+    motion_bucket_id: float = 127,
+    fuse: str | float | Tensor = "average",
+    rotate: str | Sequence[str] | None = None,
+    size: int | tuple[int, int] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    progress: bool = True,
+) -> Interpolation:
+    """Make one film through two or more keyframes, each stretch between neighbours as `inbetween` makes it.
+
+    images: in the order of time; later ones are resized to the first one's size, and each is encoded once. frames: of
+    a stretch, both keyframes included; a joint's keyframe appears once: (n - 1) * (frames - 1) + 1 frames of n images.
+    loop: also go from the last image back to the first one, which is not repeated, n * (frames - 1) frames in all.
+    The other arguments are those of `inbetween`; seed and latents give every stretch the same noise.
+
+    Returns frames [T,3,H,W] and latents [1,T,C,h,w], for two images without `loop` those of `inbetween`, bit for bit.
+    Raises ValueError, before anything slow, for fewer than two images, for identical neighbours, and as `inbetween`.
+    """
+    check_choice("method", method, METHODS)
+    check_switch("loop", loop)
+    images, names = list(images), [f"images[{k}]" for k in range(len(images))]
+    if len(images) < 2:
+        raise ValueError(f"images has length {len(images)}: give two keyframes or more.")
+    conditioning = (fps, motion_bucket_id, noise_aug_strength)
+    settings = Settings(
+        model, method, preset, frames, steps, recurrence, guidance_scale, conditioning, fuse, rotate, seed
+    )
+    if loop:
+        images, names = [*images, images[0]], [*names, names[0]]
+    return sample(settings, images, names, size, latents, on_step, progress, loop=loop)
 
 
 def sample(
@@ -102,7 +143,7 @@ def sample(
     names: Sequence[str],
     size: int | tuple[int, int] | None,
     latents: Tensor | None,
-    on_step: OnStep | None,
+    on_step: Callable[[Step], None] | None,
     progress: bool,
     *,
     loop: bool = False,
@@ -110,28 +151,28 @@ def sample(
 ) -> Interpolation:
     """Make a video through the keyframes, each encoded once, by `denoise` (None: by method) between neighbours.
 
-    loop: the last image is the first one again, which closes the circle and is not repeated. A single image is a video
-    of its own.
+    loop: the last image is the first again, which closes the circle and is not repeated. A single image is animated.
     """
-    check_callable("on_step", on_step)
     model, generator, method = settings.model, settings.generator, settings.method
     images, notes = prepare_pair(images, size=size, native_size=model.native_size, multiple=model.multiple, names=names)
-    start, notes = starting_noise(settings, latents, images[0]), notes + settings.notes
+    start, notes, videos = starting_noise(settings, latents, images[0]), notes + settings.notes, []
+    denoise = denoise or (denoise_alternating if method.startswith("vibid") else denoise_together)
     with model.lock:  # a second thread on the same model waits here: networks and processors are changed below
         before, plan = model.unet_calls, schedule(model, settings.steps)
         noise = noise_like(images[0], generator)  # the same on all keyframes (METHODS, section 3)
         own = images[:-1] if loop else images
         keys = [condition_keyframe(model, image, noise, settings.conditioning) for image in own]
         pairs = list(pairwise([*keys, keys[0]] if loop else keys)) or [keys]
-        denoise = denoise or (denoise_alternating if method.startswith("vibid") else denoise_together)
-        state = generator.get_state()
-
-        def stretch(pair: Sequence[Keyframe]) -> Iterator[Step]:
-            generator.set_state(state)  # every stretch is what `inbetween` makes of its two keyframes alone
-            return denoise(settings, start * plan.start, pair, plan)
-
-        total = len(pairs) * unet_calls(method, settings.steps, settings.recurrence)
-        videos = run(map(stretch, pairs), total, on_step, progress, "animate" if len(images) == 1 else method)
+        state, total = generator.get_state(), len(pairs) * unet_calls(method, settings.steps, settings.recurrence)
+        name = method if len(images) > 1 else "animate"
+        with torch.no_grad(), tqdm(total=total, desc=name, disable=not progress) as bar:
+            for pair in pairs:
+                generator.set_state(state)  # every stretch is what `inbetween` makes of its two keyframes alone
+                for step in denoise(settings, start * plan.start, pair, plan):
+                    if on_step is not None:
+                        on_step(step)
+                    bar.update()
+                videos.append(step.latents)
         calls, device, whole = model.unet_calls - before, images[0].device, settings.preset == "released"
         films = [model.decode(z, device=device, whole=whole, notes=notes, progress=progress) for z in videos]
     # Two stretches share the keyframe at their joint: the later one's frame is retained

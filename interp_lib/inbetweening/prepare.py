@@ -1,21 +1,19 @@
-"""What `inbetween` and `animate` share: arguments checked before anything slow, keyframes encoded, all steps run."""
+"""What `inbetween` and `animate` share: arguments checked before anything slow, first noise, keyframes encoded."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_choice, check_int, check_number
-from interp_lib.inbetweening.sampling import Keyframe, Step, forward_weights, noise_like, ramps
+from interp_lib.inbetweening.sampling import Keyframe, forward_weights, noise_like, ramps
 from interp_lib.inbetweening.temporal import choose_layers
 from interp_lib.models.video_model import VideoModel, check_video_model, micro_conditioning
 
 DELTAS = {"dual": "reverse", "no-rotation": "no_rotation"}  # method -> attribute of the model that holds its deltas
 PAPER = {"steps": 50, "recurrence": 5}
-OnStep = Callable[[Step], None]
 
 
 @dataclass
@@ -54,19 +52,18 @@ class Settings:
         self.recurrence = self._recommended("recurrence", 0) if averages or method == "trf" else 0
         for name, value in zip(("fps", "motion_bucket_id", "noise_aug_strength"), self.conditioning, strict=True):
             check_number(name, value, 0)
-        constant = averages and self.preset == "released" and not (isinstance(self.fuse, str) and self.fuse == "linear")
         try:
             first, far = (check_number("guidance_scale", x) for x in self.guidance_scale)
         except (TypeError, ValueError):
             rule = "give two numbers, at the keyframe and far from it, such as (1, 3)"
             raise ValueError(f"guidance_scale={self.guidance_scale!r}: {rule}.") from None
+        constant = averages and self.preset == "released" and not (isinstance(self.fuse, str) and self.fuse == "linear")
         self.guidance_scale = ramps((first, far), self.frames, constant=constant)
         if method in DELTAS and not getattr(model, DELTAS[method]):
             option = "" if method == "dual" else ", rotate=False"
             raise ValueError(
-                f"method={method!r} needs backward-motion deltas, which this model has not: fit them with "
-                f"`model.{DELTAS[method]} = fit_backward_motion(model, clips, steps=...{option}).deltas`, or use "
-                "'no-finetune', 'trf' or 'vibid', which need none."
+                f"method={method!r} needs backward-motion deltas, which the model has not: fit them with `model."
+                f"{DELTAS[method]} = fit_backward_motion(model, clips, steps=...{option}).deltas`, or use 'trf'."
             )
         self.weights = forward_weights("linear" if method == "trf" else self.fuse, self.frames)
         self.rotate = self._rotating_blocks()
@@ -103,9 +100,8 @@ def starting_noise(settings: Settings, latents: Tensor | None, image: Tensor) ->
     shape = (1, settings.frames, model.latent_channels, height, width)
     if latents is None:
         return noise_like(torch.empty(shape, device=model.device), settings.generator)
-    if not isinstance(latents, Tensor) or tuple(latents.shape) != shape or not bool(torch.isfinite(latents).all()):
-        what = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise ValueError(f"latents: {what} given, finite unit noise of shape {list(shape)} is needed here.")
+    if latents.shape != shape or not bool(torch.isfinite(latents).all()):
+        raise ValueError(f"latents: {list(latents.shape)} given, finite unit noise of shape {list(shape)} is needed.")
     return latents.to(model.device).float()
 
 
@@ -113,21 +109,3 @@ def condition_keyframe(model: VideoModel, image: Tensor, noise: Tensor, conditio
     """Encode a keyframe [1,3,H,W] in [0,1]. conditioning: (fps, motion bucket, strength of the image's noise)."""
     micro = micro_conditioning(*conditioning).to(model.device)
     return Keyframe(*model.condition(image, noise, conditioning[2]), micro)
-
-
-def run(
-    stretches: Iterable[Iterator[Step]], total: int, on_step: OnStep | None, progress: bool, name: str
-) -> list[Tensor]:
-    """Go through all steps of one or several videos without gradients, under one bar; return the last latents of each.
-
-    on_step is called with every step.
-    """
-    latents = []
-    with torch.no_grad(), tqdm(total=total, desc=name, disable=not progress) as bar:
-        for states in stretches:
-            for state in states:
-                if on_step is not None:
-                    on_step(state)
-                bar.update()
-            latents.append(state.latents)
-    return latents

@@ -21,9 +21,9 @@ class Keyframe:
 class Step:
     """The state after one U-Net step.
 
-    index: which sigma, from 0. repeat: 0, then 1, 2, ... where a step is repeated. sigma: the noise level before the
-    step. latents: [1,N,C,h,w] after it. denoised: the fused prediction of the clean latents. forward, backward: each
-    direction's own prediction, both in forward time, or None where there is none.
+    index: which sigma, from 0. repeat: 0, then 1, 2, ... where a step is repeated. sigma: the noise level before it.
+    latents: [1,N,C,h,w] after it. denoised: the fused prediction of the clean latents. forward, backward: that of each
+    direction, both in forward time, or None where there is none.
     """
 
     index: int
@@ -85,18 +85,16 @@ def forward_weights(fuse: str | float | Tensor, frames: int) -> Tensor:
 
     Raises ValueError for another name, a shape that does not fit, and weights outside 0 to 1.
     """
-    rule = "give 'average', 'linear', or the forward direction's weight between 0 and 1, a number or [frames]"
     named = {"average": 0.5, "linear": torch.linspace(1, 0, frames)}
     try:
-        values = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32)
-        values = values.expand(frames).view(1, -1, 1, 1, 1)
-    except KeyError:
-        raise ValueError(f"fuse={fuse!r} is unknown: {rule}.") from None
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"fuse={fuse!r} does not fit {frames} frames: {rule}.") from None
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError(f"fuse has weights outside 0 to 1: {rule}.")
-    return values
+        values = torch.as_tensor(named[fuse] if isinstance(fuse, str) else fuse, dtype=torch.float32).expand(frames)
+        fits = bool(((values >= 0) & (values <= 1)).all())
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        rule = "give 'average', 'linear', or the forward direction's weight between 0 and 1, a number or [frames]"
+        raise ValueError(f"fuse does not fit {frames} frames: {rule}.")
+    return values.view(1, -1, 1, 1, 1)
 
 
 def denoised(x: Tensor, v: Tensor, sigma: Tensor | float) -> Tensor:

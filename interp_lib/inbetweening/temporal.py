@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_lib.checks import check_tensors
 from interp_lib.models.processors import split_heads, swap_processors
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -21,9 +20,8 @@ def rotate_map(a: Tensor) -> Tensor:
     """Rotate attention maps [..., N, N] by 180 degrees: A'[j,k] = A[N-1-j, N-1-k].
 
     Source: section 4.1. Rotating twice is the identity and rows still sum to one; with the same V and O, the rotated
-    map on time-flipped values gives the time-flipped output.
+    map on time-flipped values gives the time-flipped output. Raises ValueError for a map that is not square.
     """
-    check_tensors(a=a)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise ValueError(f"a has shape {list(a.shape)}: attention maps are [..., N, N], a row and a column a frame.")
     return a.flip(-2, -1)
@@ -32,15 +30,13 @@ def rotate_map(a: Tensor) -> Tensor:
 def temporal_attentions(unet: Any) -> dict[str, Any]:
     """Return name -> layer of every temporal self-attention in execution order: down-blocks, middle, up-blocks.
 
-    Tokens are the frames, the batch is space: `temporal_transformer_blocks[*].attn1`. Raises ValueError where a network
-    has none (an image model, say).
+    Tokens are the frames, the batch is space. Raises ValueError where a network has none (an image model, say).
     """
     from diffusers.models.attention import TemporalBasicTransformerBlock
 
     layers = {
         f"{stage}.{name}.attn1": module.attn1
         for stage in ("down_blocks", "mid_block", "up_blocks")
-        if getattr(unet, stage, None) is not None
         for name, module in getattr(unet, stage).named_modules()
         if isinstance(module, TemporalBasicTransformerBlock)
     }
@@ -49,20 +45,16 @@ def temporal_attentions(unet: Any) -> dict[str, Any]:
     return layers
 
 
-def choose_layers(unet: Any, blocks: Sequence[str] | None) -> dict[str, Any]:
+def choose_layers(unet: Any, blocks: str | Sequence[str] | None) -> dict[str, Any]:
     """Return the temporal self-attentions of some blocks (None: all); ValueError for a block that has none."""
     layers = temporal_attentions(unet)
     if blocks is None:
         return layers
-    if not isinstance(blocks, (str, Sequence)):
-        raise ValueError(f"blocks={blocks!r} names no blocks: give 'up_blocks', or a list such as ['up_blocks.1'].")
     chosen = tuple(f"{block}." for block in ([blocks] if isinstance(blocks, str) else blocks))
     for start in chosen:
         if not any(name.startswith(start) for name in layers):
-            stages = sorted({".".join(name.split(".")[: 1 if name.startswith("mid") else 2]) for name in layers})
-            raise ValueError(
-                f"block {start[:-1]!r} has no temporal self-attention: the blocks are {', '.join(stages)}."
-            )
+            there = ", ".join(dict.fromkeys(name.partition(".attentions")[0] for name in layers))
+            raise ValueError(f"block {start[:-1]!r} has no temporal self-attention: the blocks are {there}.")
     return {name: attn for name, attn in layers.items() if name.startswith(chosen)}
 
 
@@ -84,9 +76,9 @@ def record_temporal_attention(unet: Any) -> Iterator[TemporalMaps]:
     layers = temporal_attentions(unet)
     recorded = TemporalMaps(list(layers))
 
-    def record(name: str, plain: Any, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        recorded.maps[name] = _weights(attn.to_q(hidden_states), attn.to_k(hidden_states), attn.heads).detach()
-        return plain(attn, hidden_states, *args, **kwargs)
+    def record(name: str, plain: Any, attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        recorded.maps[name] = _map(attn, x).detach()
+        return plain(attn, x, *args, **kwargs)
 
     with swap_processors(layers, lambda name, plain: partial(record, name, plain)):
         yield recorded
@@ -97,7 +89,7 @@ def rotate_temporal_attention(
     unet: Any,
     maps: TemporalMaps | Mapping[str, Tensor],
     *,
-    blocks: Sequence[str] | None = None,
+    blocks: str | Sequence[str] | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> Iterator[list[str]]:
     """Use recorded maps, rotated by 180 degrees, in temporal self-attention within the block; yield the layers.
@@ -109,8 +101,6 @@ def rotate_temporal_attention(
     """
     layers = choose_layers(unet, blocks)
     recorded = maps.maps if isinstance(maps, TemporalMaps) else maps
-    if not isinstance(recorded, Mapping):
-        raise ValueError(f"maps is a {type(maps).__name__}: record them with record_temporal_attention first.")
     if absent := [name for name in layers if name not in recorded]:
         raise ValueError(f"maps has none for {absent[0]}: record them with record_temporal_attention first.")
 
@@ -121,7 +111,7 @@ def rotate_temporal_attention(
                 f"the map of {name} has shape {list(a.shape)} and the layer runs on {shape}: record the maps at the "
                 "same size, batch and number of frames."
             )
-        return _with_map(attn, rotate_map(a.to(x)), x, _tuned_weights(attn, name, deltas))
+        return _attend(attn, x, _tuned_weights(attn, name, deltas), rotate_map(a.to(x)))
 
     with swap_processors(layers, lambda name, plain: partial(rotate, name)):
         yield list(layers)
@@ -133,7 +123,7 @@ def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator
     layers = temporal_attentions(unet)
 
     def tune(name: str, attn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return _alone(attn, x, _tuned_weights(attn, name, deltas))
+        return _attend(attn, x, _tuned_weights(attn, name, deltas))
 
     with swap_processors(layers, lambda name, plain: partial(tune, name)):
         yield list(layers)
@@ -141,7 +131,7 @@ def tune_temporal_attention(unet: Any, deltas: Mapping[str, Tensor]) -> Iterator
 
 @contextmanager
 def two_directions(
-    unet: Any, *, rotate: Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None
+    unet: Any, *, rotate: str | Sequence[str] | None = None, deltas: Mapping[str, Tensor] | None = None
 ) -> Iterator[list[str]]:
     """Treat a batch as [forward half, backward half] within the block; yield the names of the layers that rotate.
 
@@ -158,39 +148,30 @@ def two_directions(
         forward, backward = [], []
         # some pixels at a time, which bounds the memory and does not change the numbers
         for f, b in zip(*(half.split(TILE) for half in x.chunk(2)), strict=True):
-            if name in rotating:
-                a = _weights(attn.to_q(f), attn.to_k(f), attn.heads)
-                forward.append(_with_map(attn, a, f, plain))
-                backward.append(_with_map(attn, rotate_map(a), b, tuned))
-            else:
-                forward.append(_alone(attn, f, plain))
-                backward.append(_alone(attn, b, tuned))
+            a = _map(attn, f) if name in rotating else None
+            forward.append(_attend(attn, f, plain, a))
+            backward.append(_attend(attn, b, tuned, None if a is None else rotate_map(a)))
         return torch.cat(forward + backward)
 
     with swap_processors(layers, lambda name, plain: partial(both, name)):
         yield sorted(rotating)
 
 
-def _weights(q: Tensor, k: Tensor, heads: int) -> Tensor:
+def _map(attn: Any, x: Tensor) -> Tensor:
     """Compute A = softmax(Q K^T / sqrt d), [B, heads, N, N], in float32 whatever the dtype of Q and K."""
-    q, k = split_heads(q, heads), split_heads(k, heads)
+    q, k = split_heads(attn.to_q(x), attn.heads), split_heads(attn.to_k(x), attn.heads)
     return (q.float() @ k.float().transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1).to(q.dtype)
 
 
-def _with_map(attn: Any, a: Tensor, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """Compute the output for values x [B,N,C] with the map a, by these weights."""
-    return _out(attn, a @ split_heads(F.linear(x, weights["to_v"]), attn.heads), weights)
-
-
-def _alone(attn: Any, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """Compute ordinary self-attention over the frames with these weights."""
-    q, k, v = (split_heads(F.linear(x, weights[p]), attn.heads) for p in PROJECTIONS[:3])
-    return _out(attn, F.scaled_dot_product_attention(q, k, v), weights)
-
-
-def _out(attn: Any, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """Join the heads and project them, with the layer's own bias."""
-    return F.linear(x.transpose(1, 2).flatten(2), weights["to_out.0"], attn.to_out[0].bias) / attn.rescale_output_factor
+def _attend(attn: Any, x: Tensor, weights: Mapping[str, Tensor], a: Tensor | None = None) -> Tensor:
+    """Compute a layer's output for x [B,N,C] by these weights, with the map `a` or, without one, its own attention."""
+    if a is None:
+        q, k, v = (split_heads(F.linear(x, weights[p]), attn.heads) for p in PROJECTIONS[:3])
+        joined = F.scaled_dot_product_attention(q, k, v)
+    else:
+        joined = a @ split_heads(F.linear(x, weights["to_v"]), attn.heads)
+    joined, bias = joined.transpose(1, 2).flatten(2), attn.to_out[0].bias
+    return F.linear(joined, weights["to_out.0"], bias) / attn.rescale_output_factor
 
 
 def _tuned_weights(attn: Any, name: str, deltas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

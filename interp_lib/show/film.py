@@ -12,7 +12,7 @@ from interp_lib.dreammover import pipeline as dreammover
 from interp_lib.dreammover.pipeline import interpolate_sequence
 from interp_lib.images import prepare_pair
 from interp_lib.inbetweening import pipeline as inbetweening
-from interp_lib.inbetweening.sequence import inbetween_sequence
+from interp_lib.inbetweening.pipeline import inbetween_sequence
 from interp_lib.models.image_model import ImageModel
 from interp_lib.models.video_model import VideoModel
 from interp_lib.show.media import Media

@@ -18,20 +18,10 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 DEVICE = torch.device("cuda:0")
-aten = torch.ops.aten
-# Their result is a number, or has a shape, that only the device knows
-WAITING = {
-    aten._local_scalar_dense.default,
-    aten.equal.default,
-    aten.nonzero.default,
-    aten.masked_select.default,
-    aten.repeat_interleave.Tensor,
-    aten._unique2.default,
-    aten.unique_dim.default,
-    aten.bincount.default,
-}
-INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-COPYING = {aten.copy_.default, aten.copy.default, aten._to_copy.default}
+# Operations of aten whose result is a number, or has a shape, that only the device knows
+WAITING = ["_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount"]
+WAITING += ["repeat_interleave"]  # of a tensor of repetitions
+INDEXING, COPYING = ["index", "index_put", "index_put_", "_index_put_impl_"], ["copy_", "copy", "_to_copy"]
 
 
 class Backend(torch._C._acc.PrivateUse1Hooks):
@@ -136,7 +126,7 @@ class SimulatedDevice(TorchDispatchMode):
             return DEVICE if isinstance(args[0], OnDevice) else args[0].device
         tensors = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
         there = self._check(func, args, kwargs, tensors)
-        if func is aten._fused_sdp_choice.default and there:
+        if func is torch.ops.aten._fused_sdp_choice.default and there:
             return 0  # plain attention, since the CPU has none of a GPU's fused kernels
         kwargs |= dict.fromkeys(kwargs.keys() & {"pin_memory"}, False)  # there is no page of the host to pin
         if there and "device" in kwargs:
@@ -152,16 +142,16 @@ class SimulatedDevice(TorchDispatchMode):
         """Return whether the result is on the device; count waiting and uploads, raise for what a device refuses."""
         there = [x for x in tensors if isinstance(x, OnDevice)]
         here = [x for x in tensors if not isinstance(x, OnDevice)]
-        name, given = str(func), kwargs.get("device")
+        name, given = str(func).split(".")[1], kwargs.get("device")
         on_device = bool(there) if given is None else torch.device(given).type in ("cuda", "simulated")
-        if func in COPYING:
-            source = args[0] if func is aten._to_copy.default else args[1]
-            if func is not aten._to_copy.default:
+        if name in COPYING:
+            source = args[0] if name == "_to_copy" else args[1]
+            if name != "_to_copy":
                 on_device = isinstance(args[0], OnDevice)
             if isinstance(source, OnDevice) != on_device:
                 (self.uploads if on_device else self.synchronisations)[name] += 1
             return on_device
-        if func in INDEXING and isinstance(args[0], OnDevice):
+        if name in INDEXING and isinstance(args[0], OnDevice):
             indices = [x for x in args[1] if x is not None]
             self.uploads[name] += sum(not isinstance(x, OnDevice) for x in indices)
             if any(x.dtype in (torch.bool, torch.uint8) for x in indices):
@@ -170,7 +160,7 @@ class SimulatedDevice(TorchDispatchMode):
         if there and any(x.ndim for x in here):
             shapes = [(list(x.shape), x.device.type) for x in tensors]
             raise RuntimeError(f"{name} mixes devices: {shapes}")
-        if there and func in WAITING:
+        if there and name in WAITING:
             self.synchronisations[name] += 1
         generators = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Generator)]
         if generators and on_device:

@@ -60,16 +60,8 @@ def test_the_device_refuses_and_counts(device):
     with pytest.raises(RuntimeError, match="generator of cpu"):
         torch.randn(2, device="cuda:0", generator=torch.Generator())
     assert not device.synchronisations
-    waits = [
-        lambda: there.sum().item(),
-        lambda: bool(there.any()),
-        lambda: there.cpu(),
-        lambda: there.to("cpu"),
-        lambda: there.tolist(),
-        lambda: there.nonzero(),
-        lambda: there[there > 0],
-        lambda: here.copy_(there),
-    ]
+    waits = [lambda: there.sum().item(), lambda: bool(there.any()), lambda: there.cpu(), lambda: there.to("cpu")]
+    waits += [there.tolist, there.nonzero, lambda: there[there > 0], lambda: here.copy_(there)]
     for count, wait in enumerate(waits, start=1):
         wait()
         assert device.synchronisations.total() == count
@@ -142,10 +134,8 @@ def test_the_parts_of_inbetweening(device, video, keyframes):
     for reverse in (False, True):
         interp_lib.animate(video, keyframes[0], frames=3, steps=2, reverse=reverse, progress=False)
     for rotate in (False, True):
-        clips = torch.rand(1, 3, 3, 64, 64)
-        fit = interp_lib.fit_backward_motion(
-            video, clips, steps=2, rotate=rotate, gradient_checkpointing=rotate, progress=False
-        )
+        options = {"steps": 2, "rotate": rotate, "gradient_checkpointing": rotate, "progress": False}
+        fit = interp_lib.fit_backward_motion(video, torch.rand(1, 3, 3, 64, 64), **options)
         assert all(delta.is_cuda for delta in fit.deltas.values())
     video.reverse = fit.deltas
     inbetween(video, *keyframes, **BRIEF)
@@ -162,28 +152,22 @@ def test_evaluate(device, pair):
     interp_lib.evaluate(frames, flow="tvl1", metrics=["we"])
 
 
-def waiting(device, call, steps):
+def waiting(device, call, *arguments, **options):
     """Return how often the host waits in a call."""
     before = device.synchronisations.total()
-    call(steps)
+    call(*arguments, progress=False, **options)
     return device.synchronisations.total() - before
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_a_step_of_dreammover_does_not_wait(device, model, pair, preset):
-    options = {"frames": 2, "lora": False, "flow": "zero", "preset": preset, "progress": False}
-
-    def call(n):
-        interpolate(model, *pair, steps=8, inversion_steps=n, **options)
-
-    assert waiting(device, call, 2) == waiting(device, call, 3) > 0
+    options = {"frames": 2, "lora": False, "flow": "zero", "preset": preset, "steps": 8}
+    two, three = (waiting(device, interpolate, model, *pair, inversion_steps=n, **options) for n in (2, 3))
+    assert two == three > 0
 
 
 @pytest.mark.parametrize("method", ["dual", "vibid"])
 def test_a_step_of_inbetweening_does_not_wait(device, video, keyframes, method):
-    options = {"frames": 3, "method": method, "recurrence": 1, "progress": False}
-
-    def call(n):
-        inbetween(video, *keyframes, steps=n, **options)
-
-    assert waiting(device, call, 3) == waiting(device, call, 4) > 0
+    options = {"frames": 3, "method": method, "recurrence": 1}
+    three, four = (waiting(device, inbetween, video, *keyframes, steps=n, **options) for n in (3, 4))
+    assert three == four > 0

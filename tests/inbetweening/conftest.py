@@ -7,11 +7,9 @@ import torch
 
 from interp_lib.images import open_image
 from interp_lib.inbetweening.temporal import temporal_attentions
-from interp_lib.models import VideoModel, load_video_model
-from interp_lib.models.load import load_image_model
+from interp_lib.models import load_video_model
 
-CONFORMANCE = Path(__file__).parents[1] / "conformance"
-FOLDER = CONFORMANCE / "inbetween"
+FOLDER = Path(__file__).parents[1] / "conformance" / "inbetween"
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +33,6 @@ def tiny(_tiny, _weights):
     assert _tiny.reverse is reverse and _tiny.no_rotation is None
 
 
-@pytest.fixture
-def variant(tiny):
-    """The same networks with other deltas, none where none are given."""
-    parts = {name: getattr(tiny, name) for name in ("unet", "vae", "image_encoder", "scheduler")}
-    return lambda **deltas: VideoModel(**parts, **deltas)
-
-
 @pytest.fixture(scope="session")
 def no_rotation(_tiny):
     """Random deltas of all four projections, as strong as the reverse ones."""
@@ -57,8 +48,3 @@ def no_rotation(_tiny):
 def keyframes():
     """[2,3,64,64] in [0,1], the smallest size the tiny model takes"""
     return torch.cat([open_image(FOLDER / f"{k}.png")[0] for k in (0, 1)])
-
-
-@pytest.fixture(scope="session")
-def image_model():
-    return load_image_model(CONFORMANCE / "dreammover" / "tiny_sd", device="cpu")

@@ -1,5 +1,6 @@
 """The sampler against plain references: diffusers' own scheduler and pipeline, and two networks with stored maps."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 
 import pytest
@@ -7,13 +8,13 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from transformers import CLIPImageProcessor
 
+from experiments.speed.timing import unet_batches
 from interp_lib import animate, inbetween, load_video_model, record_temporal_attention, rotate_temporal_attention
 from interp_lib.images import to_pil
 from interp_lib.inbetweening.sampling import denoised, euler, forward_weights, ramps, schedule, unet_calls, v_target
 
-# Of the standard deviation of the latents, root mean square; ten times that at the worst entry. What lies outside the
-# networks is float32 on both sides; the networks are float64 (`wide`), because this random one multiplies rounding by
-# some hundreds a call: in float32 two orders of summation are 1e-3 apart after a few steps.
+# Of the standard deviation of the latents, root mean square; ten times that at the worst. The networks are float64
+# (`wide`), because this random one multiplies rounding by some hundreds a call; outside of them both sides are float32.
 TOLERANCE = 1e-4
 GUIDANCE = (1.0, 3.0)
 
@@ -64,15 +65,14 @@ def test_v_target_is_the_v_of_the_clean_latents():
 
 def test_schedule_is_the_schedulers_and_leaves_the_models_alone(tiny):
     tiny.scheduler.set_timesteps(3)
-    before = (tiny.scheduler.sigmas.clone(), tiny.scheduler.timesteps.clone(), tiny.scheduler.num_inference_steps)
+    before = tiny.scheduler.sigmas.clone()
     for steps in (1, 2, 25):
         plan, expected = schedule(tiny, steps), plain_scheduler(tiny, steps)
         assert torch.allclose(plan.sigmas, expected.sigmas.float()) and plan.sigmas[-1] == 0
         assert torch.equal(plan.timesteps, expected.timesteps.float()) and len(plan.timesteps) == steps
         assert torch.allclose(plan.timesteps, plan.sigmas[:-1].log() / 4, atol=1e-6)
         assert plan.start == float(expected.init_noise_sigma)
-    assert torch.equal(tiny.scheduler.sigmas, before[0]) and torch.equal(tiny.scheduler.timesteps, before[1])
-    assert tiny.scheduler.num_inference_steps == before[2] and tiny.scheduler.step_index is None
+    assert torch.equal(tiny.scheduler.sigmas, before) and tiny.scheduler.step_index is None
 
 
 def test_ramps_and_weights():
@@ -146,11 +146,8 @@ def two_networks(plain, forward, backward, *, blocks, weights, recurrence):
                 z = z + plain.noise(i)
             with record_temporal_attention(forward) as maps:
                 v_forward = plain.guided(forward, i, z, plain.keys[0])
-            if blocks == ():
+            with nullcontext() if blocks == () else rotate_temporal_attention(backward, maps, blocks=blocks):
                 v_backward = plain.guided(backward, i, z.flip(1), plain.keys[1])
-            else:
-                with rotate_temporal_attention(backward, maps, blocks=blocks):
-                    v_backward = plain.guided(backward, i, z.flip(1), plain.keys[1])
             z = plain.step(i, weights * v_forward + (1 - weights) * v_backward.flip(1), z).prev_sample
     return z
 
@@ -191,12 +188,12 @@ def test_one_call_is_two_networks_with_stored_maps(wide, keyframes, method, step
 @torch.no_grad()
 def test_the_references_tell_the_methods_apart(tiny, keyframes):
     """Without the deltas or with fewer rotating blocks the plain reference is far beyond the tolerance."""
-    made = []
+    latents = []
     for deltas, blocks in ((tiny.reverse, None), ({}, None), (tiny.reverse, ["up_blocks"]), (tiny.reverse, ())):
         plain = Plain(tiny, keyframes, frames=2, steps=1, seed=5)
-        made.append(two_networks(plain, *two_copies(tiny, deltas), blocks=blocks, weights=0.5, recurrence=0))
-    for other in made[1:]:
-        assert (other - made[0]).square().mean().sqrt() > 100 * TOLERANCE * made[0].std()
+        latents.append(two_networks(plain, *two_copies(tiny, deltas), blocks=blocks, weights=0.5, recurrence=0))
+    for other in latents[1:]:
+        assert (other - latents[0]).square().mean().sqrt() > 100 * TOLERANCE * latents[0].std()
 
 
 @torch.no_grad()
@@ -265,7 +262,7 @@ def test_forward_is_diffusers_pipeline(tiny, keyframes):
 @torch.no_grad()
 def test_reversed_animation_is_two_networks_side_by_side(wide, keyframes):
     plain = Plain(wide, keyframes[:1], frames=3, steps=2, seed=5)
-    forward, backward = two_copies(wide, wide.reverse)
+    (forward, backward), seen = two_copies(wide, wide.reverse), []
     z, back = plain.z, plain.z
     for i in range(2):
         with record_temporal_attention(forward) as maps:
@@ -273,20 +270,12 @@ def test_reversed_animation_is_two_networks_side_by_side(wide, keyframes):
         with rotate_temporal_attention(backward, maps):
             v_backward = plain.guided(backward, i, back, plain.keys[0])
         z, back = plain.step(i, v_forward, z).prev_sample, plain.step(i, v_backward, back).prev_sample
-    result = animate(wide, keyframes[0], reverse=True, frames=3, steps=2, seed=5, progress=False)
+    options = {"reverse": True, "frames": 3, "steps": 2, "seed": 5, "progress": False, "on_step": seen.append}
+    result = animate(wide, keyframes[0], **options)
     assert_same(result.latents, back.flip(1))
-
-
-# what it costs
-
-
-@pytest.fixture
-def batches(tiny):
-    """The batch size of every call of the U-Net."""
-    sizes = []
-    hook = tiny.unet.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
-    yield sizes
-    hook.remove()
+    assert result.unet_calls == len(seen) == 2 and torch.equal(seen[-1].latents, result.latents)
+    assert_same(seen[-1].forward, z)  # the last step goes down to sigma 0
+    assert torch.equal(seen[-1].backward, seen[-1].denoised)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +289,8 @@ def batches(tiny):
         ("vibid", 2, 1, 4, 2),
     ],
 )
-def test_calls(tiny, batches, keyframes, method, steps, recurrence, calls, batch):
+def test_calls(tiny, keyframes, method, steps, recurrence, calls, batch):
     options = {"method": method, "steps": steps, "recurrence": recurrence, "frames": 2, "progress": False}
-    result = inbetween(tiny, *keyframes, **options)
+    with unet_batches(tiny.unet) as batches:
+        result = inbetween(tiny, *keyframes, **options)
     assert batches == [batch] * calls and result.unet_calls == calls == unet_calls(method, steps, recurrence)

@@ -12,7 +12,6 @@ SHORT = {"frames": 3, "steps": 2, "recurrence": 1, "progress": False, "seed": 4}
 
 @pytest.fixture(scope="module")
 def images(keyframes):
-    """[3,3,64,64]"""
     return torch.cat([keyframes, keyframes[:1].flip(-1)])
 
 
@@ -43,32 +42,9 @@ def test_every_stretch_is_inbetween(tiny, images, loop):
     assert film.notes == ["keyframes, as the model draws them: frame 0, 2, 4, counted from 0"]
 
 
-def test_images_may_return(tiny, images):
-    film = inbetween_sequence(tiny, images[[0, 1, 0]], **SHORT)
-    there, back = (inbetween(tiny, *images[order], **SHORT) for order in ([0, 1], [1, 0]))
-    assert torch.equal(film.frames, torch.cat([there.frames[:2], back.frames]))
-
-
 def test_the_forward_model_sees_no_last_keyframe(tiny, images):
     film = inbetween_sequence(tiny, images, method="forward", **SHORT)
     assert film.notes == ["keyframes, as the model draws them: frame 0, 2, counted from 0"]
-
-
-@pytest.mark.parametrize(
-    "order, options, word",
-    [
-        ([0], {}, "images has length 1: give two keyframes or more"),
-        ([0, 1, 1], {}, r"images\[1\] and images\[2\] are identical"),
-        ([0, 1, 0], {"loop": True}, r"images\[2\] and images\[0\] are identical"),
-        ([0, 1], {"loop": "yes"}, "loop='yes' is no switch"),
-        ([0, 1], {"method": "rife"}, "method='rife' is unknown"),
-    ],
-)
-def test_what_is_refused(tiny, images, order, options, word):
-    before = tiny.unet_calls
-    with pytest.raises(ValueError, match=word):
-        inbetween_sequence(tiny, images[order], **options)
-    assert tiny.unet_calls == before
 
 
 def test_quick_is_less_than_a_third_of_the_papers_calls():
