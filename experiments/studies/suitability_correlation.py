@@ -4,13 +4,13 @@ Prints the tables of docs/failures.md in Markdown.
 """
 
 import sys
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, pearsonr, rankdata
 
+from experiments.studies import exit_code
 from experiments.studies.suitability import QUANTITIES
 from interp_lib.bench.tables import load_results, load_table, select
 
@@ -25,33 +25,22 @@ TABLES = {"judged": "interpolation", "clips": "clips"}  # group of the study -> 
 WORST = 8  # pairs that are listed
 
 
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], *, draws: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
     """Return Spearman's rank correlation of paired numbers and its 95 % interval: (rho, low, high), each in [-1,1].
 
-    Source: Spearman 1904; the interval is the percentile bootstrap's over pairs (Efron 1979), from `draws` resamples.
-    Raises ValueError for fewer than three pairs and for numbers that do not vary.
+    Source: Spearman 1904; the interval is the percentile bootstrap's over pairs (Efron 1979), from 2,000 resamples.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if len(x) != len(y) or len(x) < 3 or min(np.ptp(x), np.ptp(y)) == 0:
-        raise ValueError(f"x and y hold {len(x)} and {len(y)} numbers: give three pairs or more, of numbers that vary.")
-    draw = {"paired": True, "n_resamples": draws, "method": "percentile", "rng": np.random.default_rng(seed)}
-    interval = bootstrap((x, y), _spearman, **draw).confidence_interval
-    return float(_spearman(x, y)), float(interval.low), float(interval.high)
 
+    def spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:  # scipy's own takes no axis of resamples
+        return pearsonr(rankdata(x, axis=axis), rankdata(y, axis=axis), axis=axis).statistic
 
-def _spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")  # a resample that does not vary has no order: it counts as 0
-        return np.nan_to_num(pearsonr(rankdata(x, axis=axis), rankdata(y, axis=axis), axis=axis).statistic)
+    how = {"paired": True, "n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(0)}
+    interval = bootstrap((x, y), spearman, **how).confidence_interval
+    return float(spearman(x, y)), float(interval.low), float(interval.high)
 
 
 def load_judged(group: str) -> pd.DataFrame:
-    """Read the pairs of a group, each with its suitability and the quality that was measured afterwards.
-
-    Raises ValueError and FileNotFoundError as `load_results` and `load_table` do.
-    """
+    """Read the pairs of a group, each with its suitability and the quality that was measured afterwards."""
     measured = load_table(TABLES[group])
     quality = select(measured, method=METHOD).set_index("case")
     plain = select(measured, method=BASELINE).set_index("case")["psnr_moving"]
@@ -61,9 +50,12 @@ def load_judged(group: str) -> pd.DataFrame:
 
 def report(judged: pd.DataFrame, clips: pd.DataFrame) -> str:
     """Return the tables of docs/failures.md, from `load_judged` tables."""
-    labels = list(QUALITIES.values())
+    rows = [(f"{name}, world-bench ({len(judged)} pairs)", name, judged) for name in QUANTITIES]
+    rows.insert(1, (f"score, clip-bench ({len(clips)} windows)", "score", clips))
+    cell = "{:+.2f} [{:+.2f}, {:+.2f}]".format
+    body = [[label, *(cell(*rank_correlation(x[name], x[q])) for q in QUALITIES)] for label, name, x in rows]
     lines = [f"Rank correlation with {METHOD}'s quality on the same pairs, afterwards (95 % interval).", ""]
-    lines += _markdown(["", *labels], _correlations(judged, clips))
+    lines += _markdown(["", *QUALITIES.values()], body)
     lines += ["", f"The {WORST} pairs on which it did worst, of {len(judged)}.", ""]
     shown = ["score", "change", "residue", "consistent", "covered"]
     worst = judged.sort_values("psnr_moving", kind="stable").head(WORST).to_dict("records")
@@ -71,28 +63,9 @@ def report(judged: pd.DataFrame, clips: pd.DataFrame) -> str:
     return "\n".join([*lines, *_markdown(["pair", QUALITIES["psnr_moving"], *shown], body)]) + "\n"
 
 
-def _correlations(judged: pd.DataFrame, clips: pd.DataFrame) -> list[list[str]]:
-    rows = [(f"{name}, world-bench ({len(judged)} pairs)", name, judged) for name in QUANTITIES]
-    rows.insert(1, (f"score, clip-bench ({len(clips)} windows)", "score", clips))
-    cell = "{:+.2f} [{:+.2f}, {:+.2f}]".format
-    return [
-        [label, *(cell(*rank_correlation(table[name], table[quality])) for quality in QUALITIES)]
-        for label, name, table in rows
-    ]
-
-
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
 
 
-def main() -> int:
-    try:
-        print(report(load_judged("judged"), load_judged("clips")))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: print(report(load_judged("judged"), load_judged("clips")))))
