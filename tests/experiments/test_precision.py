@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.studies import precision, precision_video
+from experiments.studies.precision import precision, precision_video
 from interp_lib import load_image_model, load_video_model
 
 pytestmark = pytest.mark.long
