@@ -1,7 +1,8 @@
 """Train the embedded models: render, train autoencoder and U-Net, write the diffusers folder, measure.
 
 First the image model, then the video model. Every stage resumes exactly: finished ones are skipped, an interrupted one
-goes on from its last state. Without arguments everything is trained from scratch with the recipe of the device at hand.
+goes on from its last state. Without arguments everything is trained from scratch with the recipe of the device at hand;
+`--start FOLDER` takes the autoencoder of an image model as it is and trains its U-Net on.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from experiments.train.autoencoder import build_autoencoder, encode_frames, train_autoencoder
@@ -58,16 +60,19 @@ def train_image_model(args: argparse.Namespace) -> None:
     frames, captions = render_frames(args.work / "frames", recipe["scenes"])
     if last < 1:
         return
-    torch.manual_seed(0)
-    vae = train_autoencoder(
-        "vae", build_autoencoder(), frames, args.work, steps=recipe["vae_steps"], batch=recipe["vae_batch"], **run
-    )
+    if args.start:
+        vae = AutoencoderKL.from_pretrained(args.start / "vae", torch_dtype=torch.float32)
+    else:
+        torch.manual_seed(0)
+        steps, batch = recipe["vae_steps"], recipe["vae_batch"]
+        vae = train_autoencoder("vae", build_autoencoder(), frames, args.work, steps=steps, batch=batch, **run)
     if last < 2:
         return
     latents, captions = _image_latents(vae, frames, captions, args)
     tokenizer = build_tokenizer(captions)
     steps, batch = recipe["unet_steps"], recipe["unet_batch"]
-    networks = train_denoiser(latents, captions, tokenizer, args.work, steps=steps, batch=batch, **run)
+    run |= {"steps": steps, "batch": batch, "start": args.start}
+    networks = train_denoiser(latents, captions, tokenizer, args.work, **run)
     parts = {"vae": vae, "tokenizer": tokenizer, "scheduler": build_scheduler(), **networks}
     write_model(args.out / "image", IMAGE, **parts)
     if last >= 3:
@@ -79,12 +84,15 @@ def train_image_model(args: argparse.Namespace) -> None:
         write_card(args.out, IMAGE_CARD, measure_image(model), recipe=recipe, logs=args.work)
 
 
-def export_average(work: Path, out: Path) -> int:
+def export_average(work: Path, out: Path, start: Path | None = None) -> int:
     """Write the image model as it is now, from the states of a training that goes on; return the U-Net's steps."""
-    vae = nn.ModuleDict({"vae": build_autoencoder()})
-    load_average("vae", vae, work)
     saved = json.loads((work / "latents.json").read_text())
-    vae["vae"].register_to_config(scaling_factor=saved["scaling_factor"])
+    if start is None:
+        vae = nn.ModuleDict({"vae": build_autoencoder()})
+        load_average("vae", vae, work)
+        vae["vae"].register_to_config(scaling_factor=saved["scaling_factor"])
+    else:
+        vae = {"vae": AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32)}
     tokenizer = build_tokenizer(saved["captions"])
     networks = build_networks(tokenizer)
     step = load_average("unet", networks, work)
@@ -134,6 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="states, logs and rendered frames")
     parser.add_argument("--out", type=Path, default=Path("data/models"), help="where the folders image, video are put")
     own = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--start", type=Path, help="folder of an image model whose U-Net is trained on")
     parser.add_argument("--device", default=own, choices=("cpu", "cuda"), help="what to train on")
     parser.add_argument("--model", default="both", choices=("image", "video", "both"), help="which model")
     parser.add_argument("--stage", default="card", choices=STAGES, help="the last stage to run")

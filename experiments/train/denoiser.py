@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from experiments.train.autoencoder import IMAGE_CHANNELS
 from experiments.train.loop import fit
@@ -51,10 +51,14 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
-    """Build `unet` and `text_encoder` with their initial weights."""
+def build_networks(tokenizer: CLIPTokenizer, start: Path | None = None) -> nn.ModuleDict:
+    """Build `unet` and `text_encoder` with random weights, or with those of the model folder `start`."""
     torch.manual_seed(1)
-    return nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)})
+    networks = nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)})
+    if start is not None:
+        networks["unet"] = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+        networks["text_encoder"] = CLIPTextModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
+    return networks
 
 
 def train_denoiser(
@@ -67,21 +71,23 @@ def train_denoiser(
     batch: int,
     device: str,
     minutes: float | None = None,
+    start: Path | None = None,
 ) -> nn.ModuleDict:
     """Minimise the error of eps; return the averaged `unet` and `text_encoder`.
 
     latents: `[N,C,32,32]` half precision, in the order of `captions`. Half of the prompts are empty, as DreamMover's
     are. Three quarters of the timesteps are drawn below WORKING. batch: whole latents a step; crops come in larger
-    batches of the same cost.
+    batches of the same cost. start: a model folder to go on from; its first steps are like the last ones.
     """
-    networks = build_networks(tokenizer).to(device)
+    early = 0 if start else EARLY
+    networks = build_networks(tokenizer, start).to(device)
     if device == "cpu":  # half as long again with torch's own attention, whose backward pass is slow on a CPU
         networks["unet"].to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
     alpha_bar = build_scheduler().alphas_cumprod.to(device)
     ids, empty = token_ids(tokenizer, captions), token_ids(tokenizer, [""])
 
     def loss(networks: nn.ModuleDict, step: int, generator: torch.Generator) -> Tensor:
-        sides = SIDES["early" if step < EARLY else "late"]
+        sides = SIDES["early" if step < early else "late"]
         side = sides[step % len(sides)]
         count = int(AFFORDABLE[side] * batch)
         picks = torch.randint(len(captions), (count,), generator=generator)

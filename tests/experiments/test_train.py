@@ -18,7 +18,7 @@ from experiments.train.autoencoder import (
     train_autoencoder,
     warp,
 )
-from experiments.train.denoiser import build_scheduler, train_denoiser
+from experiments.train.denoiser import build_networks, build_scheduler, train_denoiser
 from experiments.train.export import IMAGE, write_model
 from experiments.train.loop import Unfinished, fit, save
 from experiments.train.text import LENGTH, build_tokenizer, token_ids
@@ -110,6 +110,9 @@ def test_the_recipe_makes_a_folder_that_the_loader_takes(tmp_path):
     assert (z - before).abs().max() < 0.01 * z.std()
     assert model.decode(z).shape == images.shape
     assert model.predict_noise(z, 500, model.embed_text(captions[:2])).shape == z.shape
+    begun = build_networks(tokenizer, tmp_path / "model")  # training goes on from a folder
+    for name, value in networks.state_dict().items():
+        assert torch.allclose(begun.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     largest = max(file.stat().st_size for file in (tmp_path / "model").rglob("*.safetensors"))
     assert largest <= 24 * 2**20
 
