@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.speed.random_models import tuned_weights
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
 from interp_lib.inbetweening import sampling
 from interp_lib.inbetweening.pipeline import denoise_together
 from interp_lib.inbetweening.prepare import Settings, condition_keyframe
 from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
-from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
+from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention
 from interp_lib.models import load_video_model
 from interp_lib.models.video_model import VideoModel
 
@@ -66,10 +67,8 @@ def load_with_deltas(source: str, device: str, **options: Any) -> VideoModel:
     if model.reverse is None:
         generator = torch.Generator().manual_seed(0)
         model.reverse = {
-            f"{name}.{part}.weight": 0.1 * w.std() * torch.randn(w.shape, generator=generator).to(w)
-            for name, attn in temporal_attentions(model.unet).items()
-            for part in ("to_v", "to_out.0")
-            for w in [attn.get_submodule(part).weight]
+            name: 0.1 * w.detach().std() * torch.randn(w.shape, generator=generator).to(w)
+            for name, w in tuned_weights(model.unet).items()
         }
     return model
 

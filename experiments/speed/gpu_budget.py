@@ -14,14 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.speed.random_models import networks
+from experiments.speed.random_models import networks, tuned_weights
 from interp_lib.inbetweening.sampling import unet_calls
-from interp_lib.inbetweening.temporal import (
-    record_temporal_attention,
-    rotate_temporal_attention,
-    temporal_attentions,
-    two_directions,
-)
+from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, two_directions
 from interp_lib.models import image_model, video_model
 from interp_lib.models.chunks import sliced_feed_forward
 
@@ -101,11 +96,7 @@ def video_run(*, low_memory: bool = True, two_networks: bool = False) -> dict[st
         unet, batch = network["unet"], 2 if low_memory or two_networks else 4
         z, micro = torch.zeros(batch, frames, 8, *sides, dtype=HALF), torch.zeros(batch, 3, dtype=HALF)
         image = torch.zeros(batch, 1, unet.config.cross_attention_dim, dtype=HALF)
-        deltas = {
-            f"{name}.{part}.weight": torch.zeros_like(attn.get_submodule(part).weight)
-            for name, attn in temporal_attentions(unet).items()
-            for part in ("to_v", "to_out.0")
-        }
+        deltas = {name: torch.zeros_like(w) for name, w in tuned_weights(unet).items()}
 
         def call() -> Any:
             return unet(z, torch.tensor(1.0), encoder_hidden_states=image, added_time_ids=micro)

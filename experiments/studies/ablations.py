@@ -63,15 +63,14 @@ def ablations(model: ImageModel, *, seed: int, steps: int, rank: int) -> list[di
             else:
                 frames["attention=False"] = _denoise(model, inversion, start, blocks=())
             if lora == NONE:
-                foreign = own_inversion(model, other, inversion_steps)
-                frames |= _attention_variants(model, inversion, foreign, start)
+                frames |= _attention_variants(model, inversion, own_inversion(model, other, inversion_steps), start)
                 about = {"pair": seed, "inversion_steps": inversion_steps, "variant": "map"}
                 rows += [about | row for row in _looks(model, pair, inversion, start)]
             if lora == FULL and inversion_steps == T:
                 frames |= _start_variants(model, pair, inversion, flows)
                 theirs = own_inversion(model, other, T)
-                frame = model.decode(_denoise(model, theirs, _start(theirs, own_flow(model, theirs))))
-                rows.append(_row(other, T, "other LoRA", frame))
+                latents = _denoise(model, theirs, _start(theirs, own_flow(model, theirs)))
+                rows.append(_row(other, T, "other LoRA", model.decode(latents)))
             rows += [_row(pair, inversion_steps, name, model.decode(z)) for name, z in frames.items()]
     return rows
 

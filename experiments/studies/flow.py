@@ -72,10 +72,7 @@ def study_pair(kind: str, seed: int, amount: float, *, size: int) -> Pair:
 
 
 def estimates(model: ImageModel, pair: Pair, seed: int) -> dict[str, Tensor]:
-    """Name -> flow image 0 -> image 1, and under "NAME back" the flow the other way, where a mask is made of it.
-
-    seed: of the untrained network's random weights.
-    """
+    """Name -> flow image 0 -> image 1, and under "NAME back" the flow the other way, where a mask is made of it."""
     ends, factor = (pair.image0, pair.image1), model.vae_factor
     images = torch.cat(ends)
     grid = tuple(side // factor for side in images.shape[-2:])
