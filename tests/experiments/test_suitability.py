@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from experiments.studies.suitability import GROUPS, QUANTITIES
-from experiments.studies.suitability_correlation import QUALITIES, load_judged, rank_correlation, report
+from experiments.studies.suitability import GROUPS, QUALITIES, QUANTITIES, load_judged, rank_correlation, report
 from interp_lib.bench.tables import load_table
 
 
