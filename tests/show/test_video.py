@@ -22,7 +22,7 @@ def test_what_is_written_reads_back(frames, tmp_path, suffix, tolerance):
     written = save_video(frames, tmp_path / f"a{suffix}", fps=10)
     if suffix == ".mp4":
         reader = imageio.get_reader(written.path)
-        read, fps = np.stack(list(reader)), reader.get_meta_data()["fps"]
+        read, fps = np.stack([frame for frame in reader]), reader.get_meta_data()["fps"]
     else:
         image = Image.open(written)
         read = np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(image)])
