@@ -26,7 +26,6 @@ SETTINGS := PY PYTHON JOBS THREADS LAB ONLY SHELL
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(word 1,$(origin $(v)))),$(v)))
 unknown := $(filter-out $(PARAMETERS) $(SETTINGS) -%,$(given))
 $(if $(unknown),$(error unknown parameter $(unknown): there are $(PARAMETERS), and the settings $(SETTINGS)))
-
 quote = '$(subst ','\'',$(1))'
 lower = $(shell echo $(1) | tr A-Z a-z)
 PASS := $(strip $(foreach v,MODEL VIDEO_MODEL PAIR DEVICE,$(if $($(v)),-p $(call quote,$(call lower,$(v))=$($(v))))) \
@@ -79,7 +78,6 @@ $(foreach name,$(NAMES),$(eval $(call notebook,$(name))))
 
 figures: $(READY) $(NAMES:%=build/%.ipynb) $(foreach name,$(NAMES),$(FIGURES_$(name):%=figures/%)) ## run every stale notebook: figures/ and build/*.ipynb
 	@:
-
 notebooks: figures ## put the outputs of `make figures` into the notebooks that are committed, and renew figures/readme_*
 	@$(PY) notebooks/run.py publish $(NAMES)
 	@cd figures && for f in $(README_FIGURES); do cmp -s $$f readme_$$f || cp $$f readme_$$f; done
@@ -94,7 +92,6 @@ nbval: $(NAMES:%=nbval-%)
 nbval-%: notebooks/%.ipynb $(READY) FORCE
 	@INTERP_FIGURES=$(CURDIR)/build/nbval TQDM_DISABLE=1 $(PY) -m pytest -q -p tests.notebooks.patience -p no:cacheprovider \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-kernel-startup-timeout=180 $<
-
 browser: $(READY) ## every notebook and the app in headless Chromium; screenshots in build/browser
 	@$(PY) -c 'import playwright' 2>/dev/null || $(PIP) --no-build-isolation -e '.[browser]'
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -rs -m browser tests/browser $(if $(ONLY),-k $(call quote,$(ONLY)))
@@ -117,11 +114,9 @@ lint: $(READY) ## ruff, a fresh lock, an environment without conflicts
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) .ci/lock.py check && $(PY) -m pip check
 lock: $(READY) ## resolve pyproject.toml's dependencies afresh into requirements.lock
 	@$(PY) .ci/lock.py write
-
 clean: ## remove what make has made, except .venv
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
 	@find figures -mindepth 1 ! -name README.md ! -name 'readme_*' -delete
 	@find interp_lib experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
-
 promises: # read by the tests
 	@$(foreach v,$(filter FIGURES_%,$(.VARIABLES)),echo '$(v:FIGURES_%=%): $($(v))';)
