@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,25 @@ from interp_lib.inbetweening.pipeline import inbetween
 from interp_lib.models import load_image_model, load_video_model
 from interp_lib.models.folder import pick_device
 
-Args = argparse.Namespace
 
-
-def end_to_end(args: Args, *, video: bool) -> dict[str, Any]:
+def end_to_end(args: argparse.Namespace, *, video: bool) -> dict[str, Any]:
     """Measure `interpolate` (without a LoRA) or `inbetween`, from images to frames.
 
     Returns seconds, U-Net calls, MiB at the highest, and in half precision the PSNR of the frames against float32.
     """
-    images = image.random_images(*(args.video_size if video else (args.size, args.size)))
+    options: dict[str, Any] = {"steps": args.steps, "progress": False}
+    if video:
+        load, source, method, size = dual.load_with_deltas, args.video_model, inbetween, args.video_size
+        options |= {"frames": args.video_frames, "recurrence": args.recurrence, "size": tuple(size)}
+    else:
+        load, source, method, size = load_image_model, args.model, interpolate, (args.size, args.size)
+        options |= {"frames": args.frames, "batch_size": args.batch_size, "lora": False}
+        options["inversion_steps"] = args.inversion_steps or max(1, args.steps // 2)
+    images = image.random_images(*size).split(1)
 
     def run(dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, Any]]:
-        load, source = (dual.load_with_deltas, args.video_model) if video else (load_image_model, args.model)
-        model = load(source, device=args.device, dtype=dtype, offload=args.offload)
-        options: dict[str, Any] = {"steps": args.steps, "progress": False}
-        if video:
-            options |= {"frames": args.video_frames, "recurrence": args.recurrence, "size": tuple(args.video_size)}
-        else:
-            inversion_steps = args.inversion_steps or max(1, args.steps // 2)
-            options |= {"frames": args.frames, "inversion_steps": inversion_steps, "batch_size": args.batch_size}
-            options["lora"] = False
-        start, method = timer(), inbetween if video else interpolate
-        result, mib = peak_memory(lambda: method(model, *images.split(1), **options), model.device)
+        model, start = load(source, device=args.device, dtype=dtype, offload=args.offload), timer()
+        result, mib = peak_memory(lambda: method(model, *images, **options), model.device)
         found = {"seconds": timer() - start, "unet_calls": result.unet_calls, "memory_mib": mib}
         return result.frames[1:-1], found
 
@@ -49,19 +45,8 @@ def end_to_end(args: Args, *, video: bool) -> dict[str, Any]:
     return found
 
 
-PARTS: dict[str, Callable[[Args], dict[str, Any]]] = {
-    "overhead": lambda a: image.measure_overhead(
-        a.model, size=a.size, frames=a.frames, steps=a.steps, batch_size=a.batch_size, device=a.device
-    ),
-    "flow": lambda a: image.measure_flow(device=a.device),
-    "growth": lambda a: image.measure_growth(a.model, size=a.size, batch_size=a.batch_size or 8, device=a.device),
-    "lora": lambda a: image.measure_lora(a.model, size=a.size, device=a.device),
-    "dual": lambda a: dual.measure_dual(
-        a.video_model, a.device, size=a.video_size, frames=a.video_frames, steps=a.steps, recurrence=a.recurrence
-    ),
-    "image": lambda a: end_to_end(a, video=False),
-    "video": lambda a: end_to_end(a, video=True),
-}
+PARTS = {"overhead": image.overhead, "flow": image.flow, "lora": image.lora, "dual": dual.dual}
+PARTS |= {"image": lambda args: end_to_end(args, video=False), "video": lambda args: end_to_end(args, video=True)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
 
 
-def run(args: Args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Measure the parts, print each figure, and write the file after each: an interrupted run keeps what it has."""
     args.device = str(pick_device(args.device))
     args.size = args.size or load_image_model(args.model, device=args.device).native_size

@@ -1,19 +1,21 @@
 """Dual-directional sampling next to what it must do, the bare calls of the U-Net, and what it need not do: two networks
 whose maps are stored between them, as the released code of Generative Inbetweening has it."""
 
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Iterable
 from copy import copy, deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.speed.random_models import tuned_weights
 from experiments.speed.timing import in_own_process, peak_memory, ratio, release_freed, time_interleaved, unet_batches
 from interp_lib.inbetweening import sampling
 from interp_lib.inbetweening.pipeline import denoise_together
 from interp_lib.inbetweening.prepare import Settings, condition_keyframe
 from interp_lib.inbetweening.sampling import denoised, euler, guided, noise_like
-from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention, temporal_attentions
+from interp_lib.inbetweening.temporal import record_temporal_attention, rotate_temporal_attention
 from interp_lib.models import load_video_model
 from interp_lib.models.video_model import VideoModel
 
@@ -22,8 +24,8 @@ CONDITIONING = (7, 127, 0.02)  # fps, motion bucket, noise on the keyframes
 WAYS = ("as it comes", "whole calls", "two networks")
 
 
-def measure_dual(source: str, device: str, *, repeats: int = 3, **task: Any) -> dict[str, Any]:
-    """Time the three ways in turns, and measure the memory of each in a process of its own. task: as of `make_task`.
+def dual(args: Namespace) -> dict[str, Any]:
+    """Time the three ways in turns, and measure the memory of each in a process of its own.
 
     overhead: sampling as it comes over the bare calls. against_two: its time over that of two networks. difference: of
     their latents, root mean square over the standard deviation. saved: the memory it holds less than two networks, over
@@ -31,40 +33,31 @@ def measure_dual(source: str, device: str, *, repeats: int = 3, **task: Any) -> 
     deltas_mib: what a U-Net tuned for backward motion has more than the plain one, which one network holds apart.
     """
     # Memory first: next to this process's own networks others might not fit
-    memory = {way: in_own_process(memory_of, way, source, device, **task) for way in ("nothing", *WAYS)}
-    model = load_with_deltas(source, device)
-    inputs, other = make_task(model, **task), second_network(model)
+    memory = {way: in_own_process(_memory_of, way, args) for way in ("nothing", *WAYS)}
+    model = load_with_deltas(args.video_model, args.device)
+    task, other = make_task(model, args), second_network(model)
     with torch.no_grad():
-        works = {way: lambda way=way: sample(way, model, other, inputs) for way in WAYS}
+        works = {way: lambda way=way: sample(way, model, other, task) for way in WAYS}
         before = model.unet_calls
         with unet_batches(model.unet) as batches:
             one = works["as it comes"]()
         calls = model.unet_calls - before
-        works["bare calls"] = lambda: bare_calls(model, inputs, batches)
-        seconds = time_interleaved(works, repeats=repeats)
+        works["bare calls"] = lambda: _bare_calls(model, task, batches)
+        seconds = time_interleaved(works)
         difference = one - works["two networks"]()
         with record_temporal_attention(model.unet) as recorded:  # what two networks hand over in one step
-            guided(model, [inputs["start"]], inputs["keys"][:1], 1.0, inputs["plan"].timesteps[0])
-    weights, maps = mib(model.unet.parameters()), mib(recorded.maps.values())
-    saved = {way: (memory["two networks"] - memory[way]) / (weights + maps) for way in WAYS[:2]}
-    return {
-        "unet_calls": calls,
-        "unet_batches": batches,
-        "seconds": seconds,
-        "overhead": ratio(seconds, "as it comes", "bare calls"),
-        "against_two": ratio(seconds, "as it comes", "two networks"),
-        "whole_against_two": ratio(seconds, "whole calls", "two networks"),
-        "difference": float(difference.square().mean().sqrt() / one.std()),
-        "memory_mib": memory,
-        "saved": saved["as it comes"],
-        "whole_saved": saved["whole calls"],
-        "unet_weights_mib": weights,
-        "maps_mib": maps,
-        "deltas_mib": mib(model.reverse.values()),
-    }
+            guided(model, [task["start"]], task["keys"][:1], 1.0, task["plan"].timesteps[0])
+    weights, maps = _mib(model.unet.parameters()), _mib(recorded.maps.values())
+    found = {"unet_calls": calls, "unet_batches": batches, "seconds": seconds, "memory_mib": memory}
+    found["overhead"] = ratio(seconds, "as it comes", "bare calls")
+    found["difference"] = float(difference.square().mean().sqrt() / one.std())
+    for prefix, way in (("", "as it comes"), ("whole_", "whole calls")):
+        found[f"{prefix}against_two"] = ratio(seconds, way, "two networks")
+        found[f"{prefix}saved"] = (memory["two networks"] - memory[way]) / (weights + maps)
+    return found | {"unet_weights_mib": weights, "maps_mib": maps, "deltas_mib": _mib(model.reverse.values())}
 
 
-def mib(tensors: Iterable[Tensor]) -> float:
+def _mib(tensors: Iterable[Tensor]) -> float:
     return sum(x.numel() * x.element_size() for x in tensors) / 2**20
 
 
@@ -74,24 +67,21 @@ def load_with_deltas(source: str, device: str, **options: Any) -> VideoModel:
     if model.reverse is None:
         generator = torch.Generator().manual_seed(0)
         model.reverse = {
-            f"{name}.{part}.weight": 0.1 * w.std() * torch.randn(w.shape, generator=generator).to(w)
-            for name, attn in temporal_attentions(model.unet).items()
-            for part in ("to_v", "to_out.0")
-            for w in [attn.get_submodule(part).weight]
+            name: 0.1 * w.detach().std() * torch.randn(w.shape, generator=generator).to(w)
+            for name, w in tuned_weights(model.unet).items()
         }
     return model
 
 
-def make_task(model: VideoModel, *, size: Sequence[int], frames: int, steps: int, recurrence: int) -> Task:
-    """Return the arguments of `denoise_together` for two random keyframes of size (height, width) in pixels."""
-    generator = torch.Generator().manual_seed(0)
+def make_task(model: VideoModel, args: Namespace) -> Task:
+    """Return the arguments of `denoise_together` for two random keyframes."""
+    generator, size, frames = torch.Generator().manual_seed(0), args.video_size, args.video_frames
     images = torch.rand(2, 3, *size, generator=generator)
     keys = [condition_keyframe(model, x, noise_like(images[:1], generator), CONDITIONING) for x in images.split(1)]
-    plan = sampling.schedule(model, steps)
+    plan = sampling.schedule(model, args.steps)
     shape = (1, frames, model.latent_channels, *(n // model.vae_factor for n in size))
-    settings = Settings(
-        model, "dual", "paper", frames, steps, recurrence, (1, 3), CONDITIONING, fuse="average", rotate=None, seed=1
-    )
+    how = (frames, args.steps, args.recurrence, (1, 3), CONDITIONING)
+    settings = Settings(model, "dual", "paper", *how, fuse="average", rotate=None, seed=1)
     start = noise_like(torch.empty(shape, device=model.device), generator) * plan.start
     return {"settings": settings, "start": start, "keys": keys, "plan": plan}
 
@@ -100,7 +90,7 @@ def sample(way: str, model: VideoModel, other: VideoModel | None, task: Task) ->
     """Return the latents at the end, by one of WAYS."""
     model.low_memory = None if way == "as it comes" else False
     if way == "two networks":
-        return two_networks(model, other, task)
+        return _two_networks(model, other, task)
     task["settings"].generator.manual_seed(1)
     *_, last = denoise_together(task["settings"], task["start"], task["keys"], task["plan"])
     return last.latents
@@ -116,10 +106,9 @@ def second_network(model: VideoModel) -> VideoModel:
     return other
 
 
-def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
+def _two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     """Run the same algorithm (paper, Alg. 2) with a network per direction and every map stored between them."""
-    generator, z, plan = torch.Generator().manual_seed(1), task["start"], task["plan"]
-    settings = task["settings"]
+    generator, z, plan, settings = torch.Generator().manual_seed(1), task["start"], task["plan"], task["settings"]
     guidance, weights = settings.guidance_scale.to(z), settings.weights.to(z)
     for i, timestep in enumerate(plan.timesteps):
         sigma, below = float(plan.sigmas[i]), float(plan.sigmas[i + 1])
@@ -136,23 +125,21 @@ def two_networks(model: VideoModel, other: VideoModel, task: Task) -> Tensor:
     return z
 
 
-def bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
+def _bare_calls(model: VideoModel, task: Task, batches: list[int]) -> None:
     """Call the plain U-Net on batches of these sizes, and do nothing else."""
     (z, key), timestep = (task["start"], task["keys"][0]), task["plan"].timesteps[0]
-    image = key.latent[:, None].expand_as(z)
+    x = torch.cat([z, key.latent[:, None].expand_as(z)], 2)
     for n in batches:
-        x = torch.cat([z, image], 2).expand(n, -1, -1, -1, -1).contiguous()
-        model.predict_v(x, timestep, key.context.expand(n, -1, -1), key.micro.expand(n, -1))
+        inputs = x.expand(n, -1, -1, -1, -1).contiguous()
+        model.predict_v(inputs, timestep, key.context.expand(n, -1, -1), key.micro.expand(n, -1))
 
 
-def memory_of(way: str, source: str, device: str, **task: Any) -> float:
+def _memory_of(way: str, args: Namespace) -> float:
     """Return MiB at the highest of one way in this process, "nothing" for a loaded model that does nothing."""
-    model = load_with_deltas(source, device)
+    model = load_with_deltas(args.video_model, args.device)
     release_freed()
-    inputs = make_task(model, **task)
-    other = second_network(model) if way == "two networks" else None
+    task, other = make_task(model, args), second_network(model) if way == "two networks" else None
     if other:
         model.reverse = other.reverse = None  # they are in its weights
     with torch.no_grad():
-        work = (lambda: None) if way == "nothing" else (lambda: sample(way, model, other, inputs))
-        return peak_memory(work, model.device)[1]
+        return peak_memory(lambda: way == "nothing" or sample(way, model, other, task), model.device)[1]

@@ -11,6 +11,8 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from interp_lib.inbetweening.temporal import temporal_attentions
+
 VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
@@ -63,6 +65,13 @@ def networks(kind: str) -> dict[str, torch.nn.Module]:
         "image_encoder": transformers.CLIPVisionModelWithProjection(config),
         "unet": build_unet(kind),
     }
+
+
+def tuned_weights(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights that backward motion has deltas of, by name."""
+    layers = temporal_attentions(unet).items()
+    parts = [(f"{name}.{part}", attn.get_submodule(part)) for name, attn in layers for part in ("to_v", "to_out.0")]
+    return {f"{name}.weight": module.weight for name, module in parts}
 
 
 def write_random(kind: str, folder: Path) -> None:

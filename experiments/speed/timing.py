@@ -58,8 +58,7 @@ def peak_memory(work: Callable[[], Any], device: Any = "cpu") -> tuple[Any, floa
     release_freed()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        result = work()
-        return result, torch.cuda.max_memory_allocated(device) / 2**20
+        return work(), torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):
         CLEAR.write_text("5")  # Linux: the high-water mark starts afresh
     result = work()
@@ -77,17 +76,17 @@ def release_freed() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
-def in_own_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
     """Return what a module's function returns in a fresh process, whose memory nothing else has used."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_call, torch.get_num_threads(), function, args, kwargs).result()
+        return pool.submit(_call, torch.get_num_threads(), function, args).result()
 
 
-def _call(threads: int, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def _call(threads: int, function: Callable[..., Any], args: tuple) -> Any:
     torch.set_num_threads(threads)
     # glibc otherwise keeps blocks of up to 32 MiB for later, a hundred MiB of them or none from one run to the next,
     # which would be taken for memory in use
     with suppress(OSError, AttributeError):
         for setting in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h; giving one stops their growth
             ctypes.CDLL(None).mallopt(setting, BLOCK)
-    return function(*args, **kwargs)
+    return function(*args)

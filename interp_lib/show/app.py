@@ -1,12 +1,12 @@
 """The app: one page on which two uploads become a film, by the function that makes the command line's films."""
 
-import base64
 import html
 import io
 import os
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from interp_lib.images import open_image, to_pil
 from interp_lib.memory import is_out_of_memory
 from interp_lib.models.video_model import MAX_FRAMES
 from interp_lib.show.film import embedded_note, make_film, quick_settings
-from interp_lib.show.media import Media
+from interp_lib.show.media import Media, data_url
 from interp_lib.show.video import save_video
 
 HERE = Path(__file__).parent
@@ -30,6 +30,7 @@ ABOUT = """<h1>Frames between two images</h1>
 machine. A second image of another size is fitted to the first.</p>"""
 ROW = {"style": {"description_width": "16rem"}, "layout": {"width": "30rem", "max_width": "100%"}}
 ENDS = ("first", "last")
+VARIABLES = {"image": "INTERP_MODEL", "video": "INTERP_VIDEO_MODEL"}  # of the environment: see `serve`
 
 
 def serve(model: str, video_model: str, device: str, *, port: int = 8866, browser: bool = True) -> None:
@@ -50,22 +51,18 @@ class Stopped(Exception):
 
 
 class Page:
-    """The widgets, the images uploaded so far, and the one run that may be under way; `.box` is the page.
-
-    The environment says where the models come from, see `serve`; each is loaded when it is first needed.
-    """
+    """The widgets, the images uploaded so far, and the one run that may be under way; `.box` is the page."""
 
     def __init__(self):
-        variables = {"image": "INTERP_MODEL", "video": "INTERP_VIDEO_MODEL"}
-        self.sources = {kind: os.environ.get(variable, "embedded") for kind, variable in variables.items()}
+        self.sources = {kind: os.environ.get(name, "embedded") for kind, name in VARIABLES.items()}
         self.loaded: dict[str, Any] = {}
         self.images: dict[str, torch.Tensor] = {}
         self.run: threading.Thread | None = None
         self.stopping = threading.Event()
         self.uploads, self.previews, self.knobs = {}, {end: w.HTML() for end in ENDS}, _knobs()
         for end in ENDS:
-            about = {"description": f"Choose the {end} image", "layout": {"width": "16rem"}}
-            self.uploads[end] = w.FileUpload(accept="image/*", **about)
+            label = f"Choose the {end} image"
+            self.uploads[end] = w.FileUpload(accept="image/*", description=label, layout={"width": "16rem"})
             self.uploads[end].observe(lambda change, end=end: self._take(end, change.new), names="value")
         self.make = w.Button(description="Make the film", button_style="primary")
         self.stop = w.Button(description="Stop", disabled=True)
@@ -96,7 +93,7 @@ class Page:
         self._say("")
 
     def _limit(self) -> None:
-        """Limit the settings to what the chosen method's model makes; before it is loaded, to what every one makes."""
+        """Limit the settings to what the chosen method's model makes, before it is loaded to what every one makes."""
         kind = METHODS[self.knobs["method"].value]
         own = getattr(self.loaded.get(kind), "max_frames", MAX_FRAMES)
         self.knobs["frames"].max = own if kind == "video" else MOST_FRAMES
@@ -129,16 +126,17 @@ class Page:
 
     def _film(self, settings: dict[str, Any], folder: Path) -> str:
         """Make the film and return it as HTML, next to a cross-dissolve of the same images."""
-        method, frames, prompt, steps = (settings.pop(name) for name in ("method", "frames", "prompt", "steps"))
-        quick, kind = settings.pop("quick"), METHODS[method]
-        model = self._model(kind)
+        method, quick = settings.pop("method"), settings.pop("quick")
+        kind = METHODS[method]
+        model, fps = self._model(kind), settings["fps"]
+        settings = {name: value for name, value in settings.items() if value}  # 0 and no prompt are the defaults
         if kind == "image":
-            settings |= {"frames": frames - 2, "prompt": prompt}
+            settings["frames"] -= 2
         else:
-            settings |= {"frames": frames, "method": "dual" if model.reverse else "no-finetune"}
-        settings |= (quick_settings(model) if quick else {}) | ({"steps": steps} if steps else {})
-        settings["size"] = settings["size"] or None
-        start, images = time.perf_counter(), [self.images[end] for end in ENDS]
+            settings.pop("prompt", None)
+            settings["method"] = "dual" if model.reverse else "no-finetune"
+        settings = (quick_settings(model) if quick else {}) | settings
+        start, calls, images = time.perf_counter(), 0, [self.images[end] for end in ENDS]
 
         def count(network: torch.nn.Module, inputs: Any) -> None:
             """Show that the run goes on, or end it: called before every call of the U-Net."""
@@ -148,13 +146,13 @@ class Page:
             calls += 1
             self._say(f"call {calls} of the network, {time.perf_counter() - start:.0f} s")
 
-        calls, hook = 0, model.unet.register_forward_pre_hook(count)
+        hook = model.unet.register_forward_pre_hook(count)
         try:
             film = make_film(model, images, folder / "film.mp4", progress=False, **settings)
         finally:
             hook.remove()
         times = torch.linspace(0, 1, film.count).view(-1, 1, 1, 1)
-        blend, fps = torch.lerp(*film.images, times), settings["fps"]
+        blend = torch.lerp(*film.images, times)
         faded = save_video(blend, folder / "faded.mp4", fps=fps, alt="The first image fades into the last")
         notes = film.notes + ([embedded_note(model)] if self.sources[kind] == "embedded" else [])
         films = _video(film.media, method) + _video(faded, "Cross-dissolve of the same images, to compare with")
@@ -179,19 +177,16 @@ class Page:
 
 def _knobs() -> dict[str, Any]:
     """Make the settings by name; number fields and menus, because these carry their label for a screen reader."""
-
-    def number(value: int, least: int, most: int, description: str) -> w.BoundedIntText:
-        return w.BoundedIntText(value, min=least, max=most, description=description, **ROW)
-
+    number = partial(w.BoundedIntText, **ROW)
     return {
         "method": w.Dropdown(options=list(METHODS), description="Method", **ROW),
-        "frames": number(9, 3, MOST_FRAMES, "Frames, both images included"),
-        "size": number(0, 0, 2048, "Size in pixels a side (0: the model's)"),
-        "steps": number(0, 0, 999, "Steps (0: the model's)"),
+        "frames": number(9, min=3, max=MOST_FRAMES, description="Frames, both images included"),
+        "size": number(0, min=0, max=2048, description="Size in pixels a side (0: the model's)"),
+        "steps": number(0, min=0, max=999, description="Steps (0: the model's)"),
         "quick": w.Checkbox(False, description="Quick: fewer calls of the network", **ROW),
         "prompt": w.Text("", placeholder="optional, DreamMover", description="What both images show", **ROW),
-        "seed": number(0, 0, 2**31 - 1, "Seed"),
-        "fps": number(8, 1, 60, "Frames per second"),
+        "seed": number(0, min=0, max=2**31 - 1, description="Seed"),
+        "fps": number(8, min=1, max=60, description="Frames per second"),
     }
 
 
@@ -199,9 +194,8 @@ def _preview(image: torch.Tensor, alt: str) -> str:
     picture, data = to_pil(image), io.BytesIO()
     picture.thumbnail((320, 320))
     picture.save(data, "PNG")
-    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
     size = f"{image.shape[-1]}x{image.shape[-2]} pixels"
-    return f'<img class="interp-upload" alt="{html.escape(alt)}" src="{source}"><br>{size}'
+    return f'<img class="interp-upload" alt="{html.escape(alt)}" src="{data_url(data.getvalue())}"><br>{size}'
 
 
 def _list(notes: list[str]) -> str:

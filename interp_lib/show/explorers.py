@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from ipywidgets import VBox
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -49,20 +48,18 @@ def explore_correspondence(model: ImageModel, pair: Pair, *, prompt: str = "") -
     def look(across: float, down: float, direction: str) -> Figure:
         """A point of one image, where it lands in the other, and its similarity with every place there."""
         a, b, flow = directions[direction]
-        row, column, start = locate(across, down, h, w)
+        row, column, start = _locate(across, down, h, w)
         similarity = torch.einsum("c,chw->hw", features[a, :, row, column], features[b])
         best = int(similarity.argmax())
         match = torch.tensor([(best % w + 0.5) / w, (best // w + 0.5) / h])
-        print(f"{place(start)} of image {a} goes to {place(match)} of image {b}, cosine {float(similarity.max()):.2f}")
-        colours = heat(similarity[None], images)[0]
-        fig = row_of({f"image {a}": images[a], f"image {b}": images[b], "similarity": colours})
-        mark(fig.axes[0], start, "o")
-        for axes in fig.axes[1:]:
-            mark(axes, match, "X")
-            if flow is not None:
-                x, y = (start * sides).long()
-                mark(axes, start + flow[0, :, y, x] / sides, "o")
-        return fig
+        print(f"{_place(start)} of image {a} goes to {_place(match)} of image {b}, cosine {similarity.max():.2f}")
+        colours = _heat(similarity[None], images)[0]
+        marks = {"X": match}
+        if flow is not None:
+            x, y = (start * sides).long()
+            marks["o"] = start + flow[0, :, y, x] / sides
+        pictures = {f"image {a}": images[a], f"image {b}": images[b], "similarity": colours}
+        return _row_of(pictures, {"o": start}, marks, marks)
 
     return explore(look, across=(0.0, 1.0, 1 / w), down=(0.0, 1.0, 1 / h), direction=list(directions))
 
@@ -74,12 +71,9 @@ def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int | None
     its high-frequency energy over the mean of the inputs'. inversion_steps: T; None is the model's recommendation.
     Controls: time, method, flow (off: none).
     """
-    images = at_native_size(model, pair)[1]
-    inversion = invert(model, images, inversion_steps=inversion_steps, prompt=prompt, progress=False)
-    flows = estimate_flow(model, inversion, prompt=prompt)
+    images, inversion, flows, levels = _prepare(model, pair, inversion_steps, prompt)
     context, z = model.embed_text(prompt), inversion.latents[-1]
     t, a = int(inversion.timesteps[-1]), inversion.alpha_bar
-    levels = (*inversion.clean.split(1), *inversion.noise.split(1))
 
     @torch.no_grad()
     def look(time: float, method: str, flow: bool) -> Figure:
@@ -92,7 +86,7 @@ def explore_fusion(model: ImageModel, pair: Pair, *, inversion_steps: int | None
         share = float(high_frequency_energy(fused) / high_frequency_energy(z).mean())
         print(f"high-frequency energy {share:.2f} of the inputs'")
         seen = model.decode(predict_clean(fused, model.predict_noise(fused, t, context), a))[0]
-        return row_of({"image 0": images[0], f"time {time:.2f}, {method}": seen, "image 1": images[1]})
+        return _row_of({"image 0": images[0], f"time {time:.2f}, {method}": seen, "image 1": images[1]})
 
     methods = ["two-level", "two-level, noise averaged", "direct"]
     return explore(look, time=(0.0, 1.0, 0.05), method=methods, flow=True)
@@ -104,14 +98,15 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int | N
     Source: DreamMover, section 3.4, Eq. 9 and 10, in the first denoising step from T = `inversion_steps` (None: the
     model's recommendation); mean over the heads. Controls: across, down, layer.
     """
-    images = at_native_size(model, pair)[1]
-    inversion = invert(model, images, inversion_steps=inversion_steps, prompt=prompt, progress=False)
-    flows, z = estimate_flow(model, inversion, prompt=prompt), inversion.latents[-1]
-    levels = (*inversion.clean.split(1), *inversion.noise.split(1))
-    middle = fuse_two_level(*levels, *flows, 0.5, inversion.alpha_bar)[0]
+    images, inversion, flows, levels = _prepare(model, pair, inversion_steps, prompt)
+    z, middle = inversion.latents[-1], fuse_two_level(*levels, *flows, 0.5, inversion.alpha_bar)[0]
+    share = (torch.arange(QUERIES) + 0.5) / QUERIES
     with torch.no_grad(), replace_self_attention(model.unet) as control, ExitStack() as stack:
         grids = {name: layer_grid(model.unet, name, z) for name in control.names}
-        maps = {name: stack.enter_context(control.recording(name, _queries(*grids[name]))) for name in control.names}
+        maps = {}
+        for name, (h, w) in grids.items():  # the tokens at the centres of QUERIES x QUERIES cells, row by row
+            tokens = ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
+            maps[name] = stack.enter_context(control.recording(name, tokens))
         batch = torch.cat([z[:1], middle, z[1:]])
         model.predict_noise(batch, int(inversion.timesteps[-1]), model.embed_text(prompt))
     layers = {
@@ -121,15 +116,13 @@ def explore_attention(model: ImageModel, pair: Pair, *, inversion_steps: int | N
 
     def look(across: float, down: float, layer: str) -> Figure:
         """A point of the middle frame, and what it attends to in both images."""
-        row, column, here = locate(across, down, QUERIES, QUERIES)
+        row, column, here = _locate(across, down, QUERIES, QUERIES)
         weights = layers[layer][row, column]
         shares = [f"{100 * float(part.sum()):.0f} % on image {end}" for end, part in enumerate(weights)]
-        print(f"{place(here)} of the middle frame: {', '.join(shares)}")
-        colours = heat(weights, images)
-        fig = row_of({"image 0": images[0], shares[0]: colours[0], "image 1": images[1], shares[1]: colours[1]})
-        for axes in fig.axes[::2]:
-            mark(axes, here, "o")
-        return fig
+        print(f"{_place(here)} of the middle frame: {', '.join(shares)}")
+        colours = _heat(weights, images)
+        pictures = {"image 0": images[0], shares[0]: colours[0], "image 1": images[1], shares[1]: colours[1]}
+        return _row_of(pictures, {"o": here}, {}, {"o": here})
 
     every = (0.0, 1.0, 1 / QUERIES)
     return explore(look, across=every, down=every, layer=list(layers))
@@ -154,13 +147,11 @@ def explore_temporal_maps(model: VideoModel, pair: Pair, *, steps: int | None = 
 
     def look(across: float, down: float, layer: str) -> Figure:
         """A place of the first image, and which frames attend to which there, as they are and rotated."""
-        row, column, here = locate(across, down, *maps[layer].shape[:2])
-        a = maps[layer][row, column]
-        variants = {"as it is": a, "rotated": rotate_map(a)}
-        print(f"{place(here)}: " + ", ".join(f"{name} {ahead(x):+.2f} frames ahead" for name, x in variants.items()))
-        colours = heat(torch.stack(list(variants.values())), image)
-        fig = row_of({"first image": image[0], **dict(zip(variants, colours, strict=True))})
-        mark(fig.axes[0], here, "o")
+        row, column, here = _locate(across, down, *maps[layer].shape[:2])
+        variants = {"as it is": maps[layer][row, column], "rotated": rotate_map(maps[layer][row, column])}
+        print(f"{_place(here)}: " + ", ".join(f"{name} {ahead(x):+.2f} frames ahead" for name, x in variants.items()))
+        colours = _heat(torch.stack(list(variants.values())), image)
+        fig = _row_of({"first image": image[0], **dict(zip(variants, colours, strict=True))}, {"o": here})
         for axes in fig.axes[1:]:
             axes.set(xlabel="attends to frame", ylabel="frame")
         return fig
@@ -183,6 +174,14 @@ def at_native_size(model: ImageModel | VideoModel, pair: Pair) -> tuple[Pair, Te
     return pair, torch.cat([pair.image0, pair.image1])
 
 
+def _prepare(model: ImageModel, pair: Pair, inversion_steps: int | None, prompt: str) -> tuple:
+    """Return the images at the model's size, their inversion, flows, and its clean and noise parts one by one."""
+    images = at_native_size(model, pair)[1]
+    inversion = invert(model, images, inversion_steps=inversion_steps, prompt=prompt, progress=False)
+    flows = estimate_flow(model, inversion, prompt=prompt)
+    return images, inversion, flows, (*inversion.clean.split(1), *inversion.noise.split(1))
+
+
 def layer_grid(unet: torch.nn.Module, name: str, latents: Tensor) -> tuple[int, int]:
     """Return (h, w) of the tokens of an attention layer, such as "up_blocks.1...", for latents [...,H,W]."""
     stage, number = name.split(".")[:2]
@@ -193,41 +192,32 @@ def layer_grid(unet: torch.nn.Module, name: str, latents: Tensor) -> tuple[int, 
     return h, w
 
 
-def _queries(h: int, w: int) -> list[int]:
-    """Return the tokens of an (h, w) grid at the centres of QUERIES x QUERIES cells, row by row."""
-    share = (torch.arange(QUERIES) + 0.5) / QUERIES
-    return ((share * h).long()[:, None] * w + (share * w).long()).flatten().tolist()
-
-
-def locate(across: float, down: float, h: int, w: int) -> tuple[int, int, Tensor]:
-    """Return row and column of the cell of an (h, w) grid at a point, and the cell's centre as shares of the sides."""
+def _locate(across: float, down: float, h: int, w: int) -> tuple[int, int, Tensor]:
+    """Return row and column of the cell of an (h, w) grid at a point, and the cell's centre."""
     row, column = min(int(down * h), h - 1), min(int(across * w), w - 1)
     return row, column, torch.tensor([(column + 0.5) / w, (row + 0.5) / h])
 
 
-def place(point: Tensor) -> str:
-    """Describe a point, given as shares of the sides, for those who cannot see the rings."""
+def _place(point: Tensor) -> str:  # for those who cannot see the rings
     x, y = (round(100 * float(v)) for v in point)
     return f"the point {x} % from the left, {y} % from the top"
 
 
-def row_of(pictures: dict[str, Tensor]) -> Figure:
-    """Draw images [3,H,W] of one size next to each other under their names."""
+def _row_of(pictures: dict[str, Tensor], *marks: dict[str, Tensor]) -> Figure:
+    """Draw images [3,H,W] of one size next to each other under their names, and {"o" or "X": point} into the first."""
     frames = torch.stack([picture.cpu() for picture in pictures.values()])
-    return contact_sheet({"": frames}, titles=list(pictures), side=2.8)
+    fig = contact_sheet({"": frames}, titles=list(pictures), side=2.8)
+    for axes, points in zip(fig.axes, marks, strict=False):
+        axes.autoscale(False)
+        for shape, point in points.items():
+            x, y = float(point[0]) * frames.shape[-1] - 0.5, float(point[1]) * frames.shape[-2] - 0.5
+            for colour, line in (("black", 4), ("white", 1.8)):  # visible on any background
+                axes.plot(x, y, shape, ms=12, mfc="none" if shape == "o" else "#D55E00", mec=colour, mew=line)
+    return fig
 
 
-def heat(maps: Tensor, images: Tensor) -> Tensor:
+def _heat(maps: Tensor, images: Tensor) -> Tensor:
     """Colour maps [n,h,w] by one scale, at the size of the images: [n,3,H,W]."""
     maps = F.interpolate(maps[None], images.shape[-2:], mode="nearest-exact")[0]
     values = (maps - maps.min()) / (maps.max() - maps.min()).clamp(min=1e-12)
     return torch.from_numpy(colormaps["viridis"](values.numpy())[..., :3]).movedim(-1, 1)
-
-
-def mark(axes: Axes, point: Tensor, shape: str) -> None:
-    """Draw a ring "o" or a cross "X" at a point, given as shares of the sides, that shows on any background."""
-    height, width = axes.images[0].get_array().shape[:2]
-    x, y = float(point[0]) * width - 0.5, float(point[1]) * height - 0.5
-    axes.autoscale(False)
-    for colour, line in (("black", 4), ("white", 1.8)):
-        axes.plot(x, y, shape, ms=12, mfc="none" if shape == "o" else "#D55E00", mec=colour, mew=line)

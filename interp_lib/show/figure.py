@@ -57,13 +57,12 @@ def library_hash() -> str:
 def save_figure(fig: Figure, name: str, *, alt: str, title: str = "", **provenance: Any) -> Media:
     """Write figures/`name`.png with its provenance and return it: the last line of a cell shows it.
 
-    fig: a matplotlib figure; it is closed, so that the inline backend does not show it a second time.
-    name: lower-case letters, digits and underscores, beginning with the notebook's number: "02_flow".
-    alt: what a reader who cannot see it needs to know, in a sentence.
-    provenance: whatever made it (seed=0, pair="motorcycle"), JSON values. The metadata hold title, alt text, notebook,
-    parameters, a hash of the picture and one of the library; no time, so the same inputs give the same bytes, and of
-    an absolute path only its last name, since a figure travels.
-    Raises ValueError for another kind of name or an empty alt text.
+    fig: a matplotlib figure; it is closed, so that the inline backend does not show it a second time. name: lower-case
+    letters, digits and underscores, beginning with the notebook's number: "02_flow". alt: what a reader who cannot see
+    it needs to know, in a sentence. provenance: whatever made it (seed=0, pair="motorcycle"), JSON values. The metadata
+    hold title, alt text, notebook, parameters, a hash of the picture and one of the library; no time, so the same
+    inputs give the same bytes, and of an absolute path only its last name, since a figure travels. Raises ValueError
+    for another kind of name or an empty alt text.
     """
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ValueError(f"figure name {name!r}: use lower-case letters, digits and underscores only, without .png")
@@ -95,7 +94,6 @@ def contact_sheet(
 
     rows: label -> frames [T,3,H,W] in [0,1], every row with the same T. columns: at most so many frames, evenly spaced
     with both ends. titles: one per frame shown, default the position in time from 0 to 1. side: inches per frame.
-    Raises ValueError when there is no row, rows differ in T, or titles do not match.
     """
     if not isinstance(rows, dict):
         raise ValueError(f"contact_sheet needs rows as a dictionary {{label: frames}}, got {type(rows).__name__}")

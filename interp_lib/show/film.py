@@ -26,11 +26,7 @@ EMBEDDED = {  # what it was trained on, and real weights in its place
 
 @dataclass(frozen=True)
 class Film:
-    """A film that was written.
-
-    images: the keyframes [1,3,H,W] as the method received them. count: number of frames, keyframes included.
-    summary: what was made, in one line. notes: one sentence for each thing that was adapted.
-    """
+    """A film that was written, of keyframes [1,3,H,W] as the method received them, and what was adapted for it."""
 
     media: Media
     images: list[Tensor]
@@ -65,11 +61,10 @@ def make_film(
     for sentence in notes:
         note(sentence)
     settings = {name: value for name, value in settings.items() if value is not None} | {"progress": progress}
-    method = "Generative Inbetweening" if isinstance(model, VideoModel) else "DreamMover"
     if isinstance(model, VideoModel):
-        settings["fps"] = fps
-    run = inbetween_sequence if isinstance(model, VideoModel) else interpolate_sequence
-    result = run(model, images, loop=loop, **settings)
+        method, result = "Generative Inbetweening", inbetween_sequence(model, images, loop=loop, fps=fps, **settings)
+    else:
+        method, result = "DreamMover", interpolate_sequence(model, images, loop=loop, **settings)
     count, _, height, width = result.frames.shape
     media = save_video(result.frames, path, fps=fps, alt=f"{count} frames from the first to the last image, {method}")
     summary = (

@@ -13,6 +13,10 @@ MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4":
 SMALL = 120_000  # bytes: notebooks are committed with what they show
 
 
+def data_url(data: bytes, mime: str = "image/png") -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
 @dataclass(frozen=True)
 class Media(os.PathLike):
     """A file that was written: usable as a path, shown with its alt text at the end of a notebook cell.
@@ -32,7 +36,7 @@ class Media(os.PathLike):
     @property
     def data_url(self) -> str:
         """The whole file as the address of an <img>, a <video> or a link."""
-        return f"data:{MIME[self.path.suffix.lower()]};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+        return data_url(self.path.read_bytes(), MIME[self.path.suffix.lower()])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         mime, alt = MIME.get(self.path.suffix.lower()), html.escape(self.alt)

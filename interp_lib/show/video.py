@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from interp_lib.checks import check_number
-from interp_lib.files import atomic_write
+from interp_lib.files import atomic_write, check_target
 from interp_lib.show.media import Media
 
 KINDS = ".gif, .webp, .mp4 or .mov, or in no suffix for a folder of PNG files"
 SLOWEST, FASTEST = 0.01, 100  # frames per second; a GIF's delay has room for eleven minutes
-GIF_UNIT, GIF_LEAST = 10, 20  # ms: a GIF counts in hundredths of a second, and browsers slow down what is below two
+GIF_LEAST = 20  # ms that a frame is shown: browsers slow down what is below
 # H.264 is converted with the BT.709 matrix and tagged so, since players guess where nothing is said.
 BT709 = (
     "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,"
@@ -28,48 +28,38 @@ def save_video(frames: Tensor, path: str | Path, *, fps: float = 8, alt: str = "
     """Write frames as an endless GIF or WebP, an H.264 MP4 or MOV, or a folder of PNG files, by the suffix of `path`.
 
     frames: [T,3,H,W] in [0,1]. fps: frames per second, 0.01 to 100.
-    alt: what a reader who cannot see it needs to know; a notebook shows the returned file with it.
-    A film is written whole or not at all; the files of a folder, 0000.png and so on, are lossless. What a format cannot
-    hold is adapted and said in the result's `.notes`: H.264 wants even sides, so an odd one repeats its last row or
-    column; a GIF shows at most 50 frames a second.
-    Raises ValueError for frames and fps that cannot be written, and what `check_video_path` raises.
+    alt: what a reader who cannot see it needs to know; a notebook shows the returned file with it. A film is written
+    whole or not at all; the files of a folder, 0000.png and so on, are lossless. What a format cannot hold is adapted
+    and said in the result's `.notes`: H.264 wants even sides, so an odd one repeats its last row or column; a GIF shows
+    at most 50 frames a second. Raises ValueError for frames and fps that cannot be written, and what `check_video_path`
+    raises.
     """
     path = check_video_path(path)
     fps = check_number("fps", fps, SLOWEST, FASTEST)
-    pixels, notes, kind = _to_bytes(frames), [], path.suffix.lower()
+    pixels, kind = _to_bytes(frames), path.suffix.lower()
     if not kind:
         _write_folder(pixels, path)
         return Media(path, alt)
+    write = {".gif": _write_gif, ".webp": _write_webp}.get(kind, _write_h264)
     with atomic_write(path) as temporary:
-        if kind in (".mp4", ".mov"):
-            notes = _write_h264(pixels, temporary, fps)
-        elif kind == ".gif":
-            notes = _write_gif(pixels, temporary, fps)
-        else:
-            delays = _delays(len(pixels), fps, unit=1, least=1)
-            _write_animation(pixels, temporary, delays, quality=90, method=4)
+        notes = write(pixels, temporary, fps)
     return Media(path, alt, tuple(notes))
 
 
 def check_video_path(path: str | Path) -> Path:
     """Return the path with "~" expanded, if a film can be written there; for long work, before it begins.
 
-    Raises ValueError for a name of another kind, a file's name that is a folder, a folder that is not empty, and a
-    place that may not be written to; FileNotFoundError where the folder above does not exist.
+    Raises ValueError for a name of another kind and a folder that is not empty, and what `check_target` raises.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise ValueError(f"{path!r} is no path: give the name of a video, ending in {KINDS}.")
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() not in ("", ".gif", ".webp", ".mp4", ".mov"):
         raise ValueError(f"{path}: a video's name ends in {KINDS}.")
-    if not os.path.isdir(path.parent):
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first, or name another.")
-    if path.suffix and path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file.")
-    if not path.suffix and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if path.suffix or not path.exists():
+        check_target(path)
+    elif not path.is_dir() or any(path.iterdir()):
         raise ValueError(f"{path} exists: name an empty or a new folder for the frames, or a file ending in .mp4.")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{path} cannot be written, {path.parent} is read-only: name another place.")
     return path
 
 
@@ -91,28 +81,30 @@ def _to_bytes(frames: Tensor) -> np.ndarray:
     return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _delays(count: int, fps: float, *, unit: int, least: int) -> list[int]:
-    """Return the milliseconds that each frame is shown, multiples of `unit`.
+def _write_gif(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
+    seconds = _write_animation(pixels, path, fps, unit=10, least=GIF_LEAST, disposal=1)  # it counts in hundredths
+    if fps <= 1000 / GIF_LEAST:
+        return []
+    lasts = f"{seconds:.2g} s in place of {len(pixels) / fps:.2g} s"
+    return [f"a GIF shows at most {1000 // GIF_LEAST} frames a second: this one lasts {lasts}."]
+
+
+def _write_webp(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
+    _write_animation(pixels, path, fps, unit=1, least=1, quality=90, method=4)
+    return []
+
+
+def _write_animation(pixels: np.ndarray, path: Path, fps: float, *, unit: int, least: int, **options: int) -> float:
+    """Write frames that are shown for multiples of `unit` ms; return the seconds that all last.
 
     The ends of the frames are rounded, not the delays, so that rounding does not add up: at 8 frames a second a GIF's
     delays alternate between 120 and 130 ms.
     """
-    ends = np.rint(np.arange(count + 1) * 1000 / fps / unit) * unit
-    return np.maximum(np.diff(ends), least).astype(int).tolist()
-
-
-def _write_animation(pixels: np.ndarray, path: Path, delays: list[int], **options: int) -> None:
-    images = [Image.fromarray(frame) for frame in pixels]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=delays, loop=0, **options)
-
-
-def _write_gif(pixels: np.ndarray, path: Path, fps: float) -> list[str]:
-    delays = _delays(len(pixels), fps, unit=GIF_UNIT, least=GIF_LEAST)
-    _write_animation(pixels, path, delays, disposal=1)
-    if fps <= 1000 / GIF_LEAST:
-        return []
-    lasts = f"{sum(delays) / 1000:.2g} s in place of {len(pixels) / fps:.2g} s"
-    return [f"a GIF shows at most {1000 // GIF_LEAST} frames a second: this one lasts {lasts}."]
+    ends = np.rint(np.arange(len(pixels) + 1) * 1000 / fps / unit) * unit
+    delays = np.maximum(np.diff(ends), least).astype(int).tolist()
+    first, *others = [Image.fromarray(frame) for frame in pixels]
+    first.save(path, save_all=True, append_images=others, duration=delays, loop=0, **options)
+    return sum(delays) / 1000
 
 
 def _write_folder(pixels: np.ndarray, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Controls for a notebook's reader. Each wraps a pure function, which a cell can call without any widget."""
 
-import base64
 import contextlib
 import html
 import io
@@ -16,6 +15,7 @@ from torch import Tensor
 from interp_lib.checks import check_tensors
 from interp_lib.images import to_pil
 from interp_lib.show.figure import contact_sheet
+from interp_lib.show.media import data_url
 
 
 def frame_at(frames: Tensor, position: float, *, height: int = 256) -> Image.Image:
@@ -54,12 +54,10 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
     """Make sliders and buttons for the arguments of `function`; its result is shown again when one is released.
 
     function: returns a picture (PIL or matplotlib) or text; what it prints is shown above. Its docstring's first line
-    and the values chosen are the picture's alt text. controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1),
-    method=["direct", "two-level"], or a widget. A list becomes a row of buttons: JupyterLab keeps the arrow keys of a
-    menu for itself, while sliders move by arrow keys and buttons by Tab and Enter.
-    The panel's `.look` is `function`, for a picture without a widget.
-    The first call, at the first values, is part of the cell: what it raises is the cell's error. What a later call
-    raises is shown in the place of the picture. Raises ValueError for what is no control.
+    and the values chosen are the picture's alt text. The panel's `.look` is this function, for use without a widget.
+    controls: as in ipywidgets.interact, e.g. delta=(0.0, 1.0, 0.1), method=["direct", "two-level"], or a widget. A list
+    becomes a row of buttons: JupyterLab keeps the arrow keys of a menu for itself. What the first call raises is the
+    cell's error; what a later one raises is shown in the place of the picture. ValueError for what is no control.
     """
     # Not ipywidgets.interactive: its Output widget makes whoever executes the notebook without a browser answer the
     # kernel in the middle of a cell, and that sometimes hangs.
@@ -84,7 +82,6 @@ def explore(function: Callable[..., Any], **controls: Any) -> VBox:
 
 
 def _knob(name: str, control: Any) -> Any:
-    """Make the widget for a control."""
     knob = interactive.widget_from_abbrev(control)
     if knob is None:
         raise ValueError(f"{name}={control!r} is no control: give a range, a list, or a widget.")
@@ -112,7 +109,6 @@ def _render(function: Callable[..., Any], values: dict[str, Any]) -> str:
     if picture.tell():
         about = (function.__doc__ or function.__name__).strip().splitlines()[0]
         chosen = ", ".join(f"{name} {x:.4g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items())
-        data = base64.b64encode(picture.getvalue()).decode()
-        style = "max-width: 100%; height: auto"
-        shown += f'<img alt="{html.escape(f"{about} {chosen}")}" style="{style}" src="data:image/png;base64,{data}">'
+        alt = f'alt="{html.escape(f"{about} {chosen}")}" style="max-width: 100%; height: auto"'
+        shown += f'<img {alt} src="{data_url(picture.getvalue())}">'
     return shown

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET += ["--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +65,7 @@ def lab(checkout):
     port = free_port()
     options = [f"--ServerApp.root_dir={checkout}", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     options += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
-    with serving([sys.executable, "-m", "jupyter", "lab", *options], checkout) as log:
+    with serving([sys.executable, "-m", "jupyter", "lab", *options], checkout, checkout) as (_, log):
         address = f"http://127.0.0.1:{port}"
         until(lambda: _answers(f"{address}/api"), 120, "JupyterLab", log)
         yield address
@@ -80,32 +75,26 @@ def lab(checkout):
 def app(checkout):
     """The address of the app, its token in it."""
     command = [sys.executable, "-m", "interp_lib", "app", "--no-browser", "--port", str(free_port())]
-    with serving(command, checkout) as log:
-        found = until(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text()), 120, "the app", log)
-        yield found[0]
+    with serving(command, checkout, checkout) as (_, log):
+        yield until(lambda: re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text()), 120, "the app", log)[0]
 
 
 @contextmanager
-def serving(command, folder):
-    """A server that is there while this lasts, in a session of its own so that its kernels end with it; its log."""
+def serving(command, folder, root):
+    """A server that is there while this lasts, and its log; a session of its own, so that its kernels end with it."""
     log = folder / "server.log"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     with log.open("w") as file:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        how = {"stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
+        server = subprocess.Popen(command, cwd=folder, env=environment, **how)
         try:
-            yield log
+            yield server, log
         finally:
             server.send_signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 server.wait(20)
-            except subprocess.TimeoutExpired:
-                pass
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 def free_port():

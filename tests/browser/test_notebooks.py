@@ -69,9 +69,8 @@ def soon(element, condition, seconds=10):
 
 def move_every_control(page, panel):
     """How many sliders, rows of buttons and boxes there are; each has changed the picture by keyboard alone."""
-    sliders, rows, boxes = (
-        panel.locator(kind).all() for kind in (".noUi-handle", ".widget-toggle-buttons", "[type=checkbox]")
-    )
+    kinds = (".noUi-handle", ".widget-toggle-buttons", "[type=checkbox]")
+    sliders, rows, boxes = (panel.locator(kind).all() for kind in kinds)
     for slider in sliders:
         tries = [(slider, key) for key in ("ArrowRight", "ArrowLeft") for _ in range(3)]
         assert any(_changes(page, panel, slider, key) for slider, key in tries), slider
@@ -96,14 +95,11 @@ def _changes(page, panel, control, key, seconds=45):
     else:
         return False
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if picture.get_attribute("src") != before:
-            return True
+    while (same := picture.get_attribute("src") == before) and time.monotonic() < end:
         page.wait_for_timeout(200)
-    return False
+    return not same
 
 
 def _state(control):
-    return control.evaluate(
-        "e => [e.getAttribute('aria-valuenow'), e.checked, e.classList.contains('mod-active')].join()"
-    )
+    script = "e => [e.getAttribute('aria-valuenow'), e.checked, e.classList.contains('mod-active')].join()"
+    return control.evaluate(script)

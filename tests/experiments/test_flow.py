@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from experiments.studies.flow import estimates, measure, study_pair
+from experiments.studies.flow import estimates, study_pair
+from experiments.studies.flow import flow as study
 from interp_lib.bench.metrics import end_point_error, pck
 
 
@@ -26,7 +27,7 @@ def test_rows_are_the_scores_of_the_flows_they_name(tiny):
     size = tiny.native_size
     pair = study_pair("hard", 0, 0.2, size=size)
     asked = pair.visible01 & pair.actor0
-    rows = {row["estimator"]: row for row in measure(tiny, kind="hard", seed=0, amount=0.2)}
+    rows = {row["estimator"]: row for row in study.measure(tiny, kind="hard", seed=0, amount=0.2)}
     still = torch.zeros_like(pair.flow01)
     assert rows["zero flow"]["pck"] == pytest.approx(100 * pck(still, pair.flow01, asked), abs=0.01)
     lengths = end_point_error(still, pair.flow01)[asked]

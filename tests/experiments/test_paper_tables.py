@@ -9,28 +9,20 @@ from interp_lib.bench.tables import load_distances, load_table
 
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_the_committed_table_is_fresh_and_complete(name):
-    assert not tables.stale(name)
-    table = load_table(name)
-    assert list(table["method"].unique()) == tables.TABLES[name].methods and set(table["status"]) == {"ok"}
-    assert set(load_distances(name)["efficientnet-lite0"]) == set(tables.TABLES[name].methods)
+    declared, table = tables.TABLES[name], load_table(name)
+    assert {part: table.attrs[part] for part in declared.depends_on()} == declared.depends_on()
+    assert list(table["method"].unique()) == declared.methods and set(table["status"]) == {"ok"}
+    assert set(load_distances(name)["efficientnet-lite0"]) == set(declared.methods)
 
 
-@pytest.fixture
-def small(monkeypatch):
-    table = tables.Table("two", ["truth", "cross-dissolve"], "world-bench:2", 2, ("psnr",))
-    monkeypatch.setitem(tables.TABLES, "small", table)
-    return table
-
-
-def test_what_is_published_is_what_was_measured(small, tmp_path):
+def test_what_is_published_is_what_was_measured(tmp_path, monkeypatch):
+    small = tables.Table("two", ["truth", "cross-dissolve"], "world-bench:2", 2, ("psnr",))
+    monkeypatch.setitem(tables.TABLES, "small", small)
     result = benchmark(small.methods, small.cases, tmp_path / "out", frames=2, progress=False)
     tables.publish("small", result, {"net": {}}, folder=tmp_path)
     table = load_table("small", folder=tmp_path)
     assert table["psnr"].tolist() == result["psnr"].tolist() and table.attrs["settings"]["frames"] == 2
     assert load_distances("small", folder=tmp_path) == {"net": {}} and "seconds" not in table
-    result.loc[1, "status"] = "failed"
-    with pytest.raises(ValueError, match="1 items of small failed"):
-        tables.publish("small", result, {}, folder=tmp_path)
 
 
 def test_the_command_prints_and_keeps_other_cases_out_of_the_repository(tmp_path, capsys, monkeypatch):
@@ -39,5 +31,3 @@ def test_the_command_prints_and_keeps_other_cases_out_of_the_repository(tmp_path
     assert tables.main([*arguments, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "cross-dissolve" in printed and (tmp_path / "interpolation" / "table.csv").is_file()
-    assert tables.main(["ablation", "--methods", "nothing", "--out", str(tmp_path)]) == 2
-    assert tables.main(["nothing"]) == 2 and "there is no table 'nothing'" in capsys.readouterr().err

@@ -25,12 +25,13 @@ def test_what_is_written_reads_back(frames, tmp_path, suffix, tolerance):
         read, fps = np.stack([frame for frame in reader]), reader.get_meta_data()["fps"]
     else:
         image = Image.open(written)
-        read, fps = np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(image)]), None
+        read = np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(image)])
         fps = 1000 / image.info["duration"]
     assert read.shape == (6, 32, 48, 3) and fps == pytest.approx(10)
-    truth = (frames * 255).permute(0, 2, 3, 1).numpy()
-    assert np.abs(read - truth).mean() < tolerance
+    assert np.abs(read - (frames * 255).permute(0, 2, 3, 1).numpy()).mean() < tolerance
     assert written.notes == () and [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+    capitals = save_video(frames, tmp_path / f"B{suffix.upper()}", fps=10)
+    assert capitals.path.read_bytes() == written.path.read_bytes()
 
 
 def test_odd_sides_of_an_mp4_are_padded_and_said(frames, tmp_path):
@@ -38,14 +39,6 @@ def test_odd_sides_of_an_mp4_are_padded_and_said(frames, tmp_path):
     assert imageio.get_reader(written.path).get_meta_data()["size"] == (48, 32)
     assert len(written.notes) == 1 and "47x31" in written.notes[0] and "48x32" in written.notes[0]
     assert save_video(frames[..., :31, :47], tmp_path / "odd.gif").notes == ()
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
-def test_same_frames_same_bytes_and_capitals_in_a_suffix_change_nothing(frames, tmp_path, suffix):
-    one, two = (
-        save_video(frames, tmp_path / f"{name}").path.read_bytes() for name in (f"a{suffix}", f"B{suffix.upper()}")
-    )
-    assert one == two
 
 
 def test_a_notebook_shows_it_with_its_alt_text(frames, tmp_path):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets import Dropdown, ToggleButtons
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 from interp_lib.show.widgets import explore, frame_at, frame_slider
@@ -16,17 +17,11 @@ def test_frame_at_is_the_nearest_frame(position, value):
     assert image.size == (24, 16) and np.unique(np.asarray(image)).tolist() == [value]
 
 
-def test_explore_calls_once_with_the_first_values_and_again_on_a_change():
-    calls = []
-    panel = explore(lambda delta, method: calls.append((delta, method)), delta=(0.0, 1.0, 0.5), method=["a", "b"])
-    assert calls == [(0.5, "a")]
-    assert not panel.children[0].continuous_update
-
-
 def test_the_frame_slider_stops_at_every_frame_of_every_video():
-    slider, view = frame_slider({"short": FRAMES[:3], "long": FRAMES}).children
+    panel = frame_slider({"short": FRAMES[:3], "long": FRAMES})
+    slider, view = panel.children
     assert (slider.min, slider.max) == (0, 1) and slider.step == pytest.approx(0.25)
-    before, panel = view.value, frame_slider({"short": FRAMES[:3], "long": FRAMES})
+    before = view.value
     slider.value = 1.0
     assert view.value != before
     left, right = panel.look(1.0).axes
@@ -37,22 +32,23 @@ def test_the_frame_slider_stops_at_every_frame_of_every_video():
 
 
 def test_a_reader_sees_the_picture_and_sees_it_change():
+    calls = []
+
     def look(position):
         """A frame."""
+        calls.append(position)
         print("at", position)
         return frame_at(FRAMES, position)
 
-    panel = explore(look, position=(0.0, 1.0, 0.25))
-    slider, view = panel.children
+    slider, view = explore(look, position=(0.0, 1.0, 0.25)).children
     before = view.value
     assert "<pre>at 0.5</pre>" in before and 'alt="A frame. position 0.5"' in before and "data:image/png" in before
     slider.value = 1.0
     assert "<pre>at 1.0</pre>" in view.value and view.value.split("base64,")[1] != before.split("base64,")[1]
+    assert calls == [0.5, 1.0] and not slider.continuous_update
 
 
 def test_figures_text_and_later_errors_are_shown():
-    from matplotlib.figure import Figure
-
     panel = explore(lambda kind: {"figure": Figure(), "text": "a < b", "bad": None}[kind], kind=["figure", "text"])
     assert "data:image/png" in panel.children[1].value
     panel.children[0].value = "text"
