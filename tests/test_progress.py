@@ -26,11 +26,11 @@ CONFORMANCE = Path(__file__).parent / "conformance"
 
 BARE, QUICK = {"frames": 1, "steps": 4, "inversion_steps": 2, "lora": False}, {"frames": 2, "steps": 2}
 RUNS = {  # name -> what runs, with or without bars; the bars that it must show; what else they say
-    "interpolate": (lambda g, **on: interpolate(g.image, *g.pair, **BARE, **on), "inversion denoising decoding", ""),
+    "interpolate": (lambda g, **on: interpolate(g.image, *g.pair, **BARE, **on), "decoding", ""),
     "fit_lora": (lambda g, **on: fit_lora(g.image, g.clip[:2], steps=2, **on).remove(), "LoRA", r"loss=\d\.\d{4}"),
-    "suitability": (lambda g, **on: suitability(g.image, *g.pair, steps=4, **on), "inversion", ""),
-    "inbetween": (lambda g, **on: inbetween(g.video, *g.pair, **QUICK, **on), "dual decoding", ""),
-    "animate": (lambda g, **on: animate(g.video, g.pair[0], **QUICK, **on), "animate decoding", ""),
+    "suitability": (lambda g, **on: suitability(g.image, *g.pair, steps=4, **on), "features", ""),
+    "inbetween": (lambda g, **on: inbetween(g.video, *g.pair, **QUICK, **on), "decoding", ""),
+    "animate": (lambda g, **on: animate(g.video, g.pair[0], **QUICK, **on), "decoding", ""),
     "fit_backward_motion": (
         lambda g, **on: fit_backward_motion(g.video, g.clip[None], steps=1, **on),
         "clips motion",
@@ -66,8 +66,8 @@ def test_a_bar_says_what_is_done_and_silence_is_silence(name, given, tmp_path, m
     work(given, progress=True)
     said = capsys.readouterr().err
     for bar in bars.split():
-        total = re.findall(rf"{bar}: 100%.*?(\d+)/(\d+)", said)
-        assert total and total[-1][0] == total[-1][1], f"{bar}: {said[-300:]}"
+        assert re.search(rf"{bar}: 100%", said), said[-300:]
+    assert said.count("\n") == len(bars.split())  # a bar is one line, whatever its stages
     assert re.search(number, said)
     work(given, progress=False)
     assert "%|" not in capsys.readouterr().err

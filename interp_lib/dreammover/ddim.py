@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_choice, check_int
 from interp_lib.images import as_images
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
+from interp_lib.progress import track
 
 PRESETS = ("paper", "released")  # what the paper says, and what its released code does
 SOLVERS = ("ddim", "dpmsolver++")
@@ -179,7 +179,7 @@ def run_inversion(
     """Invert clean latents along the plan; clean and noise are those of its last step (the released rule)."""
     path = [latents]
     states = invert_along(model, latents, context, plan.schedule.tolist(), strides=plan.strides, batch_size=batch_size)
-    for state in tqdm(states, total=len(plan.strides), desc="inversion", disable=not progress):
+    for state in track(states, "inversion", len(plan.strides), shown=progress):
         path.append(state[0])
     _, clean, noise = state
     levels = plan.schedule[torch.tensor(plan.strides).cumsum(0) - 1]

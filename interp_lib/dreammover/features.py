@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int, check_tensors
 from interp_lib.dreammover.ddim import FEATURE_STEP, Inversion, image_batch, invert_along, scale_step, timesteps
 from interp_lib.dreammover.flow import match_features
 from interp_lib.models.image_model import ImageModel, TextContext, check_model
+from interp_lib.progress import track
 
 BLOCK, CELLS = 1, 32  # the paper's up-block (the second), and its grid at 512 px
 
@@ -54,7 +54,7 @@ def diffusion_features(
         context = model.embed_text(prompt)
         z = model.encode(image_batch(images)) if inversion is None else inversion.latents[done]
         rest = invert_along(model, z, context, schedule[done:step], schedule[done - 1] if done else 0)
-        for latents, _, _ in tqdm(rest, total=step - done, desc="inversion", disable=not progress or done == step):
+        for latents, _, _ in track(rest, "features", step - done, shown=progress):
             z = latents
         if block is None:
             block = feature_block(model, max(z.shape[-2:]) * model.vae_factor)

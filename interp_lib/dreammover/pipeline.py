@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.dreammover import inputs
@@ -21,6 +20,7 @@ from interp_lib.dreammover.lora import Lora, scaled_lora
 from interp_lib.dreammover.sampler import Network, denoise_frames
 from interp_lib.memory import memory_advice
 from interp_lib.models.image_model import ImageModel
+from interp_lib.progress import one_bar, track
 from interp_lib.types import Interpolation
 
 # The quick setting, as keyword arguments: 30 U-Net calls for the 91 of 50 DDIM steps at the paper's T.
@@ -118,9 +118,15 @@ def interpolate_sequence(
     notes += [f"chosen for this model: {', '.join(chosen)}"] if chosen else []
     deltas = torch.arange(1, frames + 1, dtype=torch.float64) / (frames + 1)
     at_once = count if batch_size is None else max(2, batch_size)  # keyframes
+    denoising, decoded = (len(plan.down) + 1) * (frames + 2), 1 if endpoints == "reconstructed" else len(pairs)
+    stages = [("inversion", 1, len(plan.strides) * count), ("denoising", len(pairs), denoising)]
+    stages += [("decoding", decoded, frames * len(pairs) / decoded)]
     with model.lock:
         calls, context = model.unet_calls, model.embed_text(prompt)
-        with inputs.pair_lora(model, used, keyframes, preset, prompt, seed, progress) as adapter:
+        with (
+            inputs.pair_lora(model, used, keyframes, preset, prompt, seed, progress) as adapter,
+            one_bar(stages, shown=progress),
+        ):
             with scaled_lora(adapter, 1.0):
                 z = model.encode(keyframes)
                 inversion = run_inversion(model, z, context, plan, batch_size=at_once, progress=progress)
@@ -130,12 +136,12 @@ def interpolate_sequence(
                 for pair, there, back in zip(pairs, flow01.split(1), flow10.split(1), strict=True):
                     ends = inversion.select(list(pair))
                     states = denoise_frames(net, ends, there, back, deltas, two_level=two_level)
-                    bar = tqdm(states, total=len(plan.down) + 1, desc="denoising", disable=not progress)
-                    films.append(deque(bar, maxlen=1).pop())  # the last state; no other stays in memory
+                    states = track(states, "denoising", len(plan.down) + 1, shown=progress)
+                    films.append(deque(states, maxlen=1).pop())  # the last state; no other stays in memory
             notes += [] if adapter is None else adapter.notes
-        latents = torch.cat([films[0].latents[:1], *(film.latents[1:] for film in films)])  # no keyframe twice
-        latents = latents[:-1] if loop else latents
-        pictures = _decode(model, latents, keyframes, frames + 1, endpoints, progress)
+            latents = torch.cat([films[0].latents[:1], *(film.latents[1:] for film in films)])  # no keyframe twice
+            latents = latents[:-1] if loop else latents
+            pictures = _decode(model, latents, keyframes, frames + 1, endpoints, progress)
         fused = torch.cat([film.fused_clean for film in films]) if two_level else None
         return Interpolation(pictures, latents, flow01, flow10, fused, model.unet_calls - calls, notes)
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_choice, check_switch
 from interp_lib.images import prepare_pair
@@ -27,6 +26,7 @@ from interp_lib.inbetweening.sampling import (
 from interp_lib.inbetweening.temporal import two_directions
 from interp_lib.memory import memory_advice
 from interp_lib.models.video_model import VideoModel
+from interp_lib.progress import one_bar, track
 from interp_lib.types import Interpolation
 
 METHODS = ("dual", "no-rotation", "no-finetune", "trf", "forward", "vibid", "vibid-plain")
@@ -163,18 +163,18 @@ def sample(
         own = images[:-1] if loop else images
         keys = [condition_keyframe(model, image, noise, settings.conditioning) for image in own]
         pairs = list(pairwise([*keys, keys[0]] if loop else keys)) or [keys]
-        state, total = generator.get_state(), len(pairs) * unet_calls(method, settings.steps, settings.recurrence)
-        name = method if len(images) > 1 else "animate"
-        with torch.no_grad(), tqdm(total=total, desc=name, disable=not progress) as bar:
+        state, steps = generator.get_state(), unet_calls(method, settings.steps, settings.recurrence)
+        stages = [("denoising", len(pairs), steps), ("decoding", len(pairs), 1)]
+        device, whole = images[0].device, settings.preset == "released"
+        with torch.no_grad(), one_bar(stages, shown=progress):
             for pair in pairs:
                 generator.set_state(state)  # every stretch is what `inbetween` makes of its two keyframes alone
-                for step in denoise(settings, start * plan.start, pair, plan):
+                for step in track(denoise(settings, start * plan.start, pair, plan), "denoising", steps, shown=True):
                     if on_step is not None:
                         on_step(step)
-                    bar.update()
                 videos.append(step.latents)
-        calls, device, whole = model.unet_calls - before, images[0].device, settings.preset == "released"
-        films = [model.decode(z, device=device, whole=whole, notes=notes, progress=progress) for z in videos]
+            films = [model.decode(z, device=device, whole=whole, notes=notes) for z in videos]
+        calls = model.unet_calls - before
     # Two stretches share the keyframe at their joint: the later one's frame is retained
     last = settings.frames - 1
     counts = [last] * (len(pairs) - 1) + [last if loop else last + 1]

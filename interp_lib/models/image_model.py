@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.checks import check_int
 from interp_lib.images import as_images
 from interp_lib.models.base import Model
+from interp_lib.progress import track
 
 VAE_CHUNK, VAE_SIDE = 6, 512  # images per VAE call, as the released DreamMover code has it, and their size
 
@@ -75,7 +75,8 @@ class ImageModel(Model):
         if out is None:
             out = torch.empty(len(latents), 3, *sides, device=self.device)
         chunk = vae_chunk(*sides)
-        for start in tqdm(range(0, len(latents), chunk), desc="decoding", unit="chunk", disable=not progress):
+        starts = range(0, len(latents), chunk)
+        for start in track(starts, "decoding", len(starts), shown=progress):
             z = latents[start : start + chunk].to(self.device).float()
             pictures = self.vae.decode((z / scale + shift).to(self.vae.dtype)).sample
             out[start : start + len(z)] = (pictures.float() / 2 + 0.5).clamp(0, 1)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from interp_lib.images import as_images
 from interp_lib.models.base import Model
 from interp_lib.models.folder import quiet
 from interp_lib.models.processors import sliced_feed_forward
+from interp_lib.progress import track
 
 MAX_FRAMES = 25  # the longer of SVD's two models; both are one architecture
 VAE_CHUNK = 8  # frames per call of the encoder, which sees each frame by itself; bounds the memory
@@ -109,7 +109,7 @@ class VideoModel(Model):
         count, overlap, scale = len(z), max(1, chunk // 4) if chunk < len(z) else 0, self.vae.config.scaling_factor
         frames = torch.empty(count, 3, *(side * self.vae_factor for side in z.shape[2:]), device=device)
         starts = range(0, count - overlap, chunk - overlap)
-        for start in tqdm(starts, desc="decoding", unit="chunk", disable=not progress):
+        for start in track(starts, "decoding", len(starts), shown=progress):
             part = (z[start : start + chunk].to(self.device).float() / scale).to(self.vae.dtype)
             part = (self.vae.decode(part, num_frames=len(part)).sample.float() / 2 + 0.5).clamp(0, 1).to(device)
             if start and overlap:
