@@ -159,7 +159,7 @@ def test_the_flow_agrees_with_a_loop():
 @pytest.mark.long
 def test_what_is_measured_is_written(tmp_path, capsys):
     out, size = tmp_path / "new" / "bench.json", ["--size", "64", "--video-size", "64", "64", "--video-frames", "3"]
-    models = ["--model", str(SD), "--video-model", str(SVD), "--dtype", "bfloat16", "--device", "cpu"]
+    models = ["--model", str(SD), "--video-model", str(SVD), "--dtype", "float16", "--device", "cpu"]
     steps = ["--frames", "4", "--steps", "4", "--recurrence", "1"]
     main(["overhead", "lora", "dual", "image", "video", *models, *size, *steps, "--out", str(out)])
     found, said = json.loads(out.read_text()), capsys.readouterr().out
@@ -170,4 +170,4 @@ def test_what_is_measured_is_written(tmp_path, capsys):
     assert all(100 < mib < 4000 for mib in two_ways["memory_mib"].values())
     assert 2 * two_ways["maps_mib"] < two_ways["unet_weights_mib"]
     assert found["image"]["unet_calls"] == 2 + 1 + 2 * 2 and found["video"]["unet_calls"] == 4 + 2
-    assert all(20 < found[part]["psnr"] < 90 for part in ("image", "video"))  # not the same, and near
+    assert all(40 < found[part]["psnr"] < 90 for part in ("image", "video"))  # not the same, and near
